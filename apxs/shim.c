@@ -1,0 +1,52 @@
+/* What httpd and APR offer as macros only, as functions that Rust can link. */
+#include "httpd.h"
+
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 131)
+#error "mod_finish_request needs httpd 2.4.59 or later"
+#endif
+
+apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb)
+{
+    return APR_BRIGADE_EMPTY(bb) ? NULL : APR_BRIGADE_FIRST(bb);
+}
+
+apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e)
+{
+    apr_bucket *next = APR_BUCKET_NEXT(e);
+    return next == APR_BRIGADE_SENTINEL(bb) ? NULL : next;
+}
+
+void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e)
+{
+    APR_BRIGADE_INSERT_TAIL(bb, e);
+}
+
+void fr_bucket_remove(apr_bucket *e)
+{
+    APR_BUCKET_REMOVE(e);
+}
+
+void fr_bucket_destroy(apr_bucket *e)
+{
+    apr_bucket_destroy(e);
+}
+
+void fr_brigade_concat(apr_bucket_brigade *to, apr_bucket_brigade *from)
+{
+    APR_BRIGADE_CONCAT(to, from);
+}
+
+apr_status_t fr_bucket_read(apr_bucket *e, const char **data, apr_size_t *length, apr_read_type_e block)
+{
+    return apr_bucket_read(e, data, length, block);
+}
+
+apr_status_t fr_bucket_split(apr_bucket *e, apr_size_t point)
+{
+    return apr_bucket_split(e, point);
+}
+
+int fr_is_eagain(apr_status_t status)
+{
+    return APR_STATUS_IS_EAGAIN(status);
+}

@@ -1,0 +1,116 @@
+//! Asks apxs where httpd lives, generates the bindings in `sys`, compiles the C shim and links the module.
+
+#[path = "apxs/apxs.rs"]
+mod apxs;
+
+use std::path::PathBuf;
+
+/// What of httpd's and APR's headers the module uses. Types come along with what needs them.
+const FUNCTIONS: &[&str] = &[
+    "ap_(add|remove|register)_output_filter.*",
+    "ap_(add|remove|register)_input_filter.*",
+    "ap_get_output_filter_handle",
+    "ap_get_module_config",
+    "ap_get_conn_socket",
+    "ap_get_(request|conn|server)_module_loglevel",
+    "ap_hook_(insert_filter|insert_error_filter|post_config|child_init)",
+    "ap_log_(r|c)?error_",
+    "ap_pass_brigade",
+    "ap_set_content_length",
+    "ap_set_module_config",
+    "ap_shutdown_conn",
+    "ap_bucket_error_create",
+    "apr_brigade_(cleanup|create|length)",
+    "apr_bucket_(eos|flush|heap)_create",
+    "apr_os_sock_get",
+    "apr_strerror",
+    "apr_pool_cleanup_(null|register)",
+    "apr_pstrmemdup",
+    "apr_table_(do|get|mergen|set|unset)",
+    "apr_time_now",
+    "fr_.*",
+];
+const VARIABLES: &[&str] = &[
+    "apr_bucket_type_(eos|flush)",
+    "fr_.*",
+    "APLOG_(ERR|WARNING|INFO|DEBUG|TRACE1|NO_MODULE)",
+    "APR_HOOK_LAST",
+    "OR_FILEINFO",
+    "RSRC_CONF",
+    "OK",
+    "MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)",
+    "HTTP_(OK|NO_CONTENT|NOT_MODIFIED|INTERNAL_SERVER_ERROR|BAD_GATEWAY)",
+    "ACCESS_CONF",
+];
+const TYPES: &[&str] = &["module", "command_rec", "request_rec", "conn_rec", "ap_filter_t", "ap_filter_type"];
+
+fn main() {
+    if let Err(sentence) = build() {
+        println!("cargo::error={sentence}");
+        std::process::exit(1);
+    }
+}
+
+fn build() -> Result<(), String> {
+    println!("cargo::rerun-if-changed=apxs");
+    let apxs = apxs::Apxs::ask(env("APXS"))?;
+    let out = PathBuf::from(env("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?);
+
+    bindings(&apxs, &out)?;
+    shim(&apxs)?;
+
+    // httpd unloads and reloads its modules; a library with threads and thread-locals must stay mapped.
+    println!("cargo::rustc-cdylib-link-arg=-Wl,-z,nodelete");
+    Ok(())
+}
+
+/// Reads an environment variable, and has cargo build again when it changes.
+fn env(name: &str) -> Option<String> {
+    println!("cargo::rerun-if-env-changed={name}");
+    std::env::var(name).ok()
+}
+
+fn bindings(apxs: &apxs::Apxs, out: &std::path::Path) -> Result<(), String> {
+    let mut builder = bindgen::Builder::default()
+        .header("apxs/httpd.h")
+        .clang_args(apxs.cflags())
+        .generate_comments(false)
+        .derive_debug(false)
+        .layout_tests(false)
+        .merge_extern_blocks(true)
+        .default_macro_constant_type(bindgen::MacroTypeVariation::Signed);
+    for pattern in FUNCTIONS {
+        builder = builder.allowlist_function(pattern);
+    }
+    for pattern in VARIABLES {
+        builder = builder.allowlist_var(pattern);
+    }
+    for pattern in TYPES {
+        builder = builder.allowlist_type(pattern);
+    }
+    // Without libclang bindgen panics, with a page of text: one sentence is kinder.
+    std::panic::set_hook(Box::new(|_| ()));
+    let generated = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| builder.generate()));
+    let _ = std::panic::take_hook();
+    generated
+        .map_err(
+            |_| "libclang was not found: install the package libclang-dev (bindgen reads httpd's headers with it)",
+        )?
+        .map_err(|error| format!("bindgen could not read httpd's headers: {}", error.to_string().replace('\n', " ")))?
+        .write_to_file(out.join("bindings.rs"))
+        .map_err(|error| format!("the bindings cannot be written to {}: {error}", out.display()))
+}
+
+fn shim(apxs: &apxs::Apxs) -> Result<(), String> {
+    let mut build = cc::Build::new();
+    build.file("apxs/shim.c").warnings(true);
+    for flag in apxs.cflags() {
+        build.flag(flag);
+    }
+    build.try_compile("finish_request_shim").map_err(|error| {
+        format!(
+            "the C shim did not compile (is a C compiler installed? package gcc): {}",
+            error.to_string().replace('\n', " ")
+        )
+    })
+}

@@ -1,0 +1,165 @@
+//! The directives: settings, how they are inherited, how they are parsed, and their table.
+
+use std::marker::PhantomData;
+use std::sync::Arc;
+
+use crate::httpd::{Args, Context, Directive, PerDir, Set, entry};
+
+/// `FinishRequest`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Mode {
+    /// The module does nothing.
+    Off,
+    /// Marked responses finish early.
+    On,
+    /// Besides, the idioms in use on the web count as a mark.
+    Auto,
+}
+
+/// What is set in one place of the configuration. `None`: not set here.
+#[derive(Clone, Default, Debug)]
+pub struct Settings {
+    mode: Option<Mode>,
+    bypass: Option<Arc<[Box<[u8]>]>>,
+}
+
+/// The default of `FinishRequestBypass`.
+const BYPASS: [&[u8]; 2] = [b"DEFLATE", b"BROTLI_COMPRESS"];
+
+impl Settings {
+    /// What holds for `FinishRequest`.
+    pub fn mode(&self) -> Mode {
+        self.mode.unwrap_or(Mode::Off)
+    }
+
+    /// Whether responses with a mark of their own skip the output filter of this name (in any case).
+    pub fn bypasses(&self, filter: &[u8]) -> bool {
+        match &self.bypass {
+            Some(names) => names.iter().any(|name| name.eq_ignore_ascii_case(filter)),
+            None => BYPASS.iter().any(|name| name.eq_ignore_ascii_case(filter)),
+        }
+    }
+}
+
+impl PerDir for Settings {
+    fn merge(outer: &Self, inner: &Self) -> Self {
+        Self { mode: inner.mode.or(outer.mode), bypass: inner.bypass.as_ref().or(outer.bypass.as_ref()).cloned() }
+    }
+}
+
+struct SetMode;
+
+impl Set<Settings> for SetMode {
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        let mode = match args {
+            [value] if value.eq_ignore_ascii_case(b"off") => Mode::Off,
+            [value] if value.eq_ignore_ascii_case(b"on") => Mode::On,
+            [value] if value.eq_ignore_ascii_case(b"auto") => Mode::Auto,
+            _ => return Err(refused(args, "Off, On or Auto")),
+        };
+        settings.mode = Some(mode);
+        Ok(())
+    }
+}
+
+struct SetBypass;
+
+impl Set<Settings> for SetBypass {
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        let none = |name: &&[u8]| name.eq_ignore_ascii_case(b"none");
+        settings.bypass = Some(match args {
+            [only] if none(only) => Arc::new([]),
+            [] => return Err(refused(args, "the names of output filters, or none")),
+            names if names.iter().any(|name| none(name) || name.is_empty()) => {
+                return Err(refused(args, "the names of output filters, or none alone"));
+            }
+            names => names.iter().map(|name| Box::from(*name)).collect(),
+        });
+        Ok(())
+    }
+}
+
+/// The sentence about a wrong value: httpd puts the file and line, and the module the directive, before it.
+fn refused(args: Args<'_>, accepted: &str) -> String {
+    let value = args.iter().map(|arg| crate::mark::escaped(arg)).collect::<Vec<_>>().join(" ");
+    match args {
+        [] => format!("there is no value; it takes {accepted}"),
+        _ => format!("the value '{value}' is not understood; it takes {accepted}"),
+    }
+}
+
+/// All directives, as httpd and `docs/directives.md` show them.
+pub const DIRECTIVES: [Directive<Settings>; 2] = [
+    Directive {
+        name: c"FinishRequest",
+        help: c"Off, On: finish marked responses early, or Auto: besides, recognise the idioms in use",
+        syntax: "FinishRequest Off|On|Auto",
+        default: "FinishRequest Off",
+        context: Context::FileInfo,
+        entry: entry::<Settings, SetMode>,
+        settings: PhantomData,
+    },
+    Directive {
+        name: c"FinishRequestBypass",
+        help: c"The output filters that a response with a mark of its own skips, or none",
+        syntax: "FinishRequestBypass FILTER [FILTER] ...|none",
+        default: "FinishRequestBypass DEFLATE BROTLI_COMPRESS",
+        context: Context::FileInfo,
+        entry: entry::<Settings, SetBypass>,
+        settings: PhantomData,
+    },
+];
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn set<S: Set<Settings>>(args: Args<'_>) -> Result<Settings, String> {
+        let mut settings = Settings::default();
+        S::set(&mut settings, args).map(|()| settings)
+    }
+
+    #[test]
+    fn unset_settings_have_the_defaults() {
+        let settings = Settings::default();
+        assert_eq!(settings.mode(), Mode::Off);
+        assert!(settings.bypasses(b"deflate") && settings.bypasses(b"brotli_compress"));
+        assert!(!settings.bypasses(b"includes"));
+    }
+
+    #[test]
+    fn the_inner_setting_wins_and_an_unset_one_is_inherited() {
+        let outer = set::<SetMode>(&[b"on"])
+            .and_then(|_| set::<SetBypass>(&[b"none"]))
+            .map(|outer| Settings { mode: Some(Mode::On), ..outer });
+        let inner = set::<SetMode>(&[b"OFF"]);
+        let (Ok(outer), Ok(inner)) = (outer, inner) else { unreachable!() };
+        let merged = Settings::merge(&outer, &inner);
+        assert_eq!(merged.mode(), Mode::Off);
+        assert!(!merged.bypasses(b"deflate"));
+        assert_eq!(Settings::merge(&outer, &Settings::default()).mode(), Mode::On);
+    }
+
+    #[test]
+    fn a_bypass_list_replaces_the_default() {
+        let Ok(settings) = set::<SetBypass>(&[b"SUBSTITUTE"]) else { unreachable!() };
+        assert!(settings.bypasses(b"substitute") && !settings.bypasses(b"deflate"));
+    }
+
+    #[test]
+    fn wrong_values_are_refused_with_what_is_accepted() {
+        let wrong: [Args<'_>; 3] = [&[], &[b"maybe"], &[b"on", b"off"]];
+        for wrong in wrong {
+            let sentence = set::<SetMode>(wrong).err();
+            assert!(sentence.is_some_and(|sentence| sentence.contains("Off, On or Auto")));
+        }
+        let wrong: [Args<'_>; 4] = [&[], &[b"none", b"DEFLATE"], &[b"DEFLATE", b"None"], &[b""]];
+        for wrong in wrong {
+            assert!(set::<SetBypass>(wrong).is_err());
+        }
+        assert_eq!(
+            set::<SetMode>(&[b"may\x07be"]).err().as_deref(),
+            Some("the value 'may\\x07be' is not understood; it takes Off, On or Auto")
+        );
+    }
+}

@@ -1,0 +1,206 @@
+//! `apr_bucket_brigade` and its buckets.
+
+use std::marker::PhantomData;
+
+use super::{Connection, Result, Status};
+use crate::sys;
+
+/// A list of buckets: of this thread, for one connection.
+pub struct Brigade<'b> {
+    raw: *mut sys::apr_bucket_brigade,
+    life: PhantomData<&'b sys::apr_bucket_brigade>,
+}
+
+/// What a bucket is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// The end of the response.
+    Eos,
+    /// What came before is to go out at once.
+    Flush,
+    /// Other metadata: an error, the end of a request or connection, a foreign module's.
+    Metadata,
+    /// Data, with its length in bytes where that is known before it is read.
+    Data(Option<u64>),
+}
+
+/// Whether a read may wait.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Block {
+    /// Wait for data, as long as the bucket's own time limit says.
+    Yes,
+    /// Give [`Status::is_again`] where there is nothing yet.
+    No,
+}
+
+impl<'b> Brigade<'b> {
+    /// # Safety
+    ///
+    /// `raw` is a brigade that lives for `'b` and that this thread works on.
+    pub unsafe fn from_raw(raw: *mut sys::apr_bucket_brigade) -> Self {
+        Self { raw, life: PhantomData }
+    }
+
+    /// An empty brigade in the connection's pool.
+    pub fn new(connection: Connection<'b>) -> Self {
+        // SAFETY: the connection is live (LIVE), with its pool and its bucket allocator.
+        unsafe {
+            let c = connection.raw();
+            Self::from_raw(sys::apr_brigade_create((*c).pool, (*c).bucket_alloc))
+        }
+    }
+
+    /// The pointer, for httpd's functions.
+    pub fn raw(&self) -> *mut sys::apr_bucket_brigade {
+        self.raw
+    }
+
+    /// Destroys the buckets, in order.
+    pub fn clear(&mut self) {
+        // SAFETY: the brigade is live (LIVE).
+        unsafe { sys::apr_brigade_cleanup(self.raw.cast()) };
+    }
+
+    /// What the first bucket is; `None` where there is none.
+    pub fn first(&self) -> Option<Kind> {
+        self.first_raw().map(kind)
+    }
+
+    /// Whether nothing is in it.
+    pub fn is_empty(&self) -> bool {
+        self.first_raw().is_none()
+    }
+
+    /// Reads the first bucket, which may turn into another kind while it is read, with more behind it.
+    ///
+    /// # Errors
+    ///
+    /// What the bucket says: with [`Block::No`], that there is nothing yet.
+    pub fn read_first(&mut self, block: Block) -> Result<&[u8]> {
+        let Some(bucket) = self.first_raw() else { return Ok(&[]) };
+        let block = match block {
+            Block::Yes => sys::apr_read_type_e_APR_BLOCK_READ,
+            Block::No => sys::apr_read_type_e_APR_NONBLOCK_READ,
+        };
+        let mut data = std::ptr::null();
+        let mut length = 0;
+        // SAFETY: the bucket is in a live brigade (LIVE). The data stays where it is until the bucket is destroyed
+        // or changed, which takes another exclusive borrow of this brigade.
+        unsafe {
+            Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block))?;
+            if data.is_null() || length == 0 {
+                return Ok(&[]);
+            }
+            Ok(std::slice::from_raw_parts(data.cast(), length))
+        }
+    }
+
+    /// Splits the first bucket, so that it has `at` bytes and the rest is a bucket of its own.
+    ///
+    /// # Errors
+    ///
+    /// What the bucket says, where it must be read before it can be split.
+    pub fn split_first(&mut self, at: u64) -> Result {
+        let Some(bucket) = self.first_raw() else { return Ok(()) };
+        let at = usize::try_from(at).map_err(|_| Status::GENERAL)?;
+        // SAFETY: the bucket is in a live brigade (LIVE), and `at` is within its length: callers have compared.
+        let split = unsafe { Status::check(sys::fr_bucket_split(bucket, at)) };
+        split.or_else(|_| {
+            // Some types can be split only after they were read (apr_brigade_partition does the same).
+            self.read_first(Block::Yes)?;
+            // SAFETY: as above.
+            unsafe { Status::check(sys::fr_bucket_split(bucket, at)) }
+        })
+    }
+
+    /// Destroys the first bucket.
+    pub fn delete_first(&mut self) {
+        if let Some(bucket) = self.first_raw() {
+            // SAFETY: the bucket is in a live brigade (LIVE), taken out before it is destroyed.
+            unsafe {
+                sys::fr_bucket_remove(bucket);
+                sys::fr_bucket_destroy(bucket);
+            }
+        }
+    }
+
+    /// Moves the first bucket to the end of another brigade.
+    pub fn move_first(&mut self, to: &mut Brigade<'_>) {
+        if let Some(bucket) = self.first_raw() {
+            // SAFETY: both brigades are live (LIVE) and of the same connection; the bucket is in one at a time.
+            unsafe {
+                sys::fr_bucket_remove(bucket);
+                sys::fr_brigade_append(to.raw, bucket);
+            }
+        }
+    }
+
+    /// Moves everything to the end of another brigade.
+    pub fn move_all(&mut self, to: &mut Brigade<'_>) {
+        // SAFETY: both brigades are live (LIVE) and of the same connection.
+        unsafe { sys::fr_brigade_concat(to.raw, self.raw) }
+    }
+
+    /// Adds the end of the response.
+    pub fn push_eos(&mut self) {
+        // SAFETY: a new bucket of the brigade's own allocator (LIVE).
+        unsafe { sys::fr_brigade_append(self.raw, sys::apr_bucket_eos_create((*self.raw).bucket_alloc)) }
+    }
+
+    /// Adds the wish that what came before goes out at once.
+    pub fn push_flush(&mut self) {
+        // SAFETY: as for push_eos.
+        unsafe { sys::fr_brigade_append(self.raw, sys::apr_bucket_flush_create((*self.raw).bucket_alloc)) }
+    }
+
+    /// Adds a copy of some bytes.
+    pub fn push_bytes(&mut self, bytes: &[u8]) {
+        // SAFETY: a new bucket of the brigade's own allocator (LIVE), with a copy: that is what a null free function
+        // asks apr_bucket_heap_create for.
+        unsafe {
+            let list = (*self.raw).bucket_alloc;
+            let bucket = sys::apr_bucket_heap_create(bytes.as_ptr().cast(), bytes.len(), None, list);
+            sys::fr_brigade_append(self.raw, bucket);
+        }
+    }
+
+    /// The sum of the lengths of its data; none where a bucket does not know its length before it is read.
+    pub fn length(&self) -> Option<u64> {
+        let mut length = 0;
+        // SAFETY: the brigade is live (LIVE); nothing is read.
+        let status = unsafe { sys::apr_brigade_length(self.raw, 0, &raw mut length) };
+        Status::check(status).ok().and_then(|()| u64::try_from(length).ok())
+    }
+
+    /// Adds an error bucket with an HTTP status: before the header it asks for an error page, behind it mod_http2
+    /// resets the stream.
+    pub fn push_error(&mut self, status: i32) {
+        // SAFETY: as for push_eos; the bucket's text is null, which ap_bucket_error_create allows.
+        unsafe {
+            let (pool, list) = ((*self.raw).p, (*self.raw).bucket_alloc);
+            sys::fr_brigade_append(self.raw, sys::ap_bucket_error_create(status, std::ptr::null(), pool, list));
+        }
+    }
+
+    fn first_raw(&self) -> Option<*mut sys::apr_bucket> {
+        // SAFETY: the brigade is live (LIVE).
+        let bucket = unsafe { sys::fr_brigade_first(self.raw) };
+        (!bucket.is_null()).then_some(bucket)
+    }
+}
+
+fn kind(bucket: *mut sys::apr_bucket) -> Kind {
+    // SAFETY: the caller has the bucket from a live brigade (LIVE); types are static tables of APR's or a module's.
+    unsafe {
+        let kind = (*bucket).type_;
+        if kind == &raw const sys::apr_bucket_type_eos {
+            Kind::Eos
+        } else if kind == &raw const sys::apr_bucket_type_flush {
+            Kind::Flush
+        } else if (*kind).is_metadata == sys::apr_bucket_type_t_APR_BUCKET_METADATA {
+            Kind::Metadata
+        } else {
+            Kind::Data(((*bucket).length != usize::MAX).then_some((*bucket).length as u64))
+        }
+    }
+}

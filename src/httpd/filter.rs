@@ -1,0 +1,152 @@
+//! `ap_filter_t`, a filter's place in a chain, and `ap_filter_rec_t`, its registration.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Brigade, Connection, Request, Result, Status};
+use crate::sys;
+
+/// An output filter's function, as httpd calls it.
+pub type OutputFunction =
+    unsafe extern "C" fn(*mut sys::ap_filter_t, *mut sys::apr_bucket_brigade) -> sys::apr_status_t;
+
+/// A place in a chain of filters.
+#[derive(Clone, Copy)]
+pub struct Filter<'f> {
+    raw: *mut sys::ap_filter_t,
+    life: PhantomData<&'f sys::ap_filter_t>,
+}
+
+impl<'f> Filter<'f> {
+    /// # Safety
+    ///
+    /// `raw` is null or a place in a chain that lives for `'f` and that this thread works on.
+    pub unsafe fn from_raw(raw: *mut sys::ap_filter_t) -> Option<Self> {
+        (!raw.is_null()).then_some(Self { raw, life: PhantomData })
+    }
+
+    /// The next one below.
+    pub fn next(self) -> Option<Self> {
+        // SAFETY: a live chain (LIVE) ends in null.
+        unsafe { Self::from_raw((*self.raw).next) }
+    }
+
+    /// The request whose filter it is; none for a connection's.
+    pub fn request(self) -> Option<Request<'f>> {
+        // SAFETY: null or the live request (LIVE) whose chain this is.
+        unsafe { Request::from_raw((*self.raw).r) }
+    }
+
+    /// The connection whose filter, or whose request's filter, it is.
+    pub fn connection(self) -> Connection<'f> {
+        // SAFETY: a filter has a connection (LIVE).
+        unsafe { Connection::from_raw((*self.raw).c) }
+    }
+
+    /// The name it was registered by, in lower case.
+    pub fn name(self) -> &'f [u8] {
+        // SAFETY: a filter has a registration with a name (LIVE, NUL).
+        unsafe { CStr::from_ptr((*(*self.raw).frec).name) }.to_bytes()
+    }
+
+    /// Takes it out of its chain. It stays valid, with its way to the next one.
+    pub fn remove(self) {
+        // SAFETY: the filter is in a live chain (LIVE).
+        unsafe { sys::ap_remove_output_filter(self.raw) }
+    }
+
+    /// Calls it with a brigade.
+    ///
+    /// # Errors
+    ///
+    /// What the filters below say: mostly that the client has gone.
+    pub fn pass(self, brigade: &mut Brigade<'_>) -> Result {
+        // SAFETY: filter and brigade are live (LIVE).
+        Status::check(unsafe { sys::ap_pass_brigade(self.raw, brigade.raw()) })
+    }
+
+    /// Calls the next one below with a brigade.
+    ///
+    /// # Errors
+    ///
+    /// As [`Filter::pass`]; and where there is none.
+    pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
+        self.next().ok_or(Status::GENERAL)?.pass(brigade)
+    }
+}
+
+/// A filter that the module has registered. Registered anew at every restart.
+#[derive(Clone, Copy)]
+pub struct FilterHandle(&'static AtomicPtr<sys::ap_filter_rec_t>);
+
+impl FilterHandle {
+    /// A handle, kept in a static of the module's.
+    pub const fn new(place: &'static AtomicPtr<sys::ap_filter_rec_t>) -> Self {
+        Self(place)
+    }
+
+    /// Registers an output filter, of a type that says where it stands among others.
+    pub fn register_output(self, name: &CStr, function: OutputFunction, kind: sys::ap_filter_type) {
+        // SAFETY: httpd copies the name; the function stays where it is (the module is never unmapped).
+        let record = unsafe { sys::ap_register_output_filter(name.as_ptr(), Some(function), None, kind) };
+        self.0.store(record, Ordering::Release);
+    }
+
+    /// Registers an input filter of a request's.
+    pub fn register_input(self, name: &CStr, function: sys::ap_in_filter_func, kind: sys::ap_filter_type) {
+        // SAFETY: as for register_output.
+        let record = unsafe { sys::ap_register_input_filter(name.as_ptr(), function, None, kind) };
+        self.0.store(record, Ordering::Release);
+    }
+
+    pub(super) fn raw(self) -> *mut sys::ap_filter_rec_t {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+/// Another module's output filter whose function is replaced by one of this module's.
+pub struct Replaced(AtomicPtr<()>);
+
+impl Replaced {
+    /// Nothing replaced yet.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Puts `function` in the place of the function of the filter that is registered by this name, if one is.
+    /// To be called while the configuration is read, when there is one thread.
+    pub fn replace(&self, name: &CStr, function: OutputFunction) -> bool {
+        // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
+        // has an output function; no other thread runs while the configuration is read.
+        unsafe {
+            let record = sys::ap_get_output_filter_handle(name.as_ptr());
+            if record.is_null() {
+                return false;
+            }
+            let Some(original) = (*record).filter_func.out_func else { return false };
+            if original as usize != function as usize {
+                self.0.store(original as *mut (), Ordering::Release);
+                (*record).filter_func.out_func = Some(function);
+            }
+            true
+        }
+    }
+
+    /// Calls the function that was replaced.
+    ///
+    /// # Errors
+    ///
+    /// What it says; and where nothing was replaced.
+    pub fn call_original(&self, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let original = self.0.load(Ordering::Acquire);
+        if original.is_null() {
+            return Err(Status::GENERAL);
+        }
+        // SAFETY: `replace` stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
+        unsafe {
+            let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
+            Status::check(original(filter.raw, brigade.raw()))
+        }
+    }
+}

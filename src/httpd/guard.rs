@@ -1,0 +1,21 @@
+//! No panic leaves the module: it would end the child with all its requests.
+
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+/// Runs the body of an entry from C; a panic becomes the fallback, after the panic hook has logged it.
+pub fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
+    catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
+}
+
+/// Has panics logged in httpd's error log, as errors of this module, and nowhere else.
+pub fn set_panic_hook() {
+    std::panic::set_hook(Box::new(|info| {
+        let message = info.payload_as_str().unwrap_or("no message");
+        match info.location() {
+            Some(place) => {
+                log::error!("internal error, please report it: {message} ({}:{})", place.file(), place.line())
+            }
+            None => log::error!("internal error, please report it: {message}"),
+        }
+    }));
+}

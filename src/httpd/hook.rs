@@ -1,0 +1,46 @@
+//! Hooks: where httpd calls the module.
+
+use std::ffi::c_int;
+
+use crate::sys;
+
+/// The time of `register_hooks`, when hooks can be added.
+pub struct Hooks(());
+
+impl Hooks {
+    /// # Safety
+    ///
+    /// To be called from `register_hooks` only.
+    pub unsafe fn registering() -> Self {
+        Self(())
+    }
+
+    /// After the configuration has been read.
+    pub fn post_config(
+        &self,
+        function: unsafe extern "C" fn(
+            *mut sys::apr_pool_t,
+            *mut sys::apr_pool_t,
+            *mut sys::apr_pool_t,
+            *mut sys::server_rec,
+        ) -> c_int,
+    ) {
+        let none = std::ptr::null();
+        // SAFETY: httpd keeps the function's address; the module is never unmapped. No predecessors or successors.
+        unsafe { sys::ap_hook_post_config(Some(function), none, none, sys::APR_HOOK_LAST) }
+    }
+
+    /// Before a handler runs: time to add filters. After other modules', which may set what is looked at.
+    pub fn insert_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_insert_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
+    }
+
+    /// Before httpd sends an error page of its own.
+    pub fn insert_error_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_insert_error_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
+    }
+}

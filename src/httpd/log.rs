@@ -1,0 +1,107 @@
+//! The bridge from the `log` crate to httpd's error log, with the module's own `LogLevel`.
+
+use std::cell::Cell;
+use std::ffi::{CString, c_int};
+
+use log::{Level, LevelFilter, Log, Metadata, Record};
+
+use super::{Connection, Request};
+use crate::sys;
+
+/// What a message is about: httpd prefixes it accordingly, and takes the level from its configuration.
+#[derive(Clone, Copy)]
+pub enum About {
+    /// Nothing in particular: the main server.
+    Server,
+    /// A request.
+    Request(*mut sys::request_rec),
+    /// A connection.
+    Connection(*mut sys::conn_rec),
+}
+
+impl From<Request<'_>> for About {
+    fn from(request: Request<'_>) -> Self {
+        Self::Request(request.raw())
+    }
+}
+
+impl From<Connection<'_>> for About {
+    fn from(connection: Connection<'_>) -> Self {
+        Self::Connection(connection.raw())
+    }
+}
+
+thread_local! {
+    static ABOUT: Cell<About> = const { Cell::new(About::Server) };
+}
+
+/// Runs `body` with its messages logged about this request or connection, which must live until it returns.
+pub fn with_context<T>(about: impl Into<About>, body: impl FnOnce() -> T) -> T {
+    struct Restore(About);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            ABOUT.set(self.0);
+        }
+    }
+    let _restore = Restore(ABOUT.replace(about.into()));
+    body()
+}
+
+/// Makes httpd's error log the place where this library's messages go. May be called at each load of the module.
+pub fn install() {
+    struct Bridge;
+    impl Log for Bridge {
+        fn enabled(&self, metadata: &Metadata<'_>) -> bool {
+            enabled(metadata.level())
+        }
+        fn log(&self, record: &Record<'_>) {
+            if enabled(record.level()) {
+                write(record);
+            }
+        }
+        fn flush(&self) {}
+    }
+    // An error says that it is installed already, which is as well.
+    let _ = log::set_logger(&Bridge);
+    log::set_max_level(LevelFilter::Trace);
+}
+
+fn aplog(level: Level) -> c_int {
+    match level {
+        Level::Error => sys::APLOG_ERR,
+        Level::Warn => sys::APLOG_WARNING,
+        Level::Info => sys::APLOG_INFO,
+        Level::Debug => sys::APLOG_DEBUG,
+        Level::Trace => sys::APLOG_TRACE1,
+    }
+}
+
+fn enabled(level: Level) -> bool {
+    let index = super::Module::index();
+    // SAFETY: what messages are about lives while with_context runs (LIVE); the functions only read.
+    let configured = unsafe {
+        match ABOUT.get() {
+            About::Server => return true,
+            About::Request(r) => sys::ap_get_request_module_loglevel(r, index),
+            About::Connection(c) => sys::ap_get_conn_module_loglevel(c, index),
+        }
+    };
+    aplog(level) <= configured
+}
+
+fn write(record: &Record<'_>) {
+    let text = record.args().to_string().replace('\0', "\\0");
+    let Ok(text) = CString::new(text) else { return };
+    let (file, line) = (c"mod_finish_request".as_ptr(), record.line().unwrap_or(0).cast_signed());
+    let (index, level) = (super::Module::index(), aplog(record.level()));
+    let format = c"%s".as_ptr();
+    // SAFETY: as for enabled; the format takes one string, and one ends in NUL. For the main server httpd takes a
+    // null server, and then logs at notice and above only.
+    unsafe {
+        match ABOUT.get() {
+            About::Server => sys::ap_log_error_(file, line, index, level, 0, std::ptr::null(), format, text.as_ptr()),
+            About::Request(r) => sys::ap_log_rerror_(file, line, index, level, 0, r, format, text.as_ptr()),
+            About::Connection(c) => sys::ap_log_cerror_(file, line, index, level, 0, c, format, text.as_ptr()),
+        }
+    }
+}

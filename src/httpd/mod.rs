@@ -1,0 +1,44 @@
+//! Safe wrappers of httpd's and APR's objects. They know nothing of what the module decides.
+//!
+//! # Invariants
+//!
+//! The wrappers are small handles that are copied about. Each holds a pointer that httpd gave to an entry of
+//! the module, and a lifetime that ends no later than that entry's call. SAFETY comments cite these facts:
+//!
+//! * **LIVE**: httpd keeps an object alive, and its pointers valid, during any call into the module that
+//!   names it: a request, its connection, its tables and pools, a filter node, a brigade that is passed.
+//!   Memory from a request's pool lives as long as the request; it is never freed piecemeal.
+//! * **ONE THREAD**: a request, its tables, filters and brigades are used by one thread at a time: the one
+//!   that called the module. What another thread may write (`conn_rec.aborted` of an HTTP/2 stream) is read
+//!   and written through raw pointers only, never through a Rust reference.
+//! * **NUL**: strings that httpd hands out end in a NUL byte; strings handed to httpd are `CStr`s, or copies in a pool.
+
+mod brigade;
+mod config;
+mod connection;
+mod directive;
+mod filter;
+mod guard;
+mod hook;
+mod log;
+mod module;
+mod pool;
+mod request;
+mod seldom;
+mod status;
+mod table;
+
+pub use self::brigade::{Block, Brigade, Kind};
+pub use self::config::{PerDir, RequestConfig, dir_config};
+pub use self::connection::Connection;
+pub use self::directive::{Args, Commands, Context, Directive, Set, entry};
+pub use self::filter::{Filter, FilterHandle, Replaced};
+pub use self::guard::{guard, set_panic_hook};
+pub use self::hook::Hooks;
+pub use self::log::{install as install_log, with_context};
+pub use self::module::Module;
+pub use self::pool::Pool;
+pub use self::request::Request;
+pub use self::seldom::Seldom;
+pub use self::status::{Result, Status};
+pub use self::table::Table;

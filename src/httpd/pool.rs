@@ -1,0 +1,61 @@
+//! APR pools: memory that lives as long as what it was made for.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use crate::sys;
+
+/// A pool that lives for `'p` at least.
+#[derive(Clone, Copy)]
+pub struct Pool<'p> {
+    raw: NonNull<sys::apr_pool_t>,
+    life: PhantomData<&'p sys::apr_pool_t>,
+}
+
+impl<'p> Pool<'p> {
+    /// # Safety
+    ///
+    /// `raw` is a pool that lives for `'p`, and no other thread uses it meanwhile.
+    pub unsafe fn from_raw(raw: *mut sys::apr_pool_t) -> Option<Self> {
+        Some(Self { raw: NonNull::new(raw)?, life: PhantomData })
+    }
+
+    /// The pointer, for httpd's functions.
+    pub fn raw(self) -> *mut sys::apr_pool_t {
+        self.raw.as_ptr()
+    }
+
+    /// Gives a value to the pool, which drops it when it is cleared or destroyed.
+    pub fn own<T: 'static>(self, value: T) -> NonNull<T> {
+        unsafe extern "C" fn drop_value<T>(data: *mut c_void) -> sys::apr_status_t {
+            super::guard((), || {
+                // SAFETY: `data` came from Box::into_raw below, and a pool runs a cleanup once.
+                drop(unsafe { Box::from_raw(data.cast::<T>()) });
+            });
+            0
+        }
+        let value = NonNull::from(Box::leak(Box::new(value)));
+        // SAFETY: the pool is live (LIVE); the cleanup gets the pointer that it expects. A child that is about to
+        // exec has no use for the destructor: apr_pool_cleanup_null.
+        unsafe {
+            sys::apr_pool_cleanup_register(
+                self.raw(),
+                value.as_ptr().cast(),
+                Some(drop_value::<T>),
+                Some(sys::apr_pool_cleanup_null),
+            );
+        }
+        value
+    }
+
+    /// A copy of the bytes in the pool, with a NUL after them. A NUL among them ends the string there.
+    pub fn string(self, bytes: &[u8]) -> &'p CStr {
+        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        // SAFETY: copies `len` bytes that are there, adds a NUL (NUL); the memory lives as long as the pool.
+        unsafe {
+            let copy: *const c_char = sys::apr_pstrmemdup(self.raw(), bytes.as_ptr().cast(), bytes.len());
+            CStr::from_ptr(copy)
+        }
+    }
+}

@@ -1,0 +1,184 @@
+//! `request_rec`.
+
+use std::ffi::{CStr, c_char};
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+
+use super::{Connection, Filter, FilterHandle, Pool, Table};
+use crate::sys;
+
+/// A request that httpd is working on.
+#[derive(Clone, Copy)]
+pub struct Request<'r> {
+    raw: NonNull<sys::request_rec>,
+    life: PhantomData<&'r sys::request_rec>,
+}
+
+impl<'r> Request<'r> {
+    /// # Safety
+    ///
+    /// `raw` is null or a request that lives for `'r`, and this thread works on it.
+    pub unsafe fn from_raw(raw: *mut sys::request_rec) -> Option<Self> {
+        Some(Self { raw: NonNull::new(raw)?, life: PhantomData })
+    }
+
+    /// The pointer, for httpd's functions.
+    pub fn raw(self) -> *mut sys::request_rec {
+        self.raw.as_ptr()
+    }
+
+    /// The connection it came by: for HTTP/2 that of the stream.
+    pub fn connection(self) -> Connection<'r> {
+        // SAFETY: a live request has a connection that outlives it (LIVE).
+        unsafe { Connection::from_raw((*self.raw()).connection) }
+    }
+
+    /// The pool that lives as long as the request.
+    pub fn pool(self) -> Pool<'r> {
+        // SAFETY: a live request has a pool (LIVE).
+        unsafe { Pool::from_raw((*self.raw()).pool).unwrap_unchecked() }
+    }
+
+    /// Response headers that are dropped when the response becomes an error page.
+    pub fn headers_out(self) -> Table<'r> {
+        // SAFETY: a live request has its tables (LIVE), and this thread works on it (ONE THREAD).
+        unsafe { Table::from_raw((*self.raw()).headers_out) }
+    }
+
+    /// Response headers that stay even on an error page; CGI-like handlers put the application's own ones here.
+    pub fn err_headers_out(self) -> Table<'r> {
+        // SAFETY: as for headers_out.
+        unsafe { Table::from_raw((*self.raw()).err_headers_out) }
+    }
+
+    /// Both, in the order in which httpd merges them (`ap_http_header_filter`).
+    pub fn response_headers(self) -> [Table<'r>; 2] {
+        [self.err_headers_out(), self.headers_out()]
+    }
+
+    /// The environment that modules and scripts share.
+    pub fn subprocess_env(self) -> Table<'r> {
+        // SAFETY: as for headers_out.
+        unsafe { Table::from_raw((*self.raw()).subprocess_env) }
+    }
+
+    /// The request that this one is an internal redirect of.
+    pub fn prev(self) -> Option<Self> {
+        // SAFETY: `prev` is null or a request that outlives the one that it was redirected to.
+        unsafe { Self::from_raw((*self.raw()).prev) }
+    }
+
+    /// Whether it is a subrequest: part of another's response.
+    pub fn is_subrequest(self) -> bool {
+        // SAFETY: reads a field of a live request (LIVE).
+        unsafe { !(*self.raw()).main.is_null() }
+    }
+
+    /// The status of the response.
+    pub fn status(self) -> i32 {
+        // SAFETY: as for is_subrequest.
+        unsafe { (*self.raw()).status }
+    }
+
+    /// Whether the response has headers only: the request is a HEAD, or the status is 204 or 304
+    /// (`AP_STATUS_IS_HEADER_ONLY`).
+    pub fn is_header_only(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        let head = unsafe { (*self.raw()).header_only != 0 };
+        head || matches!(self.status(), sys::HTTP_NO_CONTENT | sys::HTTP_NOT_MODIFIED)
+    }
+
+    /// Microseconds since the request came (`%D`).
+    pub fn age_us(self) -> i64 {
+        // SAFETY: reads a field of a live request (LIVE), and the clock.
+        unsafe { sys::apr_time_now() - (*self.raw()).request_time }
+    }
+
+    /// The handler's name, where one is set.
+    pub fn handler(self) -> Option<&'r [u8]> {
+        // SAFETY: null or a string of the request's (NUL).
+        unsafe { string((*self.raw()).handler) }
+    }
+
+    /// The media type of the response, or the pseudo type that names a handler.
+    pub fn content_type(self) -> Option<&'r [u8]> {
+        // SAFETY: as for handler.
+        unsafe { string((*self.raw()).content_type) }
+    }
+
+    /// The file, or for mod_proxy `proxy:` and the backend's URL.
+    pub fn filename(self) -> Option<&'r [u8]> {
+        // SAFETY: as for handler.
+        unsafe { string((*self.raw()).filename) }
+    }
+
+    /// Has the client told this many body bytes, in place of any other `Content-Length`.
+    pub fn set_content_length(self, length: i64) {
+        self.err_headers_out().unset(c"Content-Length");
+        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        unsafe { sys::ap_set_content_length(self.raw(), length) }
+    }
+
+    /// Has the client told no `Content-Length`.
+    pub fn unset_content_length(self) {
+        self.unset_header(c"Content-Length");
+        // SAFETY: as for set_content_length.
+        unsafe { (*self.raw()).clength = 0 };
+    }
+
+    /// Takes a header out of the response.
+    pub fn unset_header(self, name: &CStr) {
+        for headers in self.response_headers() {
+            headers.unset(name);
+        }
+    }
+
+    /// Has the client told that the connection is closed after the response.
+    pub fn announce_close(self) {
+        // SAFETY: the tables are live (LIVE); the strings are constants.
+        unsafe { sys::apr_table_mergen((*self.raw()).headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
+    }
+
+    /// Adds an output filter to the request, where its type belongs.
+    pub fn add_output_filter(self, handle: FilterHandle) -> Option<Filter<'r>> {
+        // SAFETY: the request and its connection are live (LIVE); a filter without a context.
+        unsafe {
+            let node = sys::ap_add_output_filter_handle(
+                handle.raw(),
+                std::ptr::null_mut(),
+                self.raw(),
+                self.connection().raw(),
+            );
+            Filter::from_raw(node)
+        }
+    }
+
+    /// From now on whatever is written to this request, or to those that were redirected to it, goes to
+    /// `output`, and whatever is read from them comes from `input`.
+    pub fn divert(self, output: FilterHandle, input: FilterHandle) {
+        let connection = self.connection().raw();
+        // SAFETY: both filters are added to live objects (LIVE); then the heads of the chains, which httpd reads
+        // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
+        // httpd may still write an error page to them.
+        unsafe {
+            let none = std::ptr::null_mut();
+            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), connection);
+            let output = sys::ap_add_output_filter_handle(output.raw(), none, std::ptr::null_mut(), connection);
+            let mut request = Some(self);
+            while let Some(each) = request {
+                (*each.raw()).output_filters = output;
+                (*each.raw()).proto_output_filters = output;
+                (*each.raw()).input_filters = input;
+                request = each.prev();
+            }
+        }
+    }
+}
+
+/// # Safety
+///
+/// `string` is null, or ends in NUL and lives for `'r`.
+unsafe fn string<'r>(string: *const c_char) -> Option<&'r [u8]> {
+    // SAFETY: the caller's promise.
+    (!string.is_null()).then(|| unsafe { CStr::from_ptr(string) }.to_bytes())
+}

@@ -1,0 +1,48 @@
+//! `apr_status_t`, as an error type.
+
+use std::fmt;
+
+use crate::sys;
+
+/// An APR status other than `APR_SUCCESS`, as filters hand it up the chain.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Status(sys::apr_status_t);
+
+/// What httpd's functions give that return an `apr_status_t`.
+pub type Result<T = ()> = std::result::Result<T, Status>;
+
+impl Status {
+    /// `APR_EGENERAL`: something went wrong in the module itself.
+    pub const GENERAL: Self = Self(20_014);
+
+    /// `Ok` for `APR_SUCCESS`, else the status.
+    pub fn check(code: sys::apr_status_t) -> Result {
+        if code == 0 { Ok(()) } else { Err(Self(code)) }
+    }
+
+    /// The number that httpd expects.
+    pub fn code(result: Result) -> sys::apr_status_t {
+        match result {
+            Ok(()) => 0,
+            Err(Self(code)) => code,
+        }
+    }
+
+    /// Whether a non-blocking read has nothing yet.
+    pub fn is_again(self) -> bool {
+        // SAFETY: compares a number.
+        unsafe { sys::fr_is_eagain(self.0) != 0 }
+    }
+}
+
+impl fmt::Display for Status {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let mut text = [0; 120];
+        // SAFETY: apr_strerror writes at most the given number of bytes, a NUL among them, and returns the buffer.
+        let text = unsafe {
+            sys::apr_strerror(self.0, text.as_mut_ptr().cast(), text.len());
+            std::ffi::CStr::from_ptr(text.as_ptr().cast())
+        };
+        write!(f, "{} ({})", text.to_string_lossy(), self.0)
+    }
+}

@@ -1,0 +1,58 @@
+//! `apr_table_t`: headers and environments. Keys are compared without regard to case.
+
+use std::ffi::{CStr, c_char, c_int, c_void};
+use std::marker::PhantomData;
+
+use crate::sys;
+
+/// A table of a request.
+#[derive(Clone, Copy)]
+pub struct Table<'r> {
+    raw: *mut sys::apr_table_t,
+    life: PhantomData<&'r sys::apr_table_t>,
+}
+
+impl<'r> Table<'r> {
+    /// # Safety
+    ///
+    /// `raw` is a table that lives for `'r` and is used by this thread only; its strings live for `'r` too.
+    pub unsafe fn from_raw(raw: *mut sys::apr_table_t) -> Self {
+        Self { raw, life: PhantomData }
+    }
+
+    /// The first value of the key.
+    pub fn get(self, key: &CStr) -> Option<&'r [u8]> {
+        // SAFETY: the table is live (LIVE), its values end in NUL (NUL) and stay in the pool when they are replaced.
+        unsafe {
+            let value = sys::apr_table_get(self.raw, key.as_ptr());
+            (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
+        }
+    }
+
+    /// All values of the key, in order.
+    pub fn get_all(self, key: &CStr) -> Vec<&'r [u8]> {
+        unsafe extern "C" fn push(values: *mut c_void, _key: *const c_char, value: *const c_char) -> c_int {
+            // SAFETY: `values` is the Vec of the caller below, which waits for this call; the value ends in NUL (NUL).
+            unsafe { (*values.cast::<Vec<&[u8]>>()).push(CStr::from_ptr(value).to_bytes()) };
+            1
+        }
+        let mut values: Vec<&'r [u8]> = Vec::new();
+        // SAFETY: the table is live (LIVE); the list of keys ends in a null pointer, as apr_table_do expects.
+        unsafe {
+            sys::apr_table_do(Some(push), (&raw mut values).cast(), self.raw, key.as_ptr(), std::ptr::null::<c_char>());
+        }
+        values
+    }
+
+    /// Replaces all values of the key by a copy of this one.
+    pub fn set(self, key: &CStr, value: &CStr) {
+        // SAFETY: the table is live (LIVE); both strings are copied into its pool.
+        unsafe { sys::apr_table_set(self.raw, key.as_ptr(), value.as_ptr()) }
+    }
+
+    /// Takes all values of the key out.
+    pub fn unset(self, key: &CStr) {
+        // SAFETY: the table is live (LIVE).
+        unsafe { sys::apr_table_unset(self.raw, key.as_ptr()) }
+    }
+}

@@ -1,0 +1,22 @@
+//! `mod_finish_request`: an application finishes its HTTP response early, the client is let go, and the
+//! request goes on with the application's background work.
+//!
+//! The crate is an httpd module. Read [`module`] first: it is the table of contents. Dependencies point one
+//! way: the module's entries use decisions and wrappers, wrappers use the bindings, and decisions ([`mark`],
+//! [`ending`], [`directives`]) use nothing of httpd, so that they can be tested without it.
+
+pub mod directives;
+pub mod ending;
+pub mod mark;
+pub mod module;
+
+mod bypass;
+mod cgi_length;
+mod connection;
+mod fcgid;
+mod finish;
+mod httpd;
+mod output_filter;
+mod response;
+mod response_headers;
+mod sys;

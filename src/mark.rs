@@ -1,0 +1,405 @@
+//! Marks: how an application asks that its response be finished early.
+//!
+//! Here is the grammar that the response header `X-Finish-Request` and the environment variable
+//! `finish-request` share, what counts as a mark without being one (`FinishRequest Auto`), and who
+//! wins where several have spoken. All of it works on bytes, and knows nothing of httpd.
+
+use std::fmt::{self, Write as _};
+
+/// The largest length of a body that httpd can count (`apr_off_t` has 64 bits, one for the sign).
+pub const MAX_LENGTH: u64 = i64::MAX as u64;
+
+/// How many bytes of a value [`escaped`] shows; the longest value that parses without padding
+/// (`boundary="…"` with 70 characters) has 81.
+const SHOWN: usize = 96;
+
+/// What a mark asks for: where the response ends.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mark {
+    /// `on`: after the `Content-Length` that the application set, or after its own last chunk.
+    On,
+    /// `length=N`: after N bytes, 0 to [`MAX_LENGTH`].
+    Length(u64),
+    /// `boundary="TOKEN"`: before the first TOKEN in the body.
+    Boundary(Token),
+    /// `flush`: at the first flush after the mark is seen.
+    Flush,
+    /// Where the body stands now. No value says this: it is the C function's mark.
+    Now,
+    /// `off`: nowhere; the response is never finished early.
+    Off,
+}
+
+/// Who marked the response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// The response header `X-Finish-Request`.
+    Header,
+    /// The environment variable `finish-request`.
+    Env,
+    /// An idiom that `FinishRequest Auto` recognised.
+    Auto,
+    /// The optional C function `ap_finish_request()`.
+    Api,
+}
+
+impl Source {
+    /// The source as the request note `finish-request` gives it.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Header => "header",
+            Self::Env => "env",
+            Self::Auto => "auto",
+            Self::Api => "api",
+        }
+    }
+}
+
+/// The token of a `boundary` mark: 16 to 70 characters of the boundary set of RFC 2046,
+/// section 5.1.1, of which the last is no space.
+///
+/// 70 is that RFC's limit; 16 keeps a token from standing in a body by chance.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct Token {
+    /// The characters, and zeros after them.
+    bytes: [u8; Self::MAX],
+    len: u8,
+}
+
+impl Token {
+    /// The shortest token, in bytes.
+    pub const MIN: usize = 16;
+    /// The longest token, in bytes.
+    pub const MAX: usize = 70;
+
+    /// Makes a token of `bytes`; [`Error::Boundary`] where they are too few, too many, or not of
+    /// the boundary set.
+    pub fn new(bytes: &[u8]) -> Result<Self, Error> {
+        Self::collect(bytes.iter().copied())
+    }
+
+    fn collect(source: impl Iterator<Item = u8>) -> Result<Self, Error> {
+        let mut bytes = [0; Self::MAX];
+        let mut len = 0_u8;
+        for byte in source {
+            let place = bytes.get_mut(usize::from(len)).ok_or(Error::Boundary)?;
+            if !is_boundary_char(byte) {
+                return Err(Error::Boundary);
+            }
+            *place = byte;
+            len += 1;
+        }
+        let token = Self { bytes, len };
+        if token.as_bytes().len() < Self::MIN || token.as_bytes().ends_with(b" ") {
+            return Err(Error::Boundary);
+        }
+        Ok(token)
+    }
+
+    /// The token's characters: [`Token::MIN`] to [`Token::MAX`] bytes of ASCII.
+    pub fn as_bytes(&self) -> &[u8] {
+        self.bytes.get(..usize::from(self.len)).unwrap_or_default()
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "Token({})", self.as_bytes().escape_ascii())
+    }
+}
+
+/// Why a value is no mark. Displayed it is a sentence that says so and names what is accepted;
+/// it never repeats the value (see [`escaped`]).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Error {
+    /// There is no parameter in it.
+    Empty,
+    /// A parameter that is not known.
+    Unknown,
+    /// Something stands beside a parameter that should stand alone.
+    Several,
+    /// `on`, `flush` or `off` with a value.
+    Value,
+    /// `length` without a value, or one that is no number from 0 to [`MAX_LENGTH`].
+    Length,
+    /// `boundary` without a value, or one that is no [`Token`].
+    Boundary,
+    /// The response has the header more than once.
+    Repeated,
+}
+
+impl std::error::Error for Error {}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Empty => "the value is empty",
+            Self::Unknown => "the value has a parameter that is not known",
+            Self::Several => "the value has more than the one parameter that it may have",
+            Self::Value => "on, flush and off take no value",
+            Self::Length => "length takes a number of bytes, in digits, that fits 63 bits",
+            Self::Boundary => {
+                "boundary takes 16 to 70 of the characters that RFC 2046 allows in a boundary, in \
+                 double quotes, the last of them no space"
+            }
+            Self::Repeated => "the header is there more than once",
+        })?;
+        f.write_str("; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off")
+    }
+}
+
+/// Parses the value of one header line or environment variable.
+///
+/// The form is that of a parameter list (RFC 9110, section 5.6.6): names in any case, values bare
+/// or quoted, spaces and tabs allowed around a parameter but not around its `=`, empty parameters
+/// ignored. Exactly one parameter must be left: a known one after which an unknown one stands is
+/// half understood, and an application that repeats itself may mean two things.
+///
+/// N is digits only, leading zeros allowed, no sign. A value of any length takes linear time and
+/// no memory.
+pub fn parse(value: &[u8]) -> Result<Mark, Error> {
+    let value = trim(value, |byte| is_space(byte) || byte == b';');
+    if value.is_empty() {
+        return Err(Error::Empty);
+    }
+    let (name, rest) = split(value, is_token_char);
+    let Some((&b'=', rest)) = rest.split_first() else {
+        return match (keyword(name), rest) {
+            (Some(mark), []) => Ok(mark),
+            (Some(_), _) => Err(Error::Several),
+            (None, _) if name.eq_ignore_ascii_case(b"length") => Err(Error::Length),
+            (None, _) if name.eq_ignore_ascii_case(b"boundary") => Err(Error::Boundary),
+            (None, _) => Err(Error::Unknown),
+        };
+    };
+    let wrong = if name.eq_ignore_ascii_case(b"length") {
+        Error::Length
+    } else if name.eq_ignore_ascii_case(b"boundary") {
+        Error::Boundary
+    } else if keyword(name).is_some() {
+        return Err(Error::Value);
+    } else {
+        return Err(Error::Unknown);
+    };
+    let (content, rest) = argument(rest).ok_or(wrong)?;
+    let mark = if wrong == Error::Length {
+        Mark::Length(number(unescape(content)).ok_or(wrong)?)
+    } else {
+        Mark::Boundary(Token::collect(unescape(content))?)
+    };
+    match rest.first() {
+        None => Ok(mark),
+        Some(&byte) if is_space(byte) || byte == b';' => Err(Error::Several),
+        Some(_) => Err(wrong),
+    }
+}
+
+/// The mark of a parameter that takes no value.
+fn keyword(name: &[u8]) -> Option<Mark> {
+    [(&b"on"[..], Mark::On), (b"flush", Mark::Flush), (b"off", Mark::Off)]
+        .into_iter()
+        .find_map(|(known, mark)| name.eq_ignore_ascii_case(known).then_some(mark))
+}
+
+/// What stands after `=`: a token or a quoted-string (RFC 9110, sections 5.6.2 and 5.6.4) without
+/// its quotes but with its backslashes, and what follows it.
+fn argument(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let Some((&b'"', quoted)) = input.split_first() else {
+        return Some(split(input, is_token_char));
+    };
+    let mut escape = false;
+    let (content, rest) = split(quoted, |byte| {
+        let ends = byte == b'"' && !escape;
+        escape = byte == b'\\' && !escape;
+        !ends
+    });
+    let (_quote, rest) = rest.split_first()?;
+    Some((content, rest))
+}
+
+/// The bytes that `content` stands for: a backslash gives way to the byte after it. A bare token
+/// has no backslash.
+fn unescape(content: &[u8]) -> impl Iterator<Item = u8> {
+    let mut bytes = content.iter().copied();
+    std::iter::from_fn(move || match bytes.next() {
+        Some(b'\\') => bytes.next(),
+        other => other,
+    })
+}
+
+/// Escapes a value for the error log: printable ASCII is kept, but for the backslash; it and all
+/// else becomes `\xNN`. The first 96 bytes are shown, and `...` where there are more.
+pub fn escaped(value: &[u8]) -> String {
+    let shown = value.get(..SHOWN).unwrap_or(value);
+    let mut text = String::with_capacity(shown.len());
+    for &byte in shown {
+        match byte {
+            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
+            // Writing to a String does not fail.
+            _ => _ = write!(text, "\\x{byte:02x}"),
+        }
+    }
+    if shown.len() < value.len() {
+        text.push_str("...");
+    }
+    text
+}
+
+/// All that was said about one response.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Said<'a> {
+    /// Whether the C function was called.
+    pub api: bool,
+    /// The value of each header line, of both of httpd's tables of response headers.
+    pub header: &'a [&'a [u8]],
+    /// The values of the environment variable, that of the request itself before those from before
+    /// its internal redirects.
+    pub env: &'a [&'a [u8]],
+    /// What [`recognise`] made of the response, where the configuration says `Auto`.
+    pub auto: Option<Mark>,
+}
+
+/// What becomes of a response.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Choice {
+    /// It is finished early, where the mark says (never [`Mark::Off`]).
+    Marked(Mark, Source),
+    /// Nobody marked it, or somebody did in words that do not parse.
+    Unmarked,
+    /// Somebody said `off`: it is not finished early, whatever may be said later.
+    Off,
+}
+
+/// A value that does not parse, for the error log.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Rejected<'a> {
+    /// [`Source::Header`] or [`Source::Env`].
+    pub source: Source,
+    /// The value, as it came; see [`escaped`].
+    pub value: &'a [u8],
+    /// What is wrong with it.
+    pub error: Error,
+}
+
+/// Decides who wins: `off` anywhere; then the C function, the header, the variable (of its values
+/// the first), and last what `Auto` recognised.
+///
+/// A value that does not parse makes the response unmarked, whatever else was said, `off` apart:
+/// nobody knows whether `off` was meant, and an ordinary response is always right. The header is
+/// allowed once; several lines do not parse together, even if they are equal, as they are one
+/// value with commas by the time some handlers pass them on. Each value that does not parse is
+/// handed back for the log.
+pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
+    let mut off = false;
+    let mut rejected = Vec::new();
+    // The last mark that is put in here has the best claim.
+    let mut marked = said.auto.map(|mark| (mark, Source::Auto));
+    let values = said.env.iter().rev().map(|&value| (value, Source::Env));
+    for (value, source) in values.chain(said.header.iter().map(|&value| (value, Source::Header))) {
+        match parse(value) {
+            Ok(Mark::Off) => off = true,
+            Ok(mark) => marked = Some((mark, source)),
+            Err(error) => rejected.push(Rejected { source, value, error }),
+        }
+    }
+    if let (false, [_, value, ..]) = (off, said.header) {
+        rejected.retain(|other| other.source != Source::Header);
+        rejected.push(Rejected { source: Source::Header, value, error: Error::Repeated });
+    }
+    if said.api {
+        marked = Some((Mark::Now, Source::Api));
+    }
+    let choice = match marked {
+        _ if off => Choice::Off,
+        Some((Mark::Off, _)) => Choice::Off,
+        Some((mark, source)) if rejected.is_empty() => Choice::Marked(mark, source),
+        _ => Choice::Unmarked,
+    };
+    (choice, rejected)
+}
+
+/// What [`recognise`] looks at. All headers are the application's own: httpd's defaults, and what
+/// httpd makes of them later, say nothing about what the application wants.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Idiom {
+    /// The client speaks HTTP/2.
+    pub http2: bool,
+    /// The application's `Connection` header has the option `close`: see [`has_close`].
+    pub close: bool,
+    /// The application's `Content-Length`: see [`parse_length`].
+    pub content_length: Option<u64>,
+    /// The application chunks its body: see [`is_chunked`].
+    pub chunked: bool,
+}
+
+/// Whether a response without a mark of its own follows an idiom that `FinishRequest Auto` takes
+/// for one; the answer is [`Mark::On`] or nothing.
+///
+/// The idioms: a body that the application chunks by itself; `Connection: close` with
+/// `Content-Length`; and over HTTP/2, where no connection is lost by it, `Content-Length` alone.
+/// `Connection: close` without a length is streaming.
+pub fn recognise(idiom: &Idiom) -> Option<Mark> {
+    let length = idiom.content_length.is_some() && (idiom.close || idiom.http2);
+    (idiom.chunked || length).then_some(Mark::On)
+}
+
+/// Whether a `Connection` header (RFC 9110, section 7.6.1: options with commas between them, in
+/// any case) has the option `close`.
+pub fn has_close(value: &[u8]) -> bool {
+    value.split(|&byte| byte == b',').any(|option| trim(option, is_space).eq_ignore_ascii_case(b"close"))
+}
+
+/// Whether a `Transfer-Encoding` header says `chunked` and nothing else. A body with a further
+/// coding under the chunks (`gzip, chunked`) is not one that can be passed on without them.
+pub fn is_chunked(value: &[u8]) -> bool {
+    trim(value, is_space).eq_ignore_ascii_case(b"chunked")
+}
+
+/// Parses a `Content-Length` header: digits, 0 to [`MAX_LENGTH`], spaces around allowed; anything
+/// else, a list of equal lengths too, is `None` (RFC 9112, section 6.3, item 5).
+pub fn parse_length(value: &[u8]) -> Option<u64> {
+    number(trim(value, is_space).iter().copied())
+}
+
+/// A number from 0 to [`MAX_LENGTH`] in digits, of which there is at least one.
+fn number(mut digits: impl Iterator<Item = u8>) -> Option<u64> {
+    let digit = |byte: u8| byte.is_ascii_digit().then(|| u64::from(byte - b'0'));
+    let first = digit(digits.next()?)?;
+    digits.try_fold(first, |number, byte| {
+        number.checked_mul(10)?.checked_add(digit(byte)?).filter(|&number| number <= MAX_LENGTH)
+    })
+}
+
+/// Cuts off the bytes at both ends for which `unwanted` holds.
+fn trim(mut bytes: &[u8], unwanted: impl Fn(u8) -> bool) -> &[u8] {
+    loop {
+        bytes = match bytes {
+            [byte, rest @ ..] | [rest @ .., byte] if unwanted(*byte) => rest,
+            _ => return bytes,
+        };
+    }
+}
+
+/// Splits before the first byte for which `belongs` does not hold.
+fn split(bytes: &[u8], mut belongs: impl FnMut(u8) -> bool) -> (&[u8], &[u8]) {
+    let at = bytes.iter().position(|&byte| !belongs(byte)).unwrap_or(bytes.len());
+    bytes.split_at(at)
+}
+
+/// OWS of RFC 9110, section 5.6.3.
+const fn is_space(byte: u8) -> bool {
+    matches!(byte, b' ' | b'\t')
+}
+
+/// tchar of RFC 9110, section 5.6.2.
+pub(crate) fn is_token_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
+}
+
+/// bchars of RFC 2046, section 5.1.1.
+fn is_boundary_char(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(&byte)
+}
+
+#[cfg(test)]
+mod tests;

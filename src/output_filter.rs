@@ -1,0 +1,318 @@
+//! The output filter: walks the brigades of a marked response to its end, and has it finished there.
+
+use std::sync::atomic::AtomicPtr;
+
+use crate::connection::sink;
+use crate::directives::Settings;
+use crate::ending::{Ending, Fault, Verdict};
+use crate::httpd::{
+    Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, Seldom, Status, dir_config, guard,
+    with_context,
+};
+use crate::mark::Source;
+use crate::response::{Marked, Phase, Response};
+use crate::{bypass, finish, sys};
+
+/// How many buckets behind the end are looked at, to see whether the handler ends there as well.
+const LOOK_AHEAD: usize = 16;
+
+static FINISH_REQUEST: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
+const HANDLE: FilterHandle = FilterHandle::new(&FINISH_REQUEST);
+
+/// Registers the filter.
+pub fn register() {
+    // Below OLD_WRITE and FCGID_OUT, which have the type RESOURCE - 10, and above all that change the body.
+    HANDLE.register_output(c"FINISH_REQUEST", filter, sys::ap_filter_type_AP_FTYPE_RESOURCE - 5);
+}
+
+/// Puts the filter into a request's chain.
+pub fn insert(request: Request<'_>) {
+    request.add_output_filter(HANDLE);
+}
+
+unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    guard(Status::code(Err(Status::GENERAL)), || {
+        // SAFETY: httpd calls a filter with its place in the chain and a brigade, both live, in the request's thread.
+        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
+        let Some((filter, request)) = filter.and_then(|filter| Some((filter, filter.request()?))) else { return 0 };
+        with_context(request, || {
+            let (Some(response), Some(settings)) = (Response::of(request), dir_config(request)) else {
+                return Status::code(filter.pass_on(&mut brigade));
+            };
+            Status::code(take(Place { filter, request, response, settings }, &mut brigade))
+        })
+    })
+}
+
+/// Takes a brigade of the response.
+fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
+    match place.response.decide(place.request, place.settings) {
+        Phase::Finished => {
+            place.response.set_phase(Phase::Finished);
+            sink::swallow(brigade)
+        }
+        Phase::Failed(status) => {
+            place.response.set_phase(Phase::Failed(status));
+            brigade.clear();
+            Err(status)
+        }
+        Phase::Marked(marked) => {
+            let body = place.request.connection().brigade();
+            let mut walk = Walk { place, marked, body };
+            let at = walk.advance(brigade);
+            walk.arrive(at, brigade)
+        }
+        Phase::Ordinary | Phase::Undecided => {
+            let passed = place.response.passed.get();
+            place.response.passed.set(passed.zip(brigade.length()).map(|(passed, more)| passed + more));
+            place.response.header_passed.set(true);
+            place.filter.pass_on(brigade)
+        }
+    }
+}
+
+/// Where the filter stands, and for which response.
+#[derive(Clone, Copy)]
+struct Place<'f> {
+    filter: Filter<'f>,
+    request: Request<'f>,
+    response: &'f Response,
+    settings: &'f Settings,
+}
+
+/// A brigade's way through a marked response.
+struct Walk<'f> {
+    place: Place<'f>,
+    marked: Marked,
+    /// What belongs to the response and has not been passed on.
+    body: Brigade<'f>,
+}
+
+/// Where a walk has come to.
+enum At {
+    /// The brigade is used up, and the response goes on.
+    More,
+    /// The response ends here; what is left in the brigade does not belong to it.
+    End,
+    /// The handler has ended, and the response has not: EOS is the first of the brigade.
+    HandlerEnd,
+    /// The body is not what it claims to be.
+    Broken(Fault),
+}
+
+impl Walk<'_> {
+    /// Moves what belongs to the response from the brigade to the body, and passes it on where more must be waited for.
+    fn advance(&mut self, brigade: &mut Brigade<'_>) -> Result<At> {
+        loop {
+            match self.marked.ending.next(&[]) {
+                Verdict::End => return Ok(At::End),
+                Verdict::Broken(fault) => return Ok(At::Broken(fault)),
+                _ => {}
+            }
+            match brigade.first() {
+                None => return Ok(At::More),
+                Some(Kind::Eos) => return Ok(At::HandlerEnd),
+                Some(Kind::Flush) if self.marked.ending.ends_at_flush() => {
+                    brigade.delete_first();
+                    return Ok(At::End);
+                }
+                Some(Kind::Flush | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Data(Some(0))) => brigade.delete_first(),
+                Some(Kind::Data(Some(length))) => self.take_data(brigade, length)?,
+                Some(Kind::Data(None)) => {
+                    let length = self.read(brigade)?;
+                    self.take_data(brigade, length)?;
+                    if !matches!(self.marked.ending.next(&[]), Verdict::End) {
+                        // Such buckets may follow without end: none is kept longer than needed.
+                        self.pass()?;
+                    }
+                }
+            }
+        }
+    }
+
+    /// Reads a bucket of unknown length; before it waits, what came before goes out, as `ap_content_length_filter` has it.
+    fn read(&mut self, brigade: &mut Brigade<'_>) -> Result<u64> {
+        match brigade.read_first(Block::No) {
+            Err(status) if status.is_again() => {}
+            read => return read.map(|bytes| bytes.len() as u64),
+        }
+        self.body.push_flush();
+        self.pass()?;
+        brigade.read_first(Block::Yes).map(|bytes| bytes.len() as u64)
+    }
+
+    /// Takes the first bucket, which is data of this length, as far as it belongs to the response.
+    fn take_data(&mut self, brigade: &mut Brigade<'_>, length: u64) -> Result {
+        let taken = match &mut self.marked.ending {
+            _ if length == 0 => {
+                brigade.delete_first();
+                return Ok(());
+            }
+            Ending::Length(ending) => ending.take(length),
+            ending if ending.reads() => return self.take_bytes(brigade),
+            _ => length,
+        };
+        if taken < length {
+            brigade.split_first(taken)?;
+        }
+        self.count(taken);
+        brigade.move_first(&mut self.body);
+        Ok(())
+    }
+
+    /// The same, where it depends on the bytes.
+    fn take_bytes(&mut self, brigade: &mut Brigade<'_>) -> Result {
+        loop {
+            let bytes = brigade.read_first(Block::Yes)?;
+            let (length, verdict) = (bytes.len(), self.marked.ending.next(bytes));
+            match verdict {
+                Verdict::Pass(taken) | Verdict::Drop(taken) if taken < length => brigade.split_first(taken as u64)?,
+                _ => {}
+            }
+            match verdict {
+                Verdict::Pass(taken) => {
+                    self.count(taken as u64);
+                    brigade.move_first(&mut self.body);
+                }
+                Verdict::Drop(_) => brigade.delete_first(),
+                Verdict::Restore(kept) => {
+                    self.count(kept as u64);
+                    self.body.push_bytes(self.marked.ending.token().get(..kept).unwrap_or_default());
+                }
+                Verdict::More | Verdict::End | Verdict::Broken(_) => return Ok(()),
+            }
+            if matches!(verdict, Verdict::Pass(taken) | Verdict::Drop(taken) if taken == length) {
+                return Ok(());
+            }
+        }
+    }
+
+    fn count(&self, bytes: u64) {
+        let passed = &self.place.response.passed;
+        passed.set(passed.get().map(|passed| passed + bytes));
+    }
+
+    /// Passes on what has been collected. Before the header goes, what the mark means for it is done.
+    fn pass(&mut self) -> Result {
+        if self.body.is_empty() {
+            return Ok(());
+        }
+        self.before_header();
+        self.place.filter.pass_on(&mut self.body)?;
+        self.body.clear();
+        Ok(())
+    }
+
+    fn before_header(&self) {
+        let Place { filter, request, response, settings } = self.place;
+        if response.header_passed.replace(true) || !self.marked.early {
+            return;
+        }
+        if !request.connection().is_stream() {
+            request.announce_close();
+        }
+        if self.marked.source != Source::Auto {
+            bypass::bypass(filter, request, settings);
+        }
+    }
+
+    /// Does what is due where the walk has come to.
+    fn arrive(mut self, at: Result<At>, brigade: &mut Brigade<'_>) -> Result {
+        let response = self.place.response;
+        match at {
+            Err(status) => {
+                response.set_phase(Phase::Marked(self.marked));
+                Err(status)
+            }
+            Ok(At::More) => {
+                let passed = self.pass();
+                response.set_phase(Phase::Marked(self.marked));
+                passed
+            }
+            Ok(At::End) if self.handler_ends(brigade) => self.end_with_handler(brigade),
+            Ok(At::End) if !self.marked.early => {
+                let passed = self.pass();
+                response.set_phase(Phase::Marked(self.marked));
+                passed
+            }
+            Ok(At::End) => {
+                self.before_header();
+                let Place { filter, request, .. } = self.place;
+                let finished = finish::finish(filter, request, response, self.marked.source, &mut self.body);
+                response.set_phase(match finished {
+                    Ok(()) => Phase::Finished,
+                    Err(status) => Phase::Failed(status),
+                });
+                finished?;
+                sink::swallow(brigade)
+            }
+            Ok(At::HandlerEnd) => {
+                let held = self.marked.ending.held();
+                self.body.push_bytes(held);
+                if self.is_short() {
+                    return self.cut_short("ended before the end that it promised", brigade);
+                }
+                self.end_with_handler(brigade)
+            }
+            Ok(At::Broken(fault)) => self.cut_short(&fault.to_string(), brigade),
+        }
+    }
+
+    /// Looks behind the end, and drops what does not belong to the response: whether the handler's own end is there.
+    fn handler_ends(&mut self, brigade: &mut Brigade<'_>) -> bool {
+        for _ in 0..LOOK_AHEAD {
+            match brigade.first() {
+                None => return false,
+                Some(Kind::Eos) => return true,
+                Some(Kind::Flush | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Data(Some(_))) => brigade.delete_first(),
+                Some(Kind::Data(None)) => match brigade.read_first(Block::No) {
+                    Ok(_) => brigade.delete_first(),
+                    Err(_) => return false,
+                },
+            }
+        }
+        false
+    }
+
+    /// There is nothing to gain: the response goes on as it would without the module.
+    fn end_with_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
+        brigade.move_all(&mut self.body);
+        self.place.response.header_passed.set(true);
+        self.place.response.set_phase(Phase::Ordinary);
+        self.place.filter.pass_on(&mut self.body)
+    }
+
+    /// Whether the client was told of more than has come.
+    fn is_short(&self) -> bool {
+        let Place { request, response, .. } = self.place;
+        match &self.marked.ending {
+            Ending::Chunks(chunks) => !chunks.is_complete(),
+            Ending::Length(length) => {
+                let told = request.headers_out().get(c"Content-Length").is_some();
+                !length.is_complete() && response.header_passed.get() && told
+            }
+            _ => false,
+        }
+    }
+
+    /// The client must not take the next response for the rest of this one: the connection is closed, or the stream
+    /// reset. What the application still writes reaches nobody.
+    fn cut_short(mut self, why: &str, brigade: &mut Brigade<'_>) -> Result {
+        static SHORT: Seldom = Seldom::new();
+        SHORT.log(|more| log::warn!("the body of a marked response {why}: the client's connection is closed{more}"));
+        let Place { filter, request, response, .. } = self.place;
+        self.body.push_flush();
+        let passed = self.pass().and_then(|()| {
+            request.connection().close_after_response();
+            // With this error the last chunk is not sent (ap_http_chunk_filter), and mod_http2 resets the stream.
+            self.body.push_error(sys::HTTP_BAD_GATEWAY);
+            self.body.push_eos();
+            filter.pass_on(&mut self.body)
+        });
+        response.set_phase(Phase::Finished);
+        passed?;
+        sink::swallow(brigade)
+    }
+}

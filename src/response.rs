@@ -1,0 +1,224 @@
+//! What the module knows of a response, and how it decides whether it is marked.
+
+use std::cell::Cell;
+use std::ffi::CStr;
+
+use crate::directives::{Mode, Settings};
+use crate::ending::{Ending, Length};
+use crate::httpd::{Request, RequestConfig, Seldom, Status, dir_config, guard, with_context};
+use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
+use crate::response_headers::{self, MARK};
+use crate::{bypass, cgi_length, output_filter, sys};
+
+/// The variable of the request's environment by which an application, or the configuration, marks a response.
+const VARIABLE: &CStr = c"finish-request";
+/// What httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
+const REDIRECT: &[u8] = b"REDIRECT_";
+
+/// The state of one response. Shared references only: the filters that use it may be called by one another.
+pub struct Response {
+    phase: Cell<Phase>,
+    /// Whether the header has been passed on, or is about to be.
+    pub header_passed: Cell<bool>,
+    /// Body bytes passed on so far; none where that is not known.
+    pub passed: Cell<Option<u64>>,
+    /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
+    length_kept: bool,
+    /// The variable's value that was last looked at.
+    seen: Cell<Option<*const u8>>,
+}
+
+/// How far the response is.
+pub enum Phase {
+    /// Nothing of it has been seen.
+    Undecided,
+    /// It ends when its handler ends, as on stock httpd.
+    Ordinary,
+    /// It is to end early.
+    Marked(Marked),
+    /// It has ended: what comes now reaches nobody.
+    Finished,
+    /// It could not be ended: the client has gone, and writing gives this.
+    Failed(Status),
+}
+
+/// A response that is to end early.
+pub struct Marked {
+    /// Where.
+    pub ending: Ending,
+    /// Who said so.
+    pub source: Source,
+    /// False where `off` came later: then it is held to what the client was told, and not more.
+    pub early: bool,
+}
+
+impl RequestConfig for Response {}
+
+/// `insert_filter`: the handler is about to run.
+pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
+    guard((), || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
+        if mode == Mode::Off || request.is_subrequest() {
+            return;
+        }
+        with_context(request, || {
+            // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
+            request.unset_header(MARK);
+            Response {
+                phase: Cell::new(Phase::Undecided),
+                header_passed: Cell::new(false),
+                passed: Cell::new(Some(0)),
+                length_kept: cgi_length::keep(request),
+                seen: Cell::new(None),
+            }
+            .attach(request);
+            output_filter::insert(request);
+            response_headers::keep_from_client(request);
+        });
+    });
+}
+
+impl Response {
+    /// Takes the phase out for the time of a call; to be put back with [`Response::set_phase`]. Meanwhile the
+    /// response is an ordinary one.
+    pub fn take_phase(&self) -> Phase {
+        self.phase.replace(Phase::Ordinary)
+    }
+
+    /// Sets the phase.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+
+    /// The phase, decided now if it has not been: to be called when something of the response has come, or is
+    /// about to. Afterwards the phase is not [`Phase::Undecided`].
+    pub fn decide(&self, request: Request<'_>, settings: &Settings) -> Phase {
+        match self.take_phase() {
+            Phase::Undecided => self.decide_first(request, settings),
+            Phase::Ordinary => self.decide_late(request),
+            Phase::Marked(marked) => {
+                Phase::Marked(Marked { early: marked.early && !self.is_off_late(request), ..marked })
+            }
+            other => other,
+        }
+    }
+
+    fn decide_first(&self, request: Request<'_>, settings: &Settings) -> Phase {
+        let [err_headers, headers] = request.response_headers();
+        let header = [err_headers.get_all(MARK), headers.get_all(MARK)].concat();
+        request.unset_header(MARK);
+
+        let values = |name| headers.get(name).or_else(|| err_headers.get(name));
+        let content_length = values(c"Content-Length").and_then(mark::parse_length);
+        let chunked = values(c"Transfer-Encoding").is_some_and(mark::is_chunked);
+        let auto = (settings.mode() == Mode::Auto)
+            .then(|| Idiom {
+                http2: request.connection().is_stream(),
+                close: values(c"Connection").is_some_and(mark::has_close),
+                content_length,
+                chunked,
+            })
+            .and_then(|idiom| mark::recognise(&idiom));
+        let env = self.variable(request);
+        let (choice, rejected) = mark::choose(&Said { api: false, header: &header, env: &env, auto });
+        log_rejected(&rejected);
+
+        let Choice::Marked(mark, source) = choice else {
+            if self.length_kept {
+                cgi_length::drop_kept(request);
+            }
+            return Phase::Ordinary;
+        };
+        let mut ending = Ending::new(&mark, content_length, chunked);
+        match &ending {
+            Ending::Length(length) => {
+                if let Ok(length) = i64::try_from(length.remaining()) {
+                    request.set_content_length(length);
+                }
+            }
+            _ => request.unset_content_length(),
+        }
+        if chunked {
+            request.unset_header(c"Transfer-Encoding");
+        }
+        if values(c"Content-Encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"none")) {
+            request.unset_header(c"Content-Encoding");
+            bypass::compression(request);
+        }
+        if request.is_header_only() {
+            ending = Ending::Length(Length::new(0));
+        }
+        if let Ending::Never = ending {
+            log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
+            return Phase::Ordinary;
+        }
+        Phase::Marked(Marked { ending, source, early: true })
+    }
+
+    /// An in-process application may set the variable after part of the body has gone.
+    fn decide_late(&self, request: Request<'_>) -> Phase {
+        if !self.variable_changed(request) {
+            return Phase::Ordinary;
+        }
+        let env = self.variable(request);
+        let (choice, rejected) = mark::choose(&Said { api: false, header: &[], env: &env, auto: None });
+        log_rejected(&rejected);
+        let Choice::Marked(mark, source) = choice else { return Phase::Ordinary };
+        let content_length = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
+        let mut ending = Ending::new(&mark, content_length, false);
+        if let Ending::Length(length) = &mut ending {
+            let Some(passed) = self.passed.get().filter(|passed| *passed <= length.remaining()) else {
+                log::debug!("marked by {} too late: an ordinary response", source.as_str());
+                return Phase::Ordinary;
+            };
+            length.take(passed);
+        }
+        match ending {
+            Ending::Never => Phase::Ordinary,
+            ending => Phase::Marked(Marked { ending, source, early: true }),
+        }
+    }
+
+    fn is_off_late(&self, request: Request<'_>) -> bool {
+        self.variable_changed(request)
+            && self.variable(request).into_iter().any(|value| mark::parse(value) == Ok(Mark::Off))
+    }
+
+    /// The variable's values: the request's own, then those from before each internal redirect.
+    fn variable<'r>(&self, request: Request<'r>) -> Vec<&'r [u8]> {
+        let env = request.subprocess_env();
+        let mut values: Vec<&[u8]> = env.get(VARIABLE).into_iter().collect();
+        self.seen.set(values.first().map(|value| value.as_ptr()));
+        let mut name = VARIABLE.to_bytes().to_vec();
+        let mut earlier = request.prev();
+        while let Some(before) = earlier {
+            name.splice(0..0, REDIRECT.iter().copied());
+            let value = env.get(request.pool().string(&name));
+            // What marked a page that failed does not mark the error document in its place.
+            let failed = before.status() != sys::HTTP_OK;
+            values.extend(value.filter(|value| !failed || mark::parse(value) == Ok(Mark::Off)));
+            earlier = before.prev();
+        }
+        values
+    }
+
+    fn variable_changed(&self, request: Request<'_>) -> bool {
+        self.seen.get() != request.subprocess_env().get(VARIABLE).map(<[u8]>::as_ptr)
+    }
+}
+
+fn log_rejected(rejected: &[Rejected<'_>]) {
+    static REJECTED: Seldom = Seldom::new();
+    for Rejected { source, value, error } in rejected {
+        let place = match source {
+            Source::Env => "environment variable finish-request",
+            _ => "header X-Finish-Request",
+        };
+        let value = mark::escaped(value);
+        REJECTED.log(|more| {
+            log::warn!("the {place} is '{value}', so this response is not finished early: {error}{more}");
+        });
+    }
+}

@@ -1,0 +1,50 @@
+//! The mark's header on its way to the client: it never gets there, whoever set it.
+
+use std::ffi::CStr;
+use std::sync::atomic::AtomicPtr;
+
+use crate::directives::{Mode, Settings};
+use crate::httpd::{Brigade, Filter, FilterHandle, Request, Status, dir_config, guard, with_context};
+use crate::sys;
+
+/// The response header by which an application marks its response.
+pub const MARK: &CStr = c"X-Finish-Request";
+
+static STRIP: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
+const STRIP_FILTER: FilterHandle = FilterHandle::new(&STRIP);
+
+/// Registers the filter that looks at the headers last.
+pub fn register() {
+    // mod_headers' filter has the type CONTENT_SET, and the header is sent by one of the type PROTOCOL.
+    STRIP_FILTER.register_output(c"FINISH_REQUEST_HEADER", strip, sys::ap_filter_type_AP_FTYPE_CONTENT_SET + 5);
+}
+
+/// Sees to it that the mark does not reach the client, even if it is set later: by mod_headers.
+pub fn keep_from_client(request: Request<'_>) {
+    request.add_output_filter(STRIP_FILTER);
+}
+
+/// `insert_error_filter`: an error page may carry the headers of the application that failed.
+pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
+    guard((), || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
+        if mode != Mode::Off && !request.is_subrequest() {
+            keep_from_client(request);
+        }
+    });
+}
+
+unsafe extern "C" fn strip(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    guard(Status::code(Err(Status::GENERAL)), || {
+        // SAFETY: httpd calls a filter with its place in the chain and a brigade, both live, in the request's thread.
+        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
+        let Some((filter, request)) = filter.and_then(|filter| Some((filter, filter.request()?))) else { return 0 };
+        with_context(request, || {
+            request.unset_header(MARK);
+            filter.remove();
+            Status::code(filter.pass_on(&mut brigade))
+        })
+    })
+}
