@@ -1,0 +1,54 @@
+//! The matrix's third dimension: what compresses the responses.
+
+use support::Builder;
+
+/// What every request of the matrix sends, as browsers do.
+pub const ACCEPT: [(&str, &str); 1] = [("Accept-Encoding", "gzip, br")];
+
+/// An output filter for responses of type text/plain.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Compression {
+    None,
+    Deflate,
+    Brotli,
+}
+
+impl Compression {
+    pub const ALL: [Compression; 3] = [Compression::None, Compression::Deflate, Compression::Brotli];
+
+    /// The last folder of the URLs whose responses go through this filter.
+    pub fn folder(self) -> &'static str {
+        match self {
+            Compression::None => "plain",
+            Compression::Deflate => "deflate",
+            Compression::Brotli => "brotli",
+        }
+    }
+
+    /// The `Content-Encoding` of a compressed response.
+    pub fn encoding(self) -> Option<&'static str> {
+        match self {
+            Compression::None => None,
+            Compression::Deflate => Some("gzip"),
+            Compression::Brotli => Some("br"),
+        }
+    }
+}
+
+/// Lets the server have its applications below `/PREFIX/FOLDER/` for each of the prefixes and each
+/// compression's folder.
+pub fn with_compressions(builder: Builder, prefixes: &[&str]) -> Builder {
+    let aliases: String = prefixes
+        .iter()
+        .flat_map(|prefix| Compression::ALL.map(|filter| (prefix, filter.folder())))
+        .map(|(prefix, folder)| format!("Alias /{prefix}/{folder} \"${{WWW}}\"\n"))
+        .collect();
+    builder.modules(&["alias", "filter", "deflate", "brotli"]).config(&aliases).config(
+        "<LocationMatch /deflate/>
+           AddOutputFilterByType DEFLATE text/plain
+         </LocationMatch>
+         <LocationMatch /brotli/>
+           AddOutputFilterByType BROTLI_COMPRESS text/plain
+         </LocationMatch>",
+    )
+}

@@ -1,0 +1,38 @@
+//! The promises that the module makes, each tested against a running httpd.
+//!
+//! One program, so that all tests run side by side; one file for each promise.
+
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
+
+/// One test for each handler under each MPM that it can run under: `$check(handler, mpm)`.
+macro_rules! on_every_handler_and_mpm {
+    ($check:path) => {
+        on_every_handler_and_mpm! { $check;
+            mod_php_on_prefork: ModPhp, Prefork;
+            mod_fcgid_on_event: ModFcgid, Event;
+            mod_fcgid_on_worker: ModFcgid, Worker;
+            mod_fcgid_on_prefork: ModFcgid, Prefork;
+            mod_cgid_on_event: Cgi, Event;
+            mod_cgid_on_worker: Cgi, Worker;
+            mod_cgi_on_prefork: Cgi, Prefork;
+            php_fpm_on_event: PhpFpm, Event;
+            php_fpm_on_worker: PhpFpm, Worker;
+            php_fpm_on_prefork: PhpFpm, Prefork;
+            mod_lua_on_event: Lua, Event;
+            mod_lua_on_worker: Lua, Worker;
+            mod_lua_on_prefork: Lua, Prefork;
+        }
+    };
+    ($check:path; $($name:ident: $handler:ident, $mpm:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                $check(support::Handler::$handler, support::Mpm::$mpm);
+            }
+        )*
+    };
+}
+
+mod compression;
+mod matrix;
+mod unmarked;

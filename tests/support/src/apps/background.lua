@@ -1,0 +1,60 @@
+-- For Lua applications: the known text, and background work that waits at a gate.
+local background = {}
+
+function background.body(bytes)
+    local lines = {}
+    for line = 1, bytes / 38 + 1 do
+        lines[line] = string.format("%07d of the answer to your request\n", line)
+    end
+    return table.concat(lines):sub(1, bytes)
+end
+
+local function exists(path)
+    local file = io.open(path)
+    if file then
+        file:close()
+    end
+    return file ~= nil
+end
+
+local function write(path, text)
+    local file = assert(io.open(path, "w"))
+    file:write(text)
+    file:close()
+end
+
+-- As background() in background.php.
+function background.run(r, id, after)
+    local gates = "@GATES@"
+    local done = { began = r:clock(), gate = 0, ended = 0 }
+    local half = math.floor(after / 2)
+    local trouble = ""
+
+    write(gates .. "/" .. id .. ".began", "")
+    local ok, problem = pcall(function()
+        r:write(("L"):rep(half))
+        r:flush()
+        local limit = r:clock() + 25000000
+        while not exists(gates .. "/" .. id .. ".gate") do
+            if r:clock() >= limit then
+                trouble = "the gate stayed shut; "
+                break
+            end
+            r.usleep(10000)
+        end
+        done.gate = r:clock()
+        r:write(("L"):rep(after - half))
+        r:flush()
+        done.ended = r:clock()
+    end)
+    if not ok then
+        trouble = trouble .. tostring(problem)
+    end
+
+    local text = string.format("began=%.0f\ngate=%.0f\nended=%.0f\nerrors=%s\n",
+        done.began, done.gate, done.ended, trouble)
+    write(gates .. "/" .. id .. ".writing", text)
+    os.rename(gates .. "/" .. id .. ".writing", gates .. "/" .. id .. ".done")
+end
+
+return background

@@ -1,0 +1,64 @@
+# For shell applications: the query, the known text, and background work that waits at a gate.
+
+# query NAME DEFAULT: sets the variable NAME to the value of the query parameter NAME.
+query() {
+    case "&$QUERY_STRING&" in
+    *"&$1="*)
+        value="&$QUERY_STRING"
+        value=${value#*"&$1="}
+        value=${value%%&*}
+        ;;
+    *) value=$2 ;;
+    esac
+    case "$value" in
+    *[+%]*)
+        value=$(printf '%s' "$value" |
+            sed 's/+/ /g; s/%20/ /g; s/%22/"/g; s/%3[Bb]/;/g; s/%3[Dd]/=/g')
+        ;;
+    esac
+    eval "$1=\$value"
+}
+
+# body BYTES: prints so many bytes of the known text.
+body() {
+    [ "$1" -eq 0 ] ||
+        seq -f '%07.0f of the answer to your request' $(($1 / 38 + 1)) 2>/dev/null | head -c "$1"
+}
+
+# leak BYTES: prints what no client should see; fails when it cannot be written.
+leak() {
+    [ "$1" -eq 0 ] || printf "%${1}s" '' | tr ' ' L
+}
+
+# background ID AFTER: as in background.php.
+background() {
+    gates='@GATES@'
+    work=$1 began=$(date +%s%6N) seen=0 ended=0 errors='ended too early'
+    trap '' PIPE
+    trap 'exit 1' TERM INT HUP
+    trap leave EXIT
+    trouble=
+    : >"$gates/$work.began"
+    leak $(($2 / 2)) 2>/dev/null || trouble="$trouble could not write before the gate;"
+
+    limit=$(($(date +%s) + 25))
+    while [ ! -e "$gates/$work.gate" ]; do
+        if [ "$(date +%s)" -ge "$limit" ]; then
+            trouble="$trouble the gate stayed shut;"
+            break
+        fi
+        sleep 0.05
+    done
+    seen=$(date +%s%6N)
+
+    leak $(($2 - $2 / 2)) 2>/dev/null || trouble="$trouble could not write after the gate;"
+    ended=$(date +%s%6N)
+    errors=$trouble
+}
+
+# leave: leaves the file that says how the background work went.
+leave() {
+    printf 'began=%s\ngate=%s\nended=%s\nerrors=%s\n' \
+        "$began" "$seen" "$ended" "$errors" >"$gates/$work.writing"
+    mv "$gates/$work.writing" "$gates/$work.done"
+}

@@ -1,0 +1,37 @@
+//! Waiting for events, never for time.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+/// How long anything that must happen may take. Generous, because a loaded machine is no failure.
+pub const DEADLINE: Duration = Duration::from_secs(20);
+
+/// How often a condition is looked at that cannot wake us by itself, such as a file's existence.
+const LOOK_EVERY: Duration = Duration::from_millis(5);
+
+/// Waits until `probe` gives a value, and returns it.
+///
+/// # Panics
+///
+/// After [`DEADLINE`], with `what` in the message.
+#[track_caller]
+pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
+    match poll(DEADLINE, probe) {
+        Some(value) => value,
+        None => panic!("waited {} s in vain for {what}", DEADLINE.as_secs()),
+    }
+}
+
+/// As [`wait_for`], but gives `None` when `limit` has passed.
+pub(crate) fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
+    let start = Instant::now();
+    loop {
+        if let Some(value) = probe() {
+            return Some(value);
+        }
+        if start.elapsed() >= limit {
+            return None;
+        }
+        thread::sleep(LOOK_EVERY);
+    }
+}

@@ -1,0 +1,311 @@
+//! A client for HTTP/2 that can have many streams on one connection, over TLS or without.
+
+use std::future::Future;
+use std::io;
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::mpsc::{Sender, channel};
+use std::thread::{self, JoinHandle};
+use std::time::Instant;
+
+use bytes::Bytes;
+use h2::client::SendRequest;
+use http::Request;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+use tokio::runtime::{self, Handle};
+use tokio::sync::oneshot;
+use tokio_rustls::TlsConnector;
+
+use crate::certificate::Certificate;
+use crate::deadline::DEADLINE;
+use crate::response::{Framing, Headers, Response};
+use crate::watch::Watch;
+
+/// An HTTP/2 connection. Closed when dropped.
+pub struct Http2 {
+    runtime: Handle,
+    requests: SendRequest<Bytes>,
+    end: Arc<Watch<Option<Failure>>>,
+    quit: Option<oneshot::Sender<()>>,
+    thread: Option<JoinHandle<()>>,
+    scheme: &'static str,
+}
+
+/// A request on a connection, and what has come for it.
+pub struct Stream {
+    state: Arc<Watch<State>>,
+    task: tokio::task::AbortHandle,
+}
+
+/// How a stream or a connection ended, other than by END_STREAM.
+#[derive(Clone, Debug)]
+pub struct Failure {
+    /// When.
+    pub at: Instant,
+    /// The error code of the RST_STREAM or GOAWAY frame; `None` if there was no such frame.
+    pub code: Option<u32>,
+    /// The same in words.
+    pub text: String,
+}
+
+impl Failure {
+    fn now(error: Option<&h2::Error>) -> Failure {
+        Failure {
+            at: Instant::now(),
+            code: error.and_then(h2::Error::reason).map(u32::from),
+            text: error.map_or_else(|| "closed".to_owned(), ToString::to_string),
+        }
+    }
+}
+
+#[derive(Default)]
+struct State {
+    head: Option<(Instant, u16, Headers)>,
+    data: Vec<(Instant, Bytes)>,
+    end: Option<Result<Instant, Failure>>,
+}
+
+impl Http2 {
+    /// Connects to `address`: over TLS with ALPN, trusting `certificate`, or without TLS and with
+    /// prior knowledge.
+    ///
+    /// # Panics
+    ///
+    /// When nobody there speaks HTTP/2.
+    #[track_caller]
+    pub fn connect(address: SocketAddr, certificate: Option<&'static Certificate>) -> Http2 {
+        let (quit, told_to_quit) = oneshot::channel();
+        let (ready, when_ready) = channel();
+        let end = Arc::new(Watch::default());
+        let thread = thread::spawn({
+            let end = Arc::clone(&end);
+            move || serve(address, certificate, &ready, told_to_quit, end)
+        });
+        let (runtime, requests) =
+            when_ready.recv_timeout(DEADLINE).expect("the server answers").expect("the server speaks HTTP/2");
+        let scheme = if certificate.is_some() { "https" } else { "http" };
+        Http2 { runtime, requests, end, quit: Some(quit), thread: Some(thread), scheme }
+    }
+
+    /// Opens a stream with a GET request for `path` with these headers.
+    ///
+    /// # Panics
+    ///
+    /// When path or headers cannot be sent over HTTP/2.
+    #[track_caller]
+    pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Stream {
+        self.request("GET", path, headers, None)
+    }
+
+    /// Opens a stream with a request, and sends its body if there is one. Streams are opened in
+    /// the order of the calls.
+    ///
+    /// # Panics
+    ///
+    /// When method, path or headers cannot be sent over HTTP/2.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Stream {
+        let uri = format!("{}://{}{path}", self.scheme, Certificate::name());
+        let mut request = Request::builder().method(method).uri(uri);
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(()).expect("a valid request");
+        let body = body.map(Bytes::copy_from_slice);
+        let state = Arc::new(Watch::<State>::default());
+        let task = self.runtime.spawn({
+            let (requests, state) = (self.requests.clone(), Arc::clone(&state));
+            async move {
+                let result = exchange(requests, request, body, &state).await;
+                let end = match result {
+                    Ok(()) => Ok(Instant::now()),
+                    Err(error) => Err(Failure::now(Some(&error))),
+                };
+                state.update(|state| state.end = Some(end));
+            }
+        });
+        Stream { state, task: task.abort_handle() }
+    }
+
+    /// Whether the connection is still there. Does not wait.
+    pub fn is_open(&self) -> bool {
+        self.end.update(|end| end.is_none())
+    }
+
+    /// Waits until the server has ended the connection.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn end(&self) -> Failure {
+        self.end.wait(Clone::clone, |_| "no end of the HTTP/2 connection".to_owned())
+    }
+}
+
+impl Drop for Http2 {
+    fn drop(&mut self) {
+        drop(self.quit.take());
+        if let Some(thread) = self.thread.take() {
+            let _ = thread.join();
+        }
+    }
+}
+
+impl Stream {
+    /// Waits until the response is complete: END_STREAM.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline, and when the stream ends in another way.
+    #[track_caller]
+    pub fn response(&self) -> Response {
+        self.response_or_failure().unwrap_or_else(|failure| {
+            let got = self.state.update(|state| state.describe());
+            panic!("the stream ended by {:?} with {got}", failure.text)
+        })
+    }
+
+    /// As [`Stream::response`], where the stream may be reset.
+    ///
+    /// # Errors
+    ///
+    /// How the stream ended instead.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn response_or_failure(&self) -> Result<Response, Failure> {
+        self.state.wait(
+            |state| Some(state.end.clone()?.map(|ended| state.response(ended))),
+            |state| format!("the stream does not end; it has {}", state.describe()),
+        )
+    }
+
+    /// Each piece of the body until now, with its time.
+    pub fn data(&self) -> Vec<(Instant, Vec<u8>)> {
+        self.state.update(|state| state.data.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect())
+    }
+
+    /// Whether the stream has ended, in whatever way. Does not wait.
+    pub fn has_ended(&self) -> bool {
+        self.state.update(|state| state.end.is_some())
+    }
+
+    /// Waits until the response's headers are there, and gives its status.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn status(&self) -> u16 {
+        self.state.wait(
+            |state| state.head.as_ref().map(|(_, status, _)| *status),
+            |state| format!("no headers on the stream; it has {}", state.describe()),
+        )
+    }
+
+    /// Gives the stream up: the server gets an RST_STREAM.
+    pub fn cancel(self) {
+        self.task.abort();
+    }
+}
+
+impl State {
+    fn response(&self, ended: Instant) -> Response {
+        let (began, status, headers) = self.head.clone().expect("a stream ends after its headers");
+        Response {
+            status,
+            headers,
+            body: self.data.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect(),
+            framing: Framing::EndStream,
+            raw: Vec::new(),
+            began,
+            ended,
+        }
+    }
+
+    fn describe(&self) -> String {
+        let length: usize = self.data.iter().map(|(_, bytes)| bytes.len()).sum();
+        format!("headers {:?} and {length} bytes of body", self.head)
+    }
+}
+
+type Opened = (Handle, SendRequest<Bytes>);
+
+/// The connection's thread: opens it, and drives it until told to quit.
+fn serve(
+    address: SocketAddr,
+    certificate: Option<&Certificate>,
+    ready: &Sender<io::Result<Opened>>,
+    told_to_quit: oneshot::Receiver<()>,
+    end: Arc<Watch<Option<Failure>>>,
+) {
+    let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
+    let handle = runtime.handle().clone();
+    runtime.block_on(async move {
+        let _ = ready.send(open(address, certificate, end).await.map(|requests| (handle, requests)));
+        let _ = told_to_quit.await;
+    });
+}
+
+async fn open(
+    address: SocketAddr,
+    certificate: Option<&Certificate>,
+    end: Arc<Watch<Option<Failure>>>,
+) -> io::Result<SendRequest<Bytes>> {
+    let socket = TcpStream::connect(address).await?;
+    socket.set_nodelay(true)?;
+    let Some(certificate) = certificate else {
+        return shake_hands(socket, end).await;
+    };
+    let connector = TlsConnector::from(certificate.client_config(b"h2"));
+    let tls = connector.connect(Certificate::server_name(), socket).await?;
+    if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
+        return Err(io::Error::other("the server did not choose h2"));
+    }
+    shake_hands(tls, end).await
+}
+
+async fn shake_hands<T>(socket: T, end: Arc<Watch<Option<Failure>>>) -> io::Result<SendRequest<Bytes>>
+where
+    T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
+{
+    let (requests, connection) = h2::client::handshake(socket).await.map_err(io::Error::other)?;
+    tokio::spawn(watch(connection, end));
+    Ok(requests)
+}
+
+async fn watch(connection: impl Future<Output = Result<(), h2::Error>>, end: Arc<Watch<Option<Failure>>>) {
+    let result = connection.await;
+    end.update(|end| *end = Some(Failure::now(result.as_ref().err())));
+}
+
+/// Sends a request and notes what comes until the end of the stream.
+async fn exchange(
+    requests: SendRequest<Bytes>,
+    request: Request<()>,
+    body: Option<Bytes>,
+    state: &Watch<State>,
+) -> Result<(), h2::Error> {
+    let (response, mut sender) = requests.ready().await?.send_request(request, body.is_none())?;
+    if let Some(body) = body {
+        sender.send_data(body, true)?;
+    }
+    let (head, mut body) = response.await?.into_parts();
+    let headers = head
+        .headers
+        .iter()
+        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
+        .collect();
+    state.update(|state| state.head = Some((Instant::now(), head.status.as_u16(), headers)));
+    while let Some(bytes) = body.data().await {
+        let bytes = bytes?;
+        body.flow_control().release_capacity(bytes.len())?;
+        state.update(|state| state.data.push((Instant::now(), bytes)));
+    }
+    body.trailers().await?;
+    Ok(())
+}

@@ -1,0 +1,212 @@
+//! Configuring and starting a server.
+
+use std::fmt;
+use std::fs;
+use std::io;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+
+use tempfile::TempDir;
+
+use super::{Httpd, Mpm, config};
+use crate::application;
+use crate::certificate::Certificate;
+use crate::deadline::{DEADLINE, poll};
+use crate::error_log::ErrorLog;
+use crate::handler::Handler;
+use crate::php_fpm::PhpFpm;
+use crate::ports::free_port;
+use crate::process::Process;
+use crate::programs;
+use crate::user::User;
+
+/// How often a server is started anew, on other ports, because someone took the first ones.
+const TRIES: usize = 10;
+
+/// What a server is to be like.
+#[derive(Clone)]
+pub struct Builder {
+    pub(super) mpm: Mpm,
+    pub(super) with_module: bool,
+    pub(super) modules: Vec<String>,
+    pub(super) handlers: Vec<Handler>,
+    pub(super) config: String,
+    pub(super) workers: usize,
+    php_ini: String,
+}
+
+/// Why a server did not start: all that it said.
+#[derive(Clone, Debug)]
+pub struct NotStarted(pub String);
+
+impl fmt::Display for NotStarted {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "httpd did not start:\n{}", self.0)
+    }
+}
+
+impl Builder {
+    pub(super) fn new(mpm: Mpm) -> Builder {
+        Builder {
+            mpm,
+            with_module: true,
+            modules: Vec::new(),
+            handlers: Vec::new(),
+            config: String::new(),
+            workers: 64,
+            php_ini: "output_buffering = 0\nhtml_errors = 0\ndisplay_errors = 0\n\
+                      log_errors = 1\nerror_reporting = -1\n"
+                .to_owned(),
+        }
+    }
+
+    /// Leaves `mod_finish_request` out.
+    pub fn without_module(mut self) -> Builder {
+        self.with_module = false;
+        self
+    }
+
+    /// Loads httpd's modules `names`, for example `deflate`. What the server, TLS, HTTP/2 and the
+    /// handlers need is loaded anyway.
+    pub fn modules(mut self, names: &[&str]) -> Builder {
+        self.modules.extend(names.iter().map(|&name| name.to_owned()));
+        self
+    }
+
+    /// Sets `handler` up. A server can have several, but only one that runs PHP.
+    ///
+    /// # Panics
+    ///
+    /// For a handler that cannot run under this MPM, and for a second one for PHP.
+    #[track_caller]
+    pub fn handler(mut self, handler: Handler) -> Builder {
+        let mpm = self.mpm;
+        assert!(handler.runs_on(mpm), "{handler:?} cannot run under {mpm:?}");
+        let taken = handler.is_php() && self.handlers.iter().any(|other| other.is_php());
+        assert!(!taken, "only one handler can run PHP");
+        self.handlers.push(handler);
+        self
+    }
+
+    /// Adds `text` to the end of the server's configuration.
+    pub fn config(mut self, text: &str) -> Builder {
+        self.config += text;
+        self.config += "\n";
+        self
+    }
+
+    /// Adds a setting to php.ini, whichever handler runs PHP. `output_buffering` is 0 if unset.
+    pub fn php_ini(mut self, name: &str, value: &str) -> Builder {
+        self.php_ini += &format!("{name} = {value}\n");
+        self
+    }
+
+    /// How many requests the server can process at once, 64 if unset; php-fpm too.
+    pub fn workers(mut self, workers: usize) -> Builder {
+        self.workers = workers;
+        self
+    }
+
+    /// Starts the server and waits until it is ready.
+    ///
+    /// # Panics
+    ///
+    /// When it does not start: with all that it said.
+    #[track_caller]
+    pub fn start(self) -> Httpd {
+        match self.try_start() {
+            Ok(httpd) => httpd,
+            Err(error) => panic!("{error}"),
+        }
+    }
+
+    /// As [`Builder::start`] for a server whose configuration may be wrong.
+    ///
+    /// # Errors
+    ///
+    /// What the server said when it refused to start.
+    ///
+    /// # Panics
+    ///
+    /// When there is something wrong with the machine rather than the server: no such program,
+    /// no folder, no port.
+    #[track_caller]
+    pub fn try_start(self) -> Result<Httpd, NotStarted> {
+        let root = tempfile::Builder::new().prefix("httpd-test-").tempdir().expect("a folder");
+        let user = User::for_servers();
+        self.furnish(root.path(), user.as_ref()).expect("the server's folder can be filled");
+        let fpm =
+            self.handlers.contains(&Handler::PhpFpm).then(|| PhpFpm::start(root.path(), user.as_ref(), self.workers));
+        self.run(root, fpm, user.as_ref())
+    }
+
+    /// Makes the files and folders that the server and its applications want to find.
+    fn furnish(&self, root: &Path, user: Option<&User>) -> io::Result<()> {
+        fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
+        for folder in ["www", "php", "run", "gates", "fcgid"] {
+            fs::create_dir(root.join(folder))?;
+        }
+        if let Some(user) = user {
+            for folder in ["run", "gates", "fcgid"] {
+                user.own(&root.join(folder))?;
+            }
+        }
+        fs::write(root.join("php/php.ini"), &self.php_ini)?;
+        fs::write(root.join("server.pem"), &Certificate::get().certificate_pem)?;
+        fs::write(root.join("server.key"), &Certificate::get().key_pem)?;
+        application::install_all(&root.join("www"), &root.join("gates"))
+    }
+
+    fn run(self, root: TempDir, fpm: Option<PhpFpm>, user: Option<&User>) -> Result<Httpd, NotStarted> {
+        let log = ErrorLog::new(root.path());
+        let mut said = String::new();
+        for _ in 0..TRIES {
+            let (port, tls_port) = (free_port(), free_port());
+            let place = config::Place { root: root.path(), port, tls_port, user };
+            fs::write(root.path().join("httpd.conf"), config::render(&self, &place))
+                .expect("the configuration can be written");
+            let _ = fs::remove_file(&log.path);
+
+            let process = Process::spawn(command(root.path(), &log)).expect("httpd can be run");
+            if is_ready(&process, &log) {
+                let process = Mutex::new(process);
+                return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, root });
+            }
+            drop(process);
+            said = log.text();
+            if !said.contains("could not bind to address") {
+                break;
+            }
+        }
+        Err(NotStarted(said))
+    }
+}
+
+fn command(root: &Path, log: &ErrorLog) -> Command {
+    let mut command = Command::new(programs::httpd());
+    command
+        .arg("-DFOREGROUND")
+        .arg("-d")
+        .arg(root)
+        .arg("-f")
+        .arg(root.join("httpd.conf"))
+        .env("PHP_INI_SCAN_DIR", "")
+        .current_dir(root)
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(fs::File::create(&log.stderr).expect("a file"));
+    command
+}
+
+/// Waits until the server listens (true) or has ended (false).
+fn is_ready(process: &Process, log: &ErrorLog) -> bool {
+    let ready = poll(DEADLINE, || {
+        if log.text().contains("resuming normal operations") {
+            return Some(true);
+        }
+        process.has_ended().then_some(false)
+    });
+    ready.unwrap_or(false)
+}

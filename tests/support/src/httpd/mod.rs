@@ -1,0 +1,234 @@
+//! A private httpd for a test.
+
+mod builder;
+mod config;
+
+use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::path::Path;
+use std::sync::Mutex;
+use std::thread;
+
+use rustix::process::Signal;
+use tempfile::TempDir;
+
+pub use builder::{Builder, NotStarted};
+
+use crate::application;
+use crate::background::Background;
+use crate::certificate::Certificate;
+use crate::deadline::{DEADLINE, wait_for};
+use crate::error_log::ErrorLog;
+use crate::http1::Connection;
+use crate::http2::Http2;
+use crate::php_fpm::PhpFpm;
+use crate::process::Process;
+
+/// How many lines of the log of a failed test's server are shown.
+const SHOWN: usize = 50;
+
+/// How httpd spreads requests over processes and threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mpm {
+    /// Threads; idle connections cost none.
+    Event,
+    /// Threads, one for each connection.
+    Worker,
+    /// A process for each connection. No HTTP/2.
+    Prefork,
+}
+
+impl Mpm {
+    /// All of them.
+    pub const ALL: [Mpm; 3] = [Mpm::Event, Mpm::Worker, Mpm::Prefork];
+
+    /// Whether mod_http2 works with it.
+    pub fn has_http2(self) -> bool {
+        self != Mpm::Prefork
+    }
+}
+
+/// A running httpd with a folder, ports, applications and an error log of its own.
+///
+/// Ends with the test. A test's last word is [`Httpd::stop`], or simply the end of its scope:
+/// both fail the test when the error log has a warning, an error or a crash that was not
+/// announced with [`Httpd::expect_log`].
+///
+/// In configuration texts `${ROOT}` is its folder, `${WWW}` the document root, `${PORT}` and
+/// `${TLS_PORT}` are its ports.
+pub struct Httpd {
+    process: Mutex<Process>,
+    fpm: Option<PhpFpm>,
+    log: ErrorLog,
+    port: u16,
+    tls_port: u16,
+    stopped: bool,
+    root: TempDir,
+}
+
+impl Httpd {
+    /// A server with the MPM `mpm` that is still to be configured.
+    pub fn builder(mpm: Mpm) -> Builder {
+        Builder::new(mpm)
+    }
+
+    /// Its temporary folder, which has `www`, `gates`, `error.log`, `access.log`, `httpd.conf`.
+    pub fn root(&self) -> &Path {
+        self.root.path()
+    }
+
+    /// The address of its port without TLS: HTTP/1, and HTTP/2 with prior knowledge (h2c).
+    pub fn address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.port).into()
+    }
+
+    /// The address of its TLS port: HTTP/1 and HTTP/2.
+    pub fn tls_address(&self) -> SocketAddr {
+        (Ipv4Addr::LOCALHOST, self.tls_port).into()
+    }
+
+    /// The URL of `path` without TLS.
+    pub fn url(&self, path: &str) -> String {
+        format!("http://localhost:{}/{}", self.port, path.trim_start_matches('/'))
+    }
+
+    /// The URL of `path` over TLS. Its certificate is `${ROOT}/server.pem`.
+    pub fn tls_url(&self, path: &str) -> String {
+        format!("https://localhost:{}/{}", self.tls_port, path.trim_start_matches('/'))
+    }
+
+    /// A new HTTP/1 connection without TLS.
+    #[track_caller]
+    pub fn connect(&self) -> Connection {
+        Connection::plain(self.address())
+    }
+
+    /// A new HTTP/1 connection over TLS.
+    #[track_caller]
+    pub fn connect_tls(&self) -> Connection {
+        Connection::tls(self.tls_address(), Certificate::get())
+    }
+
+    /// A new HTTP/2 connection over TLS.
+    #[track_caller]
+    pub fn connect_http2(&self) -> Http2 {
+        Http2::connect(self.tls_address(), Some(Certificate::get()))
+    }
+
+    /// A new HTTP/2 connection without TLS, with prior knowledge.
+    #[track_caller]
+    pub fn connect_h2c(&self) -> Http2 {
+        Http2::connect(self.address(), None)
+    }
+
+    /// New background work for a request to this server.
+    pub fn background(&self) -> Background {
+        Background::new(&self.root().join("gates"))
+    }
+
+    /// Puts an application or a file into the document root. `name` may not be in a subfolder;
+    /// `@GATES@` in `text` becomes the folder of [`Background`]'s files. Executable.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be written.
+    #[track_caller]
+    pub fn install(&self, name: &str, text: &str) {
+        application::install(&self.root().join("www"), &self.root().join("gates"), name, text)
+            .expect("an application can be written");
+    }
+
+    /// Announces a complaint: the log will have a line that matches the regular expression
+    /// `pattern` (a plain text mostly matches itself). If it has none, the test fails.
+    ///
+    /// # Panics
+    ///
+    /// When the pattern is no regular expression.
+    pub fn expect_log(&self, pattern: &str) {
+        self.log.announce(pattern, true);
+    }
+
+    /// As [`Httpd::expect_log`] for a complaint that may come or not.
+    pub fn allow_log(&self, pattern: &str) {
+        self.log.announce(pattern, false);
+    }
+
+    /// All that the server has logged until now.
+    pub fn log(&self) -> String {
+        self.log.text()
+    }
+
+    /// Waits until the log has a line that contains `text`, at any level, and gives that line.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn wait_for_log(&self, text: &str) -> String {
+        wait_for(&format!("the log to say {text:?}"), || {
+            self.log().lines().find(|line| line.contains(text)).map(str::to_owned)
+        })
+    }
+
+    /// The lines of its access log until now: `%h "%r" %>s %b %D %X`.
+    pub fn access_log(&self) -> Vec<String> {
+        let log = fs::read_to_string(self.root().join("access.log")).unwrap_or_default();
+        log.lines().map(str::to_owned).collect()
+    }
+
+    /// Sends the server's parent process a signal: `Signal::USR1` restarts it gracefully.
+    pub fn signal(&self, signal: Signal) {
+        self.process.lock().unwrap().signal(signal);
+    }
+
+    /// The parent's process id.
+    pub fn id(&self) -> u32 {
+        self.process.lock().unwrap().id()
+    }
+
+    /// Stops the server, waits until it has ended, and judges its log.
+    ///
+    /// # Panics
+    ///
+    /// When it does not end, and when the log has something that was not announced, or has not
+    /// something that was.
+    #[track_caller]
+    pub fn stop(mut self) {
+        self.stop_and_judge();
+    }
+
+    #[track_caller]
+    fn stop_and_judge(&mut self) {
+        self.stopped = true;
+        let running = self.log.text().lines().count();
+        let status = {
+            let mut process = self.process.lock().unwrap();
+            process.signal(Signal::TERM);
+            process.wait(DEADLINE)
+        };
+        let mut trouble = self.log.trouble(running);
+        trouble.extend(self.fpm.iter().flat_map(PhpFpm::complaints));
+        match status {
+            Some(status) if status.success() => {}
+            Some(status) => trouble.push(format!("httpd ended with {status}")),
+            None => trouble.push("httpd did not end".to_owned()),
+        }
+        assert!(trouble.is_empty(), "the server's last word:\n{}\n", trouble.join("\n"));
+    }
+}
+
+impl Drop for Httpd {
+    fn drop(&mut self) {
+        if self.stopped {
+            return;
+        }
+        if thread::panicking() {
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let end = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+            eprintln!("--- the end of the log of the failed test's server:\n{end}\n---");
+        } else {
+            self.stop_and_judge();
+        }
+    }
+}

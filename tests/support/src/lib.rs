@@ -1,0 +1,37 @@
+//! What the integration tests stand on.
+//!
+//! A test starts an [`Httpd`] of its own, with its own configuration, puts applications into it
+//! ([`Handler`], [`Background`]), talks to it ([`http1`], [`http2`], [`tools`]) and stops it; the
+//! server's error log has the last word: a warning that the test did not announce fails it.
+//!
+//! Nothing here sleeps and hopes. Whatever a test waits for is an event with a [`DEADLINE`], and a
+//! deadline that passes is a panic that says what did not come.
+
+mod application;
+mod background;
+mod certificate;
+mod client;
+mod deadline;
+mod error_log;
+mod handler;
+pub mod http1;
+pub mod http2;
+mod httpd;
+mod php_fpm;
+mod ports;
+mod process;
+mod programs;
+mod response;
+pub mod tools;
+mod user;
+mod watch;
+
+pub use application::body;
+pub use background::{Background, Done};
+pub use certificate::Certificate;
+pub use client::{Client, Exchange, Protocol};
+pub use deadline::{DEADLINE, wait_for};
+pub use handler::Handler;
+pub use httpd::{Builder, Httpd, Mpm, NotStarted};
+pub use process::Process;
+pub use response::{Framing, Headers, Response};

@@ -1,0 +1,83 @@
+//! Where the programs and shared objects are that the tests start or load.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+/// Where programs are when PATH does not say so: an ordinary user's PATH often has no sbin.
+const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
+
+/// The first of `names` that is an executable on PATH or in the sbin folders.
+pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
+    let path = env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
+    names
+        .iter()
+        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
+        .find(|candidate| candidate.is_file())
+}
+
+/// As [`find`].
+///
+/// # Panics
+///
+/// When there is none.
+pub(crate) fn program(names: &[&str]) -> PathBuf {
+    find(names).unwrap_or_else(|| panic!("the tests need one of these programs: {names:?}"))
+}
+
+/// httpd's program.
+pub(crate) fn httpd() -> PathBuf {
+    program(&["apache2", "httpd"])
+}
+
+/// httpd's folder of loadable modules, as apxs says.
+pub(crate) fn modules_dir() -> &'static Path {
+    static DIR: OnceLock<PathBuf> = OnceLock::new();
+    DIR.get_or_init(|| {
+        let apxs = env::var_os("APXS").map_or_else(|| program(&["apxs", "apxs2"]), PathBuf::from);
+        let output = Command::new(&apxs).args(["-q", "LIBEXECDIR"]).output().expect("apxs can be run");
+        let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
+        assert!(!dir.is_empty(), "{} does not know LIBEXECDIR", apxs.display());
+        PathBuf::from(dir)
+    })
+}
+
+/// mod_php's shared object, for example `libphp8.2.so`.
+///
+/// # Panics
+///
+/// When it is not among httpd's modules.
+pub(crate) fn mod_php() -> PathBuf {
+    let entries = fs::read_dir(modules_dir()).into_iter().flatten().flatten();
+    let mut found: Vec<PathBuf> = entries
+        .map(|entry| entry.path())
+        .filter(|path| {
+            let name = path.file_name().unwrap_or_default().to_string_lossy();
+            name.starts_with("libphp") && name.ends_with(".so")
+        })
+        .collect();
+    found.sort();
+    found.pop().unwrap_or_else(|| panic!("no libphp*.so in {}", modules_dir().display()))
+}
+
+/// Our own module: `$MOD_FINISH_REQUEST_SO`, else what cargo built for this test's profile.
+///
+/// # Panics
+///
+/// When it has not been built.
+pub(crate) fn finish_request_module() -> PathBuf {
+    if let Some(path) = env::var_os("MOD_FINISH_REQUEST_SO") {
+        return PathBuf::from(path);
+    }
+    // The test is in target/PROFILE/deps; cargo leaves the newest build there or one above.
+    let test = env::current_exe().expect("a program knows where it is");
+    let built = test.ancestors().skip(1).take(2).map(|dir| dir.join("libmod_finish_request.so"));
+    let modified = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
+    built
+        .filter(|path| path.is_file())
+        .max_by_key(modified)
+        .unwrap_or_else(|| panic!("no libmod_finish_request.so near {}: build it", test.display()))
+}

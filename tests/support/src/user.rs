@@ -1,0 +1,49 @@
+//! As whom the servers run.
+
+use std::fs;
+use std::io;
+use std::os::unix::fs::chown;
+use std::path::Path;
+
+/// The account that httpd's children and php-fpm's run as when the tests run as root.
+const ACCOUNT: &str = "www-data";
+
+/// A user that a server started by root gives its rights up for.
+#[derive(Clone, Debug)]
+pub(crate) struct User {
+    /// Its name, which is its group's name too.
+    pub(crate) name: String,
+    uid: u32,
+    gid: u32,
+}
+
+impl User {
+    /// The user to run servers as: `None` for an ordinary user, who runs them as himself.
+    ///
+    /// # Panics
+    ///
+    /// As root where there is no account `www-data`.
+    pub(crate) fn for_servers() -> Option<User> {
+        if !rustix::process::geteuid().is_root() {
+            return None;
+        }
+        let accounts = fs::read_to_string("/etc/passwd").unwrap_or_default();
+        let user = accounts.lines().find_map(|line| {
+            let mut fields = line.split(':');
+            let name = fields.next().filter(|name| *name == ACCOUNT)?.to_owned();
+            let uid = fields.nth(1)?.parse().ok()?;
+            let gid = fields.next()?.parse().ok()?;
+            Some(User { name, uid, gid })
+        });
+        Some(user.unwrap_or_else(|| panic!("run as root, the tests need a user {ACCOUNT}")))
+    }
+
+    /// Makes this user the owner of the file or folder `path`.
+    ///
+    /// # Errors
+    ///
+    /// What the operating system says.
+    pub(crate) fn own(&self, path: &Path) -> io::Result<()> {
+        chown(path, Some(self.uid), Some(self.gid))
+    }
+}
