@@ -15,6 +15,7 @@
 #include <ap_mpm.h>
 #include <apr_buckets.h>
 #include <apr_network_io.h>
+#include <apr_optional.h>
 #include <apr_pools.h>
 #include <apr_portable.h>
 #include <apr_strings.h>

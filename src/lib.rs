@@ -10,6 +10,7 @@ pub mod ending;
 pub mod mark;
 pub mod module;
 
+mod api;
 mod bypass;
 mod cgi_length;
 mod connection;

@@ -22,10 +22,8 @@ pub enum Mark {
     Length(u64),
     /// `boundary="TOKEN"`: before the first TOKEN in the body.
     Boundary(Token),
-    /// `flush`: at the first flush after the mark is seen.
+    /// `flush`: at the first flush after the mark is seen. The C function's mark too, which flushes.
     Flush,
-    /// Where the body stands now. No value says this: it is the C function's mark.
-    Now,
     /// `off`: nowhere; the response is never finished early.
     Off,
 }
@@ -307,7 +305,7 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
         rejected.push(Rejected { source: Source::Header, value, error: Error::Repeated });
     }
     if said.api {
-        marked = Some((Mark::Now, Source::Api));
+        marked = Some((Mark::Flush, Source::Api));
     }
     let choice = match marked {
         _ if off => Choice::Off,

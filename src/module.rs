@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use crate::directives::{DIRECTIVES, Settings};
 use crate::httpd::{Commands, Hooks, Module, PerDir, guard, install_log, set_panic_hook};
-use crate::{connection, fcgid, output_filter, response, response_headers, sys};
+use crate::{api, connection, fcgid, output_filter, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -38,6 +38,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         response_headers::register();
         output_filter::register();
         connection::register();
+        api::register();
 
         // SAFETY: this is register_hooks.
         let hooks = unsafe { Hooks::registering() };

@@ -6,12 +6,14 @@ use crate::connection::sink;
 use crate::directives::Settings;
 use crate::ending::{Ending, Fault, Verdict};
 use crate::httpd::{
-    Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, Seldom, Status, dir_config, guard,
-    with_context,
+    Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, Status, dir_config, guard, with_context,
 };
-use crate::mark::Source;
+use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
 use crate::{bypass, finish, sys};
+
+/// What is wrong with a body that has not come to its end.
+const SHORT: &str = "ended before the end that it promised";
 
 /// How many buckets behind the end are looked at, to see whether the handler ends there as well.
 const LOOK_AHEAD: usize = 16;
@@ -62,10 +64,11 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
             let at = walk.advance(brigade);
             walk.arrive(at, brigade)
         }
-        Phase::Ordinary | Phase::Undecided => {
+        phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
+            place.response.set_phase(phase);
+            place.response.header_passed.set(true);
             let passed = place.response.passed.get();
             place.response.passed.set(passed.zip(brigade.length()).map(|(passed, more)| passed + more));
-            place.response.header_passed.set(true);
             place.filter.pass_on(brigade)
         }
     }
@@ -232,30 +235,25 @@ impl Walk<'_> {
             }
             Ok(At::End) if self.handler_ends(brigade) => self.end_with_handler(brigade),
             Ok(At::End) if !self.marked.early => {
+                // The client waits, but gets no more than it was told.
+                if sink::swallow_to_eos(brigade)? {
+                    return self.end_with_handler(brigade);
+                }
                 let passed = self.pass();
                 response.set_phase(Phase::Marked(self.marked));
                 passed
             }
-            Ok(At::End) => {
-                self.before_header();
-                let Place { filter, request, .. } = self.place;
-                let finished = finish::finish(filter, request, response, self.marked.source, &mut self.body);
-                response.set_phase(match finished {
-                    Ok(()) => Phase::Finished,
-                    Err(status) => Phase::Failed(status),
-                });
-                finished?;
-                sink::swallow(brigade)
-            }
+            Ok(At::End) if self.is_short() => self.end_early(Some(SHORT), brigade),
+            Ok(At::End) => self.end_early(None, brigade),
             Ok(At::HandlerEnd) => {
                 let held = self.marked.ending.held();
                 self.body.push_bytes(held);
-                if self.is_short() {
-                    return self.cut_short("ended before the end that it promised", brigade);
+                match self.is_short() {
+                    true => self.end_early(Some(SHORT), brigade),
+                    false => self.end_with_handler(brigade),
                 }
-                self.end_with_handler(brigade)
             }
-            Ok(At::Broken(fault)) => self.cut_short(&fault.to_string(), brigade),
+            Ok(At::Broken(fault)) => self.end_early(Some(&fault.to_string()), brigade),
         }
     }
 
@@ -280,39 +278,36 @@ impl Walk<'_> {
     fn end_with_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
         brigade.move_all(&mut self.body);
         self.place.response.header_passed.set(true);
-        self.place.response.set_phase(Phase::Ordinary);
+        self.place.response.set_phase(Phase::Settled);
         self.place.filter.pass_on(&mut self.body)
     }
 
-    /// Whether the client was told of more than has come.
-    fn is_short(&self) -> bool {
-        let Place { request, response, .. } = self.place;
-        match &self.marked.ending {
-            Ending::Chunks(chunks) => !chunks.is_complete(),
-            Ending::Length(length) => {
-                let told = request.headers_out().get(c"Content-Length").is_some();
-                !length.is_complete() && response.header_passed.get() && told
-            }
-            _ => false,
-        }
+    /// The response is finished; cut, where something is wrong with it.
+    fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
+        self.before_header();
+        let Place { filter, request, response, .. } = self.place;
+        let ended = match wrong {
+            Some(why) => finish::cut(filter, request, why, &mut self.body),
+            None => finish::finish(filter, request, response, self.marked.source, &mut self.body),
+        };
+        response.set_phase(match ended {
+            Ok(()) => Phase::Finished,
+            Err(status) => Phase::Failed(status),
+        });
+        ended?;
+        sink::swallow(brigade)
     }
 
-    /// The client must not take the next response for the rest of this one: the connection is closed, or the stream
-    /// reset. What the application still writes reaches nobody.
-    fn cut_short(mut self, why: &str, brigade: &mut Brigade<'_>) -> Result {
-        static SHORT: Seldom = Seldom::new();
-        SHORT.log(|more| log::warn!("the body of a marked response {why}: the client's connection is closed{more}"));
-        let Place { filter, request, response, .. } = self.place;
-        self.body.push_flush();
-        let passed = self.pass().and_then(|()| {
-            request.connection().close_after_response();
-            // With this error the last chunk is not sent (ap_http_chunk_filter), and mod_http2 resets the stream.
-            self.body.push_error(sys::HTTP_BAD_GATEWAY);
-            self.body.push_eos();
-            filter.pass_on(&mut self.body)
-        });
-        response.set_phase(Phase::Finished);
-        passed?;
-        sink::swallow(brigade)
+    /// Whether the client was told of more than has come; or will not see the end of its chunks.
+    fn is_short(&self) -> bool {
+        let Place { request, response, .. } = self.place;
+        if let Ending::Chunks(chunks) = &self.marked.ending {
+            return !chunks.is_complete();
+        }
+        if !response.header_passed.get() || request.is_header_only() {
+            return false;
+        }
+        let told = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
+        told.zip(response.passed.get()).is_some_and(|(told, passed)| passed < told)
     }
 }

@@ -26,14 +26,18 @@ pub struct Response {
     length_kept: bool,
     /// The variable's value that was last looked at.
     seen: Cell<Option<*const u8>>,
+    /// Whether the C function asked for the end, and nobody has looked at it yet.
+    asked: Cell<bool>,
 }
 
 /// How far the response is.
 pub enum Phase {
     /// Nothing of it has been seen.
     Undecided,
-    /// It ends when its handler ends, as on stock httpd.
+    /// It ends when its handler ends, as on stock httpd, unless it is marked late.
     Ordinary,
+    /// The same, whatever may be said later: somebody said `off`, or its end has been passed on.
+    Settled,
     /// It is to end early.
     Marked(Marked),
     /// It has ended: what comes now reaches nobody.
@@ -72,6 +76,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 passed: Cell::new(Some(0)),
                 length_kept: cgi_length::keep(request),
                 seen: Cell::new(None),
+                asked: Cell::new(false),
             }
             .attach(request);
             output_filter::insert(request);
@@ -81,6 +86,11 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
 }
 
 impl Response {
+    /// Asks that the response end at the next flush: the C function's mark.
+    pub fn ask(&self) {
+        self.asked.set(true);
+    }
+
     /// Takes the phase out for the time of a call; to be put back with [`Response::set_phase`]. Meanwhile the
     /// response is an ordinary one.
     pub fn take_phase(&self) -> Phase {
@@ -98,9 +108,7 @@ impl Response {
         match self.take_phase() {
             Phase::Undecided => self.decide_first(request, settings),
             Phase::Ordinary => self.decide_late(request),
-            Phase::Marked(marked) => {
-                Phase::Marked(Marked { early: marked.early && !self.is_off_late(request), ..marked })
-            }
+            Phase::Marked(marked) => Phase::Marked(self.decide_again(request, marked)),
             other => other,
         }
     }
@@ -122,14 +130,17 @@ impl Response {
             })
             .and_then(|idiom| mark::recognise(&idiom));
         let env = self.variable(request);
-        let (choice, rejected) = mark::choose(&Said { api: false, header: &header, env: &env, auto });
+        let (choice, rejected) = mark::choose(&Said { api: self.asked.take(), header: &header, env: &env, auto });
         log_rejected(&rejected);
 
-        let Choice::Marked(mark, source) = choice else {
-            if self.length_kept {
-                cgi_length::drop_kept(request);
+        let (mark, source) = match choice {
+            Choice::Marked(mark, source) => (mark, source),
+            unmarked => {
+                if self.length_kept {
+                    cgi_length::drop_kept(request);
+                }
+                return if unmarked == Choice::Off { Phase::Settled } else { Phase::Ordinary };
             }
-            return Phase::Ordinary;
         };
         let mut ending = Ending::new(&mark, content_length, chunked);
         match &ending {
@@ -157,20 +168,25 @@ impl Response {
         Phase::Marked(Marked { ending, source, early: true })
     }
 
-    /// An in-process application may set the variable after part of the body has gone.
+    /// An in-process application may mark the response after part of the body has gone.
     fn decide_late(&self, request: Request<'_>) -> Phase {
-        if !self.variable_changed(request) {
+        let api = self.asked.take();
+        if !api && !self.variable_changed(request) {
             return Phase::Ordinary;
         }
         let env = self.variable(request);
-        let (choice, rejected) = mark::choose(&Said { api: false, header: &[], env: &env, auto: None });
+        let (choice, rejected) = mark::choose(&Said { api, header: &[], env: &env, auto: None });
         log_rejected(&rejected);
-        let Choice::Marked(mark, source) = choice else { return Phase::Ordinary };
+        let (mark, source) = match choice {
+            Choice::Marked(mark, source) => (mark, source),
+            Choice::Unmarked => return Phase::Ordinary,
+            Choice::Off => return Phase::Settled,
+        };
         let content_length = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
         let mut ending = Ending::new(&mark, content_length, false);
         if let Ending::Length(length) = &mut ending {
             let Some(passed) = self.passed.get().filter(|passed| *passed <= length.remaining()) else {
-                log::debug!("marked by {} too late: an ordinary response", source.as_str());
+                log::debug!("marked by the {} too late: an ordinary response", source.as_str());
                 return Phase::Ordinary;
             };
             length.take(passed);
@@ -181,9 +197,16 @@ impl Response {
         }
     }
 
-    fn is_off_late(&self, request: Request<'_>) -> bool {
-        self.variable_changed(request)
-            && self.variable(request).into_iter().any(|value| mark::parse(value) == Ok(Mark::Off))
+    /// `off` wins even late, and the C function over other marks.
+    fn decide_again(&self, request: Request<'_>, mut marked: Marked) -> Marked {
+        if self.variable_changed(request) {
+            marked.early &= !self.variable(request).into_iter().any(|value| mark::parse(value) == Ok(Mark::Off));
+        }
+        if self.asked.take() && marked.early {
+            marked.ending = Ending::Flush;
+            marked.source = Source::Api;
+        }
+        marked
     }
 
     /// The variable's values: the request's own, then those from before each internal redirect.

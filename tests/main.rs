@@ -33,6 +33,7 @@ macro_rules! on_every_handler_and_mpm {
     };
 }
 
+mod api;
 mod compression;
 mod matrix;
 mod unmarked;

@@ -31,16 +31,33 @@ pub fn divert(request: Request<'_>) {
 ///
 /// What such a bucket says: that the program's own time limit has passed.
 pub fn swallow(brigade: &mut Brigade<'_>) -> Result {
-    while let Some(kind) = brigade.first() {
-        if kind == Kind::Data(None)
-            && let Err(status) = brigade.read_first(Block::Yes)
-        {
-            brigade.clear();
-            return Err(status);
-        }
+    while !brigade.is_empty() {
+        swallow_to_eos(brigade)?;
         brigade.delete_first();
     }
     Ok(())
+}
+
+/// The same up to the end of the stream, which is left in the brigade: whether it is there.
+///
+/// # Errors
+///
+/// As [`swallow`].
+pub fn swallow_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
+    while let Some(kind) = brigade.first() {
+        match kind {
+            Kind::Eos => return Ok(true),
+            Kind::Data(None) => {
+                if let Err(status) = brigade.read_first(Block::Yes) {
+                    brigade.clear();
+                    return Err(status);
+                }
+            }
+            _ => {}
+        }
+        brigade.delete_first();
+    }
+    Ok(false)
 }
 
 unsafe extern "C" fn output(

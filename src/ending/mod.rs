@@ -52,8 +52,6 @@ pub enum Ending {
     Boundary(Boundary),
     /// At the next flush, which the caller sees.
     Flush,
-    /// Where it stands.
-    Now,
     /// With the handler, as an ordinary response.
     Never,
 }
@@ -69,7 +67,6 @@ impl Ending {
             (Mark::On, Some(length)) | (Mark::Length(length), _) => Self::Length(Length::new(length)),
             (Mark::Boundary(token), _) => Self::Boundary(Boundary::new(token)),
             (Mark::Flush, _) => Self::Flush,
-            (Mark::Now, _) => Self::Now,
             (Mark::On, None) | (Mark::Off, _) => Self::Never,
         }
     }
@@ -80,7 +77,6 @@ impl Ending {
             Self::Length(length) => length.next(input),
             Self::Chunks(chunks) => chunks.next(input),
             Self::Boundary(boundary) => boundary.next(input),
-            Self::Now => Verdict::End,
             Self::Flush | Self::Never if input.is_empty() => Verdict::More,
             Self::Flush | Self::Never => Verdict::Pass(input.len()),
         }
@@ -104,7 +100,7 @@ impl Ending {
         match self {
             Self::Length(length) => length.is_complete(),
             Self::Chunks(chunks) => chunks.is_complete(),
-            Self::Boundary(_) | Self::Flush | Self::Now | Self::Never => true,
+            Self::Boundary(_) | Self::Flush | Self::Never => true,
         }
     }
 
@@ -145,7 +141,6 @@ mod tests {
         assert_eq!(found.token(), token.as_bytes());
         assert!(found.held().is_empty());
         assert!(matches!(ending(Mark::Flush, Some(5), false), Ending::Flush));
-        assert!(matches!(ending(Mark::Now, Some(5), false), Ending::Now));
         assert!(matches!(ending(Mark::Off, Some(5), true), Ending::Never));
         Ok(())
     }
@@ -158,12 +153,5 @@ mod tests {
             assert!(ending.is_complete() && !ending.reads());
         }
         assert!(Ending::Flush.ends_at_flush() && !Ending::Never.ends_at_flush());
-    }
-
-    #[test]
-    fn now_passes_nothing() {
-        assert_eq!(Ending::Now.next(b""), Verdict::End);
-        assert_eq!(Ending::Now.next(b"late"), Verdict::End);
-        assert!(Ending::Now.is_complete());
     }
 }

@@ -38,6 +38,22 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
     }
 
+    /// A copy of the record, in the connection's pool, that does not say that the client has gone, and never will.
+    pub(super) fn unaborted(self) -> *mut sys::conn_rec {
+        // An httpd newer than the headers may have added fields to the record's end: there they are zero.
+        const ROOM: usize = 256;
+        // SAFETY: the connection is live (LIVE), with its pool; the new memory is large enough. Another thread may set
+        // `aborted` meanwhile: the bytes are copied without looking at them, and that field is then overwritten.
+        unsafe {
+            let size = size_of::<sys::conn_rec>() + ROOM;
+            let copy: *mut sys::conn_rec = sys::apr_palloc((*self.raw).pool, size).cast();
+            copy.cast::<u8>().write_bytes(0, size);
+            std::ptr::copy_nonoverlapping(self.raw.cast_const(), copy, 1);
+            (*copy).aborted = 0;
+            copy
+        }
+    }
+
     /// An empty brigade for this connection.
     pub fn brigade(self) -> Brigade<'c> {
         Brigade::new(self)

@@ -1,6 +1,6 @@
 //! Hooks: where httpd calls the module.
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
 use crate::sys;
 
@@ -42,5 +42,18 @@ impl Hooks {
         let none = std::ptr::null();
         // SAFETY: as for post_config.
         unsafe { sys::ap_hook_insert_error_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
+    }
+}
+
+/// A function that other modules may look up by name: `apr_optional.h`.
+pub type OptionalFunction = unsafe extern "C" fn(*mut sys::request_rec) -> sys::apr_status_t;
+
+/// Makes a function known by its name, as `APR_REGISTER_OPTIONAL_FN` does.
+pub fn register_optional(name: &'static CStr, function: OptionalFunction) {
+    // SAFETY: APR keeps both addresses, which stay valid: the module is never unmapped. Who looks it up casts it back
+    // to the type that the header declares, which is OptionalFunction.
+    unsafe {
+        let function = std::mem::transmute::<OptionalFunction, unsafe extern "C" fn()>(function);
+        sys::apr_dynamic_fn_register(name.as_ptr(), Some(function));
     }
 }

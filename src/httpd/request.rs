@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::{Connection, Filter, FilterHandle, Pool, Table};
+use super::{Connection, Filter, FilterHandle, Pool, Result, Status, Table};
 use crate::sys;
 
 /// A request that httpd is working on.
@@ -139,6 +139,25 @@ impl<'r> Request<'r> {
         unsafe { sys::apr_table_mergen((*self.raw()).headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
     }
 
+    /// Whether the end of the response has been passed to its filters.
+    pub fn has_ended(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        unsafe { (*self.raw()).eos_sent != 0 }
+    }
+
+    /// Passes a flush through all output filters, as `ap_rflush` does: what was collected above goes out with it.
+    ///
+    /// # Errors
+    ///
+    /// What the filters say: mostly that the client has gone.
+    pub fn flush(self) -> Result {
+        let mut flush = self.connection().brigade();
+        flush.push_flush();
+        // SAFETY: the request is live (LIVE), with its chain of filters.
+        let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
+        first.ok_or(Status::GENERAL)?.pass(&mut flush)
+    }
+
     /// Adds an output filter to the request, where its type belongs.
     pub fn add_output_filter(self, handle: FilterHandle) -> Option<Filter<'r>> {
         // SAFETY: the request and its connection are live (LIVE); a filter without a context.
@@ -154,21 +173,24 @@ impl<'r> Request<'r> {
     }
 
     /// From now on whatever is written to this request, or to those that were redirected to it, goes to
-    /// `output`, and whatever is read from them comes from `input`.
+    /// `output`, and whatever is read from them comes from `input`. On an HTTP/2 stream they do not learn any more
+    /// that the client has gone: mod_http2 marks its own record of the stream's connection, and they get another.
     pub fn divert(self, output: FilterHandle, input: FilterHandle) {
-        let connection = self.connection().raw();
+        let connection = self.connection();
+        let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (LIVE); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
         // httpd may still write an error page to them.
         unsafe {
-            let none = std::ptr::null_mut();
-            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), connection);
-            let output = sys::ap_add_output_filter_handle(output.raw(), none, std::ptr::null_mut(), connection);
+            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), connection.raw());
+            let output = sys::ap_add_output_filter_handle(output.raw(), none, std::ptr::null_mut(), connection.raw());
+            let connection = if connection.is_stream() { connection.unaborted() } else { connection.raw() };
             let mut request = Some(self);
             while let Some(each) = request {
                 (*each.raw()).output_filters = output;
                 (*each.raw()).proto_output_filters = output;
                 (*each.raw()).input_filters = input;
+                (*each.raw()).connection = connection;
                 request = each.prev();
             }
         }

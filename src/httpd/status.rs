@@ -15,6 +15,11 @@ impl Status {
     /// `APR_EGENERAL`: something went wrong in the module itself.
     pub const GENERAL: Self = Self(20_014);
 
+    /// `APR_EINVAL`: an argument is wrong.
+    pub const INVALID: Self = Self(libc::EINVAL);
+    /// `APR_ENOTIMPL`: not here.
+    pub const NOT_IMPLEMENTED: Self = Self(70_023);
+
     /// `Ok` for `APR_SUCCESS`, else the status.
     pub fn check(code: sys::apr_status_t) -> Result {
         if code == 0 { Ok(()) } else { Err(Self(code)) }

@@ -1,0 +1,105 @@
+//! Modules written in C finish a response with the optional function `ap_finish_request()`.
+
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::OnceLock;
+
+use support::{Client, Httpd, Mpm, Protocol, tools};
+
+const BODY: &[u8] = b"first half, second half";
+
+#[test]
+fn on_event() {
+    finishes(Mpm::Event);
+}
+
+#[test]
+fn on_worker() {
+    finishes(Mpm::Worker);
+}
+
+#[test]
+fn on_prefork() {
+    finishes(Mpm::Prefork);
+}
+
+fn finishes(mpm: Mpm) {
+    let httpd = start(mpm, "FinishRequest On");
+    for &protocol in mpm.protocols() {
+        for how in ["how=collected", "how=flushed", "mark=length=23", "mark=flush"] {
+            let background = httpd.background();
+            let path = format!("{}&{how}", background.query("test"));
+            let response = Client::connect(&httpd, protocol).get(&path, &[]).released();
+            assert_eq!(response.body, BODY, "{protocol:?} {how}");
+            assert_eq!(response.header("X-Finish-Request"), None);
+            background.wait_for_begin();
+            assert!(!background.is_done());
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "", "{protocol:?} {how}");
+        }
+    }
+    httpd.stop();
+}
+
+#[test]
+fn before_the_handler_it_is_refused_and_after_the_end_it_is_no_error() {
+    let httpd = start(Mpm::Event, "FinishRequest On");
+    for &protocol in Mpm::Event.protocols() {
+        let background = httpd.background();
+        background.open_gate();
+        let path = format!("{}&how=late", background.query("test"));
+        let response = Client::connect(&httpd, protocol).get(&path, &[]).response();
+        assert_eq!(response.body, BODY);
+        assert_eq!(response.header("X-Too-Early"), Some("not implemented"));
+        assert_eq!(background.wait_for_done().errors, "", "{protocol:?}");
+    }
+    httpd.stop();
+}
+
+#[test]
+fn where_the_module_is_off_or_the_mark_is_off_it_is_refused_and_the_response_goes_on() {
+    let httpd = start(Mpm::Event, "FinishRequest On\n<Location /off/>\nFinishRequest Off\n</Location>");
+    for path in ["off/test", "test"] {
+        let background = httpd.background();
+        background.open_gate();
+        let mark = if path == "test" { "&mark=off" } else { "" };
+        let path = format!("{}&how=refused{mark}", background.query(path));
+        let response = Client::connect(&httpd, Protocol::Http1).get(&path, &[]).response();
+        assert_eq!(response.body, [BODY, b"written after the end"].concat());
+        assert_eq!(background.wait_for_done().errors, "");
+    }
+    httpd.stop();
+}
+
+fn start(mpm: Mpm, config: &str) -> Httpd {
+    Httpd::builder(mpm)
+        .modules(&["env"])
+        .config(&format!(
+            "LoadModule finish_test_module \"{}\"
+             SetEnv GATES \"${{ROOT}}/gates\"
+             <LocationMatch \"^/(off/)?test\">
+               SetHandler finish-test
+             </LocationMatch>
+             {config}",
+            test_module().display()
+        ))
+        .start()
+}
+
+/// The test module, built with apxs once for all tests.
+fn test_module() -> &'static Path {
+    static BUILT: OnceLock<PathBuf> = OnceLock::new();
+    BUILT.get_or_init(|| {
+        let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mod_finish_test");
+        std::fs::create_dir_all(&folder).unwrap();
+        std::fs::copy(project.join("tests/api/mod_finish_test.c"), folder.join("mod_finish_test.c")).unwrap();
+        let apxs = std::env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
+        let mut build = Command::new(apxs);
+        build.current_dir(&folder).arg("-I").arg(project.join("apxs"));
+        build.args(["-Wc,-Wall", "-Wc,-Werror", "-c", "mod_finish_test.c"]);
+        let output = tools::run(build);
+        assert!(output.status.success(), "{}", output.stderr);
+        folder.join(".libs/mod_finish_test.so")
+    })
+}
