@@ -1,9 +1,9 @@
 //! The directives: settings, how they are inherited, how they are parsed, and their table.
 
-use std::marker::PhantomData;
 use std::sync::Arc;
 
-use crate::httpd::{Args, Context, Directive, PerDir, Set, entry};
+use crate::httpd::{Args, Commands, Directive, PerDir, command};
+pub use crate::httpd::{Context, Manual};
 
 /// `FinishRequest`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -47,9 +47,17 @@ impl PerDir for Settings {
     }
 }
 
-struct SetMode;
+struct FinishRequest;
 
-impl Set<Settings> for SetMode {
+impl Directive<Settings> for FinishRequest {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequest",
+        help: c"Off, On: finish marked responses early, or Auto: besides, recognise the idioms in use",
+        syntax: "FinishRequest Off|On|Auto",
+        default: "FinishRequest Off",
+        context: Context::FileInfo,
+    };
+
     fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
         let mode = match args {
             [value] if value.eq_ignore_ascii_case(b"off") => Mode::Off,
@@ -62,9 +70,17 @@ impl Set<Settings> for SetMode {
     }
 }
 
-struct SetBypass;
+struct FinishRequestBypass;
 
-impl Set<Settings> for SetBypass {
+impl Directive<Settings> for FinishRequestBypass {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestBypass",
+        help: c"The output filters that a response with a mark of its own skips, or none",
+        syntax: "FinishRequestBypass FILTER [FILTER] ...|none",
+        default: "FinishRequestBypass DEFLATE BROTLI_COMPRESS",
+        context: Context::FileInfo,
+    };
+
     fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
         let none = |name: &&[u8]| name.eq_ignore_ascii_case(b"none");
         settings.bypass = Some(match args {
@@ -88,35 +104,26 @@ fn refused(args: Args<'_>, accepted: &str) -> String {
     }
 }
 
-/// All directives, as httpd and `docs/directives.md` show them.
-pub const DIRECTIVES: [Directive<Settings>; 2] = [
-    Directive {
-        name: c"FinishRequest",
-        help: c"Off, On: finish marked responses early, or Auto: besides, recognise the idioms in use",
-        syntax: "FinishRequest Off|On|Auto",
-        default: "FinishRequest Off",
-        context: Context::FileInfo,
-        entry: entry::<Settings, SetMode>,
-        settings: PhantomData,
-    },
-    Directive {
-        name: c"FinishRequestBypass",
-        help: c"The output filters that a response with a mark of its own skips, or none",
-        syntax: "FinishRequestBypass FILTER [FILTER] ...|none",
-        default: "FinishRequestBypass DEFLATE BROTLI_COMPRESS",
-        context: Context::FileInfo,
-        entry: entry::<Settings, SetBypass>,
-        settings: PhantomData,
-    },
-];
+/// The table, as httpd reads it and as the manual has it.
+macro_rules! directives {
+    ($($directive:ty),* $(,)?) => {
+        /// What the manual, `docs/directives.md`, says of each.
+        pub const MANUAL: &[Manual] = &[$(<$directive>::MANUAL),*];
+
+        /// For the module record.
+        pub(crate) static COMMANDS: Commands<{ MANUAL.len() }> = Commands::new([$(command::<_, $directive>()),*]);
+    };
+}
+
+directives!(FinishRequest, FinishRequestBypass);
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn set<S: Set<Settings>>(args: Args<'_>) -> Result<Settings, String> {
+    fn set<D: Directive<Settings>>(args: Args<'_>) -> Result<Settings, String> {
         let mut settings = Settings::default();
-        S::set(&mut settings, args).map(|()| settings)
+        D::set(&mut settings, args).map(|()| settings)
     }
 
     #[test]
@@ -129,10 +136,10 @@ mod tests {
 
     #[test]
     fn the_inner_setting_wins_and_an_unset_one_is_inherited() {
-        let outer = set::<SetMode>(&[b"on"])
-            .and_then(|_| set::<SetBypass>(&[b"none"]))
+        let outer = set::<FinishRequest>(&[b"on"])
+            .and_then(|_| set::<FinishRequestBypass>(&[b"none"]))
             .map(|outer| Settings { mode: Some(Mode::On), ..outer });
-        let inner = set::<SetMode>(&[b"OFF"]);
+        let inner = set::<FinishRequest>(&[b"OFF"]);
         let (Ok(outer), Ok(inner)) = (outer, inner) else { unreachable!() };
         let merged = Settings::merge(&outer, &inner);
         assert_eq!(merged.mode(), Mode::Off);
@@ -142,7 +149,7 @@ mod tests {
 
     #[test]
     fn a_bypass_list_replaces_the_default() {
-        let Ok(settings) = set::<SetBypass>(&[b"SUBSTITUTE"]) else { unreachable!() };
+        let Ok(settings) = set::<FinishRequestBypass>(&[b"SUBSTITUTE"]) else { unreachable!() };
         assert!(settings.bypasses(b"substitute") && !settings.bypasses(b"deflate"));
     }
 
@@ -150,15 +157,15 @@ mod tests {
     fn wrong_values_are_refused_with_what_is_accepted() {
         let wrong: [Args<'_>; 3] = [&[], &[b"maybe"], &[b"on", b"off"]];
         for wrong in wrong {
-            let sentence = set::<SetMode>(wrong).err();
+            let sentence = set::<FinishRequest>(wrong).err();
             assert!(sentence.is_some_and(|sentence| sentence.contains("Off, On or Auto")));
         }
         let wrong: [Args<'_>; 4] = [&[], &[b"none", b"DEFLATE"], &[b"DEFLATE", b"None"], &[b""]];
         for wrong in wrong {
-            assert!(set::<SetBypass>(wrong).is_err());
+            assert!(set::<FinishRequestBypass>(wrong).is_err());
         }
         assert_eq!(
-            set::<SetMode>(&[b"may\x07be"]).err().as_deref(),
+            set::<FinishRequest>(&[b"may\x07be"]).err().as_deref(),
             Some("the value 'may\\x07be' is not understood; it takes Off, On or Auto")
         );
     }

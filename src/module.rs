@@ -2,8 +2,8 @@
 
 use std::ffi::{c_int, c_void};
 
-use crate::directives::{DIRECTIVES, Settings};
-use crate::httpd::{Commands, Hooks, Module, PerDir, guard, install_log, set_panic_hook};
+use crate::directives::{COMMANDS, Settings};
+use crate::httpd::{Hooks, Module, PerDir, guard, install_log, set_panic_hook};
 use crate::{api, connection, fcgid, output_filter, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
@@ -25,8 +25,6 @@ pub static finish_request_module: Module = Module::new(sys::module {
     register_hooks: Some(register_hooks),
     flags: 0,
 });
-
-static COMMANDS: Commands<{ DIRECTIVES.len() + 1 }> = Commands::new(&DIRECTIVES);
 
 /// Called by httpd each time it loads the module: at start, once more at start, and at each restart.
 unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {

@@ -1,7 +1,6 @@
 //! `command_rec`: the table of directives.
 
 use std::ffi::{CStr, c_char, c_int, c_void};
-use std::marker::PhantomData;
 
 use super::{Pool, guard};
 use crate::sys;
@@ -18,11 +17,25 @@ pub enum Context {
 /// A directive's arguments, in order, as bytes.
 pub type Args<'a> = &'a [&'a [u8]];
 
-/// A directive: what httpd needs to know, and what the manual page says.
-pub struct Directive<T> {
+/// A directive of settings of type `T`.
+pub trait Directive<T> {
+    /// What the manual says of it.
+    const MANUAL: Manual;
+
+    /// Parses its arguments into the settings.
+    ///
+    /// # Errors
+    ///
+    /// What is wrong, and what is accepted, without the directive's name.
+    fn set(settings: &mut T, args: Args<'_>) -> Result<(), String>;
+}
+
+/// What httpd's command line (`httpd -L`) and the manual say of a directive.
+#[derive(Clone, Copy, Debug)]
+pub struct Manual {
     /// Its name.
     pub name: &'static CStr,
-    /// One sentence that httpd prints beside the name.
+    /// One line that says what it does.
     pub help: &'static CStr,
     /// The manual's Syntax line.
     pub syntax: &'static str,
@@ -30,29 +43,10 @@ pub struct Directive<T> {
     pub default: &'static str,
     /// Where it may stand.
     pub context: Context,
-    /// The entry that httpd calls: made by [`Directive::entry`].
-    pub entry: Entry,
-    /// Which settings it sets.
-    pub settings: PhantomData<T>,
 }
 
-/// What httpd calls with a directive's arguments: `AP_INIT_TAKE_ARGV`.
-pub type Entry = unsafe extern "C" fn(*mut sys::cmd_parms, *mut c_void, c_int, *const *mut c_char) -> *const c_char;
-
-/// A directive's own code: parses the arguments into the settings.
-pub trait Set<T> {
-    /// # Errors
-    ///
-    /// What is wrong, and what is accepted, without the directive's name.
-    fn set(settings: &mut T, args: Args<'_>) -> Result<(), String>;
-}
-
-/// The entry that parses with `S` into settings of type `T`.
-///
-/// # Safety
-///
-/// For httpd to call, through the table.
-pub unsafe extern "C" fn entry<T: 'static, S: Set<T>>(
+/// What httpd calls with the directive's arguments: `AP_INIT_TAKE_ARGV`.
+unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
     parms: *mut sys::cmd_parms,
     settings: *mut c_void,
     argc: c_int,
@@ -64,34 +58,45 @@ pub unsafe extern "C" fn entry<T: 'static, S: Set<T>>(
             .map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes())
             .collect();
         // SAFETY: httpd gives the record that PerDir made for this place; nobody else has a reference to it while
-        // the configuration is read. The parameters, their command and their pool live during the call (LIVE).
-        let (settings, name, pool) = unsafe {
-            let name = CStr::from_ptr((*(*parms).cmd).name);
-            (settings.cast::<T>().as_mut(), name, Pool::from_raw((*parms).pool))
-        };
+        // the configuration is read. The parameters and their pool live during the call (LIVE).
+        let (settings, pool) = unsafe { (settings.cast::<T>().as_mut(), Pool::from_raw((*parms).pool)) };
         let (Some(settings), Some(pool)) = (settings, pool) else { return c"internal error".as_ptr() };
-        match S::set(settings, &args) {
+        match D::set(settings, &args) {
             Ok(()) => std::ptr::null(),
             Err(sentence) => {
-                let sentence = format!("{}: {sentence}", name.to_string_lossy());
+                let sentence = format!("{}: {sentence}", D::MANUAL.name.to_string_lossy());
                 pool.string(sentence.as_bytes()).as_ptr()
             }
         }
     })
 }
 
-/// The table in the form that httpd reads, ended by an empty record: `M` is one more than there are directives.
-#[repr(transparent)]
-pub struct Commands<const M: usize>([sys::command_rec; M]);
+/// A directive's record in the table.
+pub const fn command<T: 'static, D: Directive<T>>() -> sys::command_rec {
+    sys::command_rec {
+        name: D::MANUAL.name.as_ptr(),
+        func: sys::cmd_func { take_argv: Some(entry::<T, D>) },
+        cmd_data: std::ptr::null_mut(),
+        req_override: D::MANUAL.context.req_override(),
+        args_how: sys::cmd_how_TAKE_ARGV,
+        errmsg: D::MANUAL.help.as_ptr(),
+    }
+}
+
+/// The table in the form that httpd reads.
+#[repr(C)]
+pub struct Commands<const N: usize> {
+    directives: [sys::command_rec; N],
+    end: sys::command_rec,
+}
 
 // SAFETY: the pointers in it are to constants, which nobody writes to.
-unsafe impl<const M: usize> Sync for Commands<M> {}
+unsafe impl<const N: usize> Sync for Commands<N> {}
 
-impl<const M: usize> Commands<M> {
-    /// Made from the directives, when the module is compiled: an index out of range fails the build.
-    #[allow(clippy::indexing_slicing)]
-    pub const fn new<T>(directives: &[Directive<T>]) -> Self {
-        const END: sys::command_rec = sys::command_rec {
+impl<const N: usize> Commands<N> {
+    /// The records, and the empty one that ends the table.
+    pub const fn new(directives: [sys::command_rec; N]) -> Self {
+        let end = sys::command_rec {
             name: std::ptr::null(),
             func: sys::cmd_func { take_argv: None },
             cmd_data: std::ptr::null_mut(),
@@ -99,23 +104,12 @@ impl<const M: usize> Commands<M> {
             args_how: sys::cmd_how_TAKE_ARGV,
             errmsg: std::ptr::null(),
         };
-        assert!(M == directives.len() + 1, "one record for each directive, and the end");
-        let mut records = [END; M];
-        let mut index = 0;
-        while index < directives.len() {
-            let directive = &directives[index];
-            records[index].name = directive.name.as_ptr();
-            records[index].errmsg = directive.help.as_ptr();
-            records[index].req_override = directive.context.req_override();
-            records[index].func = sys::cmd_func { take_argv: Some(directive.entry) };
-            index += 1;
-        }
-        Self(records)
+        Self { directives, end }
     }
 
     /// The pointer, for the module record.
     pub const fn as_ptr(&self) -> *const sys::command_rec {
-        self.0.as_ptr()
+        (&raw const *self).cast()
     }
 }
 

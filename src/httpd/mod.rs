@@ -31,7 +31,7 @@ mod table;
 pub use self::brigade::{Block, Brigade, Kind};
 pub use self::config::{PerDir, RequestConfig, dir_config};
 pub use self::connection::Connection;
-pub use self::directive::{Args, Commands, Context, Directive, Set, entry};
+pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, FilterHandle, Replaced};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{Hooks, OptionalFunction, register_optional};

@@ -200,7 +200,7 @@ fn who_is_first_wins() {
     let header = Said { header: &[b"flush"], ..env };
     assert_eq!(choice(&header), Choice::Marked(Mark::Flush, Source::Header));
     let api = Said { api: true, ..header };
-    assert_eq!(choice(&api), Choice::Marked(Mark::Now, Source::Api));
+    assert_eq!(choice(&api), Choice::Marked(Mark::Flush, Source::Api));
     assert_eq!(choice(&Said::default()), Choice::Unmarked);
 }
 
