@@ -212,7 +212,9 @@ impl Walk<'_> {
         if response.header_passed.replace(true) || !self.marked.early {
             return;
         }
-        if !request.connection().is_stream() {
+        let says_close = |value: Option<&[u8]>| value.is_some_and(mark::has_close);
+        let announced = request.response_headers().into_iter().any(|headers| says_close(headers.get(c"Connection")));
+        if !announced && !request.connection().is_stream() {
             request.announce_close();
         }
         if self.marked.source != Source::Auto {

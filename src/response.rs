@@ -64,7 +64,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
         let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
-        if mode == Mode::Off || request.is_subrequest() {
+        if mode == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
             return;
         }
         with_context(request, || {

@@ -1,8 +1,7 @@
 //! `Close`: the client's socket is taken from the request and closed on its own.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::os::unix::net::UnixStream;
-use std::sync::OnceLock;
 
 use super::linger;
 use crate::httpd::{Connection, Seldom};
@@ -24,7 +23,8 @@ pub fn release(connection: Connection<'_>) {
 
 /// Puts a socket that has come to its end in the place of the client's, which goes to the lingering thread.
 fn take(socket: BorrowedFd<'_>) -> std::io::Result<()> {
-    let ended = ended_socket()?;
+    // One end of a pair whose other end is closed: reading gives the end, writing an error.
+    let (ended, _) = UnixStream::pair()?;
     let client = socket.try_clone_to_owned()?;
     // SAFETY: both descriptors are open; the number stays httpd's, which sees a connection that the client has closed.
     if unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) } < 0 {
@@ -32,16 +32,6 @@ fn take(socket: BorrowedFd<'_>) -> std::io::Result<()> {
     }
     linger::close(client);
     Ok(())
-}
-
-/// One end of a pair of sockets whose other end is closed: reading gives the end, writing an error. One serves all.
-fn ended_socket() -> std::io::Result<BorrowedFd<'static>> {
-    static ENDED: OnceLock<OwnedFd> = OnceLock::new();
-    if let Some(ended) = ENDED.get() {
-        return Ok(ended.as_fd());
-    }
-    let (ended, _) = UnixStream::pair()?;
-    Ok(ENDED.get_or_init(|| ended.into()).as_fd())
 }
 
 fn shutdown(socket: BorrowedFd<'_>) {
