@@ -16,11 +16,21 @@ pub enum Mode {
     Auto,
 }
 
+/// `FinishRequestLog`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum LogAt {
+    /// A finished request is logged when its client is released.
+    Client,
+    /// It is logged when the background work ends.
+    End,
+}
+
 /// What is set in one place of the configuration. `None`: not set here.
 #[derive(Clone, Default, Debug)]
 pub struct Settings {
     mode: Option<Mode>,
     bypass: Option<Arc<[Box<[u8]>]>>,
+    log: Option<LogAt>,
 }
 
 /// The default of `FinishRequestBypass`.
@@ -30,6 +40,11 @@ impl Settings {
     /// What holds for `FinishRequest`.
     pub fn mode(&self) -> Mode {
         self.mode.unwrap_or(Mode::Off)
+    }
+
+    /// What holds for `FinishRequestLog`.
+    pub fn log(&self) -> LogAt {
+        self.log.unwrap_or(LogAt::Client)
     }
 
     /// Whether responses with a mark of their own skip the output filter of this name (in any case).
@@ -43,7 +58,11 @@ impl Settings {
 
 impl PerDir for Settings {
     fn merge(outer: &Self, inner: &Self) -> Self {
-        Self { mode: inner.mode.or(outer.mode), bypass: inner.bypass.as_ref().or(outer.bypass.as_ref()).cloned() }
+        Self {
+            mode: inner.mode.or(outer.mode),
+            bypass: inner.bypass.as_ref().or(outer.bypass.as_ref()).cloned(),
+            log: inner.log.or(outer.log),
+        }
     }
 }
 
@@ -95,6 +114,27 @@ impl Directive<Settings> for FinishRequestBypass {
     }
 }
 
+struct FinishRequestLog;
+
+impl Directive<Settings> for FinishRequestLog {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestLog",
+        help: c"When a finished request is logged: when its Client is released, or at the End of its work",
+        syntax: "FinishRequestLog Client|End",
+        default: "FinishRequestLog Client",
+        context: Context::Directory,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        settings.log = Some(match args {
+            [value] if value.eq_ignore_ascii_case(b"client") => LogAt::Client,
+            [value] if value.eq_ignore_ascii_case(b"end") => LogAt::End,
+            _ => return Err(refused(args, "Client or End")),
+        });
+        Ok(())
+    }
+}
+
 /// The sentence about a wrong value: httpd puts the file and line, and the module the directive, before it.
 fn refused(args: Args<'_>, accepted: &str) -> String {
     let value = args.iter().map(|arg| crate::mark::escaped(arg)).collect::<Vec<_>>().join(" ");
@@ -115,7 +155,7 @@ macro_rules! directives {
     };
 }
 
-directives!(FinishRequest, FinishRequestBypass);
+directives!(FinishRequest, FinishRequestBypass, FinishRequestLog);
 
 #[cfg(test)]
 mod tests {

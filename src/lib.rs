@@ -18,6 +18,7 @@ mod fcgid;
 mod finish;
 mod httpd;
 mod output_filter;
+mod report;
 mod response;
 mod response_headers;
 mod sys;

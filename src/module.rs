@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_void};
 
 use crate::directives::{COMMANDS, Settings};
 use crate::httpd::{Hooks, Module, PerDir, guard, install_log, set_panic_hook};
-use crate::{api, connection, fcgid, output_filter, response, response_headers, sys};
+use crate::{api, connection, fcgid, output_filter, report, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -43,6 +43,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.post_config(post_config);
         hooks.insert_filter(response::insert_filter);
         hooks.insert_error_filter(response_headers::insert_error_filter);
+        hooks.log_transaction_first(report::log_transaction);
     });
 }
 

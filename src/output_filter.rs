@@ -3,14 +3,14 @@
 use std::sync::atomic::AtomicPtr;
 
 use crate::connection::sink;
-use crate::directives::Settings;
 use crate::ending::{Ending, Fault, Verdict};
+use crate::finish::{self, Place};
 use crate::httpd::{
     Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, Status, dir_config, guard, with_context,
 };
 use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
-use crate::{bypass, finish, sys};
+use crate::{bypass, sys};
 
 /// What is wrong with a body that has not come to its end.
 const SHORT: &str = "ended before the end that it promised";
@@ -72,15 +72,6 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
             place.filter.pass_on(brigade)
         }
     }
-}
-
-/// Where the filter stands, and for which response.
-#[derive(Clone, Copy)]
-struct Place<'f> {
-    filter: Filter<'f>,
-    request: Request<'f>,
-    response: &'f Response,
-    settings: &'f Settings,
 }
 
 /// A brigade's way through a marked response.
@@ -212,8 +203,7 @@ impl Walk<'_> {
         if response.header_passed.replace(true) || !self.marked.early {
             return;
         }
-        let says_close = |value: Option<&[u8]>| value.is_some_and(mark::has_close);
-        let announced = request.response_headers().into_iter().any(|headers| says_close(headers.get(c"Connection")));
+        let announced = request.header_values(c"Connection").into_iter().any(mark::has_close);
         if !announced && !request.connection().is_stream() {
             request.announce_close();
         }
@@ -287,12 +277,11 @@ impl Walk<'_> {
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
         self.before_header();
-        let Place { filter, request, response, .. } = self.place;
         let ended = match wrong {
-            Some(why) => finish::cut(filter, request, why, &mut self.body),
-            None => finish::finish(filter, request, response, self.marked.source, &mut self.body),
+            Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
+            None => finish::finish(self.place, self.marked.source, &mut self.body),
         };
-        response.set_phase(match ended {
+        self.place.response.set_phase(match ended {
             Ok(()) => Phase::Finished,
             Err(status) => Phase::Failed(status),
         });

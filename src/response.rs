@@ -28,6 +28,8 @@ pub struct Response {
     seen: Cell<Option<*const u8>>,
     /// Whether the C function asked for the end, and nobody has looked at it yet.
     asked: Cell<bool>,
+    /// Whether the request has been logged.
+    pub logged: Cell<bool>,
 }
 
 /// How far the response is.
@@ -77,6 +79,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 length_kept: cgi_length::keep(request),
                 seen: Cell::new(None),
                 asked: Cell::new(false),
+                logged: Cell::new(false),
             }
             .attach(request);
             output_filter::insert(request);
@@ -115,7 +118,7 @@ impl Response {
 
     fn decide_first(&self, request: Request<'_>, settings: &Settings) -> Phase {
         let [err_headers, headers] = request.response_headers();
-        let header = [err_headers.get_all(MARK), headers.get_all(MARK)].concat();
+        let header = request.header_values(MARK);
         request.unset_header(MARK);
 
         let values = |name| headers.get(name).or_else(|| err_headers.get(name));
@@ -124,7 +127,7 @@ impl Response {
         let auto = (settings.mode() == Mode::Auto)
             .then(|| Idiom {
                 http2: request.connection().is_stream(),
-                close: values(c"Connection").is_some_and(mark::has_close),
+                close: request.header_values(c"Connection").into_iter().any(mark::has_close),
                 content_length,
                 chunked,
             })
@@ -136,9 +139,7 @@ impl Response {
         let (mark, source) = match choice {
             Choice::Marked(mark, source) => (mark, source),
             unmarked => {
-                if self.length_kept {
-                    cgi_length::drop_kept(request);
-                }
+                self.drop_kept_length(request);
                 return if unmarked == Choice::Off { Phase::Settled } else { Phase::Ordinary };
             }
         };
@@ -149,7 +150,8 @@ impl Response {
                     request.set_content_length(length);
                 }
             }
-            _ => request.unset_content_length(),
+            Ending::Never => self.drop_kept_length(request),
+            Ending::Chunks(_) | Ending::Boundary(_) | Ending::Flush => request.unset_content_length(),
         }
         if chunked {
             request.unset_header(c"Transfer-Encoding");
@@ -207,6 +209,13 @@ impl Response {
             marked.source = Source::Api;
         }
         marked
+    }
+
+    /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.
+    fn drop_kept_length(&self, request: Request<'_>) {
+        if self.length_kept {
+            cgi_length::drop_kept(request);
+        }
     }
 
     /// The variable's values: the request's own, then those from before each internal redirect.

@@ -20,7 +20,7 @@ fn the_manual_has_each_directive_as_the_table_has_it() {
         let field = |field: &str| {
             let start = format!("| {field} | ");
             let line = section.lines().find_map(|line| line.strip_prefix(&start)).unwrap_or_default();
-            line.trim_end_matches(" |").replace("\\|", "|")
+            line.trim_end_matches('|').trim().replace("\\|", "|")
         };
         assert_eq!(field("Description"), directive.help.to_str().unwrap(), "{name}");
         assert_eq!(field("Syntax"), format!("`{}`", directive.syntax), "{name}");

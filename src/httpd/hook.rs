@@ -37,6 +37,13 @@ impl Hooks {
         unsafe { sys::ap_hook_insert_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
     }
 
+    /// At the end of a request, before any module logs it.
+    pub fn log_transaction_first(&self, function: unsafe extern "C" fn(*mut sys::request_rec) -> c_int) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_log_transaction(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
     /// Before httpd sends an error page of its own.
     pub fn insert_error_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
         let none = std::ptr::null();

@@ -62,10 +62,34 @@ impl<'r> Request<'r> {
         unsafe { Table::from_raw((*self.raw()).subprocess_env) }
     }
 
+    /// What modules tell one another, and the access log, about the request.
+    pub fn notes(self) -> Table<'r> {
+        // SAFETY: as for headers_out.
+        unsafe { Table::from_raw((*self.raw()).notes) }
+    }
+
     /// The request that this one is an internal redirect of.
     pub fn prev(self) -> Option<Self> {
         // SAFETY: `prev` is null or a request that outlives the one that it was redirected to.
         unsafe { Self::from_raw((*self.raw()).prev) }
+    }
+
+    /// The request as it came from the client: this one, before all internal redirects.
+    pub fn first(self) -> Self {
+        std::iter::successors(Some(self), |request| request.prev()).last().unwrap_or(self)
+    }
+
+    /// The request that this one was redirected to in the end: itself, without internal redirects.
+    pub fn last(self) -> Self {
+        // SAFETY: `next` is null or a request that lives as long as the one that was redirected to it.
+        let next = |request: &Self| unsafe { Self::from_raw((*request.raw()).next) };
+        std::iter::successors(Some(self), next).last().unwrap_or(self)
+    }
+
+    /// Has all modules log the request, as httpd does at its end.
+    pub fn run_log_transaction(self) {
+        // SAFETY: the request is live (LIVE). What the hooks say does not matter to httpd either.
+        unsafe { sys::ap_run_log_transaction(self.raw()) };
     }
 
     /// Whether it is a subrequest: part of another's response.
@@ -124,6 +148,11 @@ impl<'r> Request<'r> {
         self.unset_header(c"Content-Length");
         // SAFETY: as for set_content_length.
         unsafe { (*self.raw()).clength = 0 };
+    }
+
+    /// All values of a header of the response: httpd may have one of its own beside the application's.
+    pub fn header_values(self, name: &CStr) -> Vec<&'r [u8]> {
+        self.response_headers().into_iter().flat_map(|headers| headers.get_all(name)).collect()
     }
 
     /// Takes a header out of the response.

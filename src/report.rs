@@ -1,0 +1,33 @@
+//! What is said of a finished response: request notes for `LogFormat`, and the access log.
+
+use std::ffi::c_int;
+
+use crate::httpd::{Request, RequestConfig, guard};
+use crate::mark::Source;
+use crate::response::Response;
+use crate::sys;
+
+/// Sets the notes: how the response was marked, and the microseconds from the request's arrival until now, the
+/// client's release.
+pub fn note(request: Request<'_>, source: Source) {
+    let notes = request.notes();
+    let set = |name, value: String| notes.set(name, request.pool().string(value.as_bytes()));
+    set(c"finish-request", source.as_str().to_owned());
+    set(c"finish-request-us", request.age_us().to_string());
+}
+
+/// Has the request logged now, and not once more at its end.
+pub fn log(request: Request<'_>, response: &Response) {
+    request.first().run_log_transaction();
+    response.logged.set(true);
+}
+
+/// `log_transaction`, before all others: a request that has been logged is not logged again.
+pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
+    guard(sys::DECLINED, || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        let request = unsafe { Request::from_raw(request) };
+        let response = request.and_then(|request| Response::of(request.last()));
+        if response.is_some_and(|response| response.logged.get()) { sys::DONE } else { sys::DECLINED }
+    })
+}
