@@ -144,6 +144,16 @@ impl Response {
             }
         };
         let mut ending = Ending::new(&mark, content_length, chunked);
+        if chunked && !matches!(ending, Ending::Chunks(_)) {
+            static CHUNKED: Seldom = Seldom::new();
+            CHUNKED.log(|more| {
+                log::warn!(
+                    "the application chunks its body by itself, which goes with the mark 'on' only: \
+                     this response is not finished early{more}"
+                );
+            });
+            return Phase::Settled;
+        }
         match &ending {
             Ending::Length(length) => {
                 if let Ok(length) = i64::try_from(length.remaining()) {
@@ -153,7 +163,7 @@ impl Response {
             Ending::Never => self.drop_kept_length(request),
             Ending::Chunks(_) | Ending::Boundary(_) | Ending::Flush => request.unset_content_length(),
         }
-        if chunked {
+        if let Ending::Chunks(_) = ending {
             request.unset_header(c"Transfer-Encoding");
         }
         if values(c"Content-Encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"none")) {
