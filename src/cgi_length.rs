@@ -39,8 +39,8 @@ fn may_be_cgilike(request: Request<'_>) -> bool {
     is_cgi(request) || request.handler().is_some_and(proxy) || request.filename().is_some_and(proxy)
 }
 
-/// mod_cgi and mod_cgid: by handler, or by the old pseudo media type.
-fn is_cgi(request: Request<'_>) -> bool {
+/// Whether the request is for mod_cgi or mod_cgid: by handler, or by the old pseudo media type.
+pub fn is_cgi(request: Request<'_>) -> bool {
     match request.handler() {
         Some(handler) => handler == b"cgi-script" || handler == b"application/x-httpd-cgi",
         None => request.content_type() == Some(b"application/x-httpd-cgi"),

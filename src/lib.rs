@@ -13,6 +13,7 @@ pub mod module;
 mod api;
 mod bypass;
 mod cgi_length;
+mod cgi_script;
 mod connection;
 mod fcgid;
 mod finish;

@@ -10,7 +10,7 @@ use crate::httpd::{
 };
 use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
-use crate::{bypass, sys};
+use crate::{bypass, cgi_script, sys};
 
 /// What is wrong with a body that has not come to its end.
 const SHORT: &str = "ended before the end that it promised";
@@ -225,7 +225,9 @@ impl Walk<'_> {
                 response.set_phase(Phase::Marked(self.marked));
                 passed
             }
-            Ok(At::End) if self.handler_ends(brigade) => self.end_with_handler(brigade),
+            Ok(At::End) if self.handler_ends(brigade) && !cgi_script::works_on(self.place.request) => {
+                self.end_with_handler(brigade)
+            }
             Ok(At::End) if !self.marked.early => {
                 // The client waits, but gets no more than it was told.
                 if sink::swallow_to_eos(brigade)? {
@@ -277,6 +279,7 @@ impl Walk<'_> {
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
         self.before_header();
+        cgi_script::keep(self.place.request);
         let ended = match wrong {
             Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
             None => finish::finish(self.place, self.marked.source, &mut self.body),

@@ -64,3 +64,11 @@ pub fn register_optional(name: &'static CStr, function: OptionalFunction) {
         sys::apr_dynamic_fn_register(name.as_ptr(), Some(function));
     }
 }
+
+/// Whether the MPM serves several requests in a process at once.
+pub fn is_threaded() -> bool {
+    let mut threaded = 0;
+    // SAFETY: ap_mpm_query writes one number; the MPM is known when requests are served.
+    unsafe { sys::ap_mpm_query(sys::AP_MPMQ_IS_THREADED, &raw mut threaded) };
+    threaded != sys::AP_MPMQ_NOT_SUPPORTED
+}

@@ -49,6 +49,20 @@ impl<'p> Pool<'p> {
         value
     }
 
+    /// Has `wait` run when the pool is about to be cleared or destroyed, before it ends the processes that belong to it.
+    pub fn before_end(self, wait: fn()) {
+        unsafe extern "C" fn run(data: *mut c_void) -> sys::apr_status_t {
+            super::guard((), || {
+                // SAFETY: `data` is the function that was registered below.
+                let wait = unsafe { std::mem::transmute::<*mut c_void, fn()>(data) };
+                wait();
+            });
+            0
+        }
+        // SAFETY: the pool is live (LIVE); the cleanup gets the function that it expects.
+        unsafe { sys::apr_pool_pre_cleanup_register(self.raw(), wait as *const c_void, Some(run)) }
+    }
+
     /// A copy of the bytes in the pool, with a NUL after them. A NUL among them ends the string there.
     pub fn string(self, bytes: &[u8]) -> &'p CStr {
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();

@@ -1,0 +1,64 @@
+//! mod_cgi: a script that closes its output and works on. To mod_cgi that is its end, and with the request's pool
+//! httpd ends the script (`apr_pool_note_subprocess`). Under prefork the script is the process's only child, so it can be
+//! waited for; mod_cgid's scripts keep their request going by themselves.
+
+use std::ffi::c_int;
+use std::time::{Duration, Instant};
+
+use crate::cgi_length::is_cgi;
+use crate::httpd::{Request, is_threaded};
+
+/// How long a script that is ending may take from the closing of its output to its end.
+const ENDING: Duration = Duration::from_millis(10);
+
+/// Whether the request's script goes on, though its output is at its end.
+pub fn works_on(request: Request<'_>) -> bool {
+    if !is_child(request) {
+        return false;
+    }
+    let deadline = Instant::now() + ENDING;
+    while child(libc::WNOHANG) == Child::Running {
+        if Instant::now() >= deadline {
+            return true;
+        }
+        std::thread::yield_now();
+    }
+    false
+}
+
+/// Has httpd wait for the script, if there is one, before it ends the request.
+pub fn keep(request: Request<'_>) {
+    if is_child(request) {
+        request.pool().before_end(|| while child(0) == Child::Running {});
+    }
+}
+
+fn is_child(request: Request<'_>) -> bool {
+    is_cgi(request) && !is_threaded()
+}
+
+/// The state of this process's children.
+#[derive(PartialEq, Eq)]
+enum Child {
+    /// There is at least one, and none has ended.
+    Running,
+    /// One has ended, which is left for httpd to reap; or there is none.
+    Ended,
+}
+
+/// Looks at the children; waits for one to end unless `flags` has `WNOHANG`. A signal may end the wait early.
+fn child(flags: c_int) -> Child {
+    // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is.
+    let (result, pid) = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT | flags);
+        (result, info.si_pid())
+    };
+    let interrupted = || std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
+    match result {
+        0 if pid == 0 => Child::Running,
+        0 => Child::Ended,
+        _ if interrupted() => Child::Running,
+        _ => Child::Ended,
+    }
+}
