@@ -45,6 +45,7 @@ const VARIABLES: &[&str] = &[
     "MODULE_MAGIC_(COOKIE|NUMBER_MAJOR|NUMBER_MINOR)",
     "HTTP_(OK|NO_CONTENT|NOT_MODIFIED|INTERNAL_SERVER_ERROR|BAD_GATEWAY)",
     "ACCESS_CONF",
+    "AP_FILTER_ERROR",
     "AP_MPMQ_(IS_THREADED|NOT_SUPPORTED)",
 ];
 const TYPES: &[&str] = &["module", "command_rec", "request_rec", "conn_rec", "ap_filter_t", "ap_filter_type"];

@@ -1,7 +1,7 @@
 //! The one place where a response is finished: its steps, in order.
 
 use crate::directives::{LogAt, Settings};
-use crate::httpd::{Brigade, Filter, Request, Result, Seldom};
+use crate::httpd::{Brigade, Filter, Request, Result, Seldom, Status};
 use crate::mark::Source;
 use crate::response::Response;
 use crate::{connection, report, sys};
@@ -58,7 +58,11 @@ fn end(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     let connection = request.connection();
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     body.push_eos();
-    filter.pass_on(body)?;
+    match filter.pass_on(body) {
+        // httpd has sent an error page instead (416, for a range that cannot be had): the response has ended all the same.
+        Err(Status::FILTER_ERROR) => {}
+        passed => passed?,
+    }
     body.clear();
 
     // Past the request's filters: mod_brotli has freed its encoder at the end of the stream, and stays in the chain.

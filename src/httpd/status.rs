@@ -15,6 +15,8 @@ impl Status {
     /// `APR_EGENERAL`: something went wrong in the module itself.
     pub const GENERAL: Self = Self(20_014);
 
+    /// `AP_FILTER_ERROR`: a filter below has sent an error page in the response's place.
+    pub const FILTER_ERROR: Self = Self(sys::AP_FILTER_ERROR);
     /// `APR_EINVAL`: an argument is wrong.
     pub const INVALID: Self = Self(libc::EINVAL);
     /// `APR_ENOTIMPL`: not here.
