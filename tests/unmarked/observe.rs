@@ -83,6 +83,8 @@ impl Field {
         }
         if self.protocol == Protocol::Http2 {
             cases.extend(WRONG_LENGTH);
+            // HEAD of a script that still runs: httpd answers with a stream error or with a response, as it happens.
+            cases.retain(|case| self.handler != Handler::Cgi || case.method != "HEAD");
             return self.over_http2(httpd, &cases);
         }
         let mut seen = self.over_http1(httpd, &cases);

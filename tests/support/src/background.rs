@@ -59,6 +59,11 @@ impl Background {
         wait_for(&format!("background work {} to begin", self.id), || began.exists().then_some(()));
     }
 
+    /// Whether the application has begun its background work.
+    pub fn has_begun(&self) -> bool {
+        self.file("began").exists()
+    }
+
     /// Whether the application has ended its background work.
     pub fn is_done(&self) -> bool {
         self.file("done").exists()

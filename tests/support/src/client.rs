@@ -1,7 +1,7 @@
 //! The same test over each protocol.
 
 use crate::http1::{Connection, EndKind};
-use crate::http2::{Http2, Stream};
+use crate::http2::{Failure, Http2, Stream};
 use crate::httpd::{Httpd, Mpm};
 use crate::response::Response;
 
@@ -39,6 +39,7 @@ enum Kind {
 pub struct Exchange<'a> {
     client: &'a Client,
     stream: Option<Stream>,
+    to_head: bool,
 }
 
 impl Client {
@@ -64,14 +65,24 @@ impl Client {
     /// When the server has closed the connection.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) -> Exchange<'_> {
+        self.request("GET", path, headers, None)
+    }
+
+    /// Sends a request for `path` with these headers, and its body if there is one.
+    ///
+    /// # Panics
+    ///
+    /// When the server has closed the connection.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) -> Exchange<'_> {
         let stream = match &self.connection {
             Kind::Http1(connection) => {
-                connection.get(path, headers);
+                connection.request(method, path, headers, body);
                 None
             }
-            Kind::Http2(connection) => Some(connection.get(path, headers)),
+            Kind::Http2(connection) => Some(connection.request(method, path, headers, body)),
         };
-        Exchange { client: self, stream }
+        Exchange { client: self, stream, to_head: method == "HEAD" }
     }
 
     /// The same as a connection with all its possibilities, if it is one of HTTP/1.
@@ -101,7 +112,40 @@ impl Exchange<'_> {
     pub fn response(&self) -> Response {
         match (&self.client.connection, &self.stream) {
             (_, Some(stream)) => stream.response(),
+            (Kind::Http1(connection), None) if self.to_head => connection.head_response(),
             (Kind::Http1(connection), None) => connection.response(),
+            (Kind::Http2(_), None) => unreachable!("each request over HTTP/2 has a stream"),
+        }
+    }
+
+    /// As [`Exchange::response`] over HTTP/2, where the stream may be reset.
+    ///
+    /// # Errors
+    ///
+    /// How the stream ended instead.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline, and for a connection of HTTP/1.
+    #[track_caller]
+    pub fn failure(&self) -> Result<Response, Failure> {
+        self.stream.as_ref().expect("a stream").response_or_failure()
+    }
+
+    /// The response if it is complete already, or why it will never be. Does not wait.
+    pub fn response_now(&self) -> Option<Result<Response, String>> {
+        match (&self.client.connection, &self.stream) {
+            (_, Some(stream)) => stream.response_now().map(|result| result.map_err(|failure| failure.text)),
+            (Kind::Http1(connection), None) => connection.response_now(),
+            (Kind::Http2(_), None) => unreachable!("each request over HTTP/2 has a stream"),
+        }
+    }
+
+    /// What there is of the response: `None` before its headers are complete. Does not wait.
+    pub fn so_far(&self) -> Option<Response> {
+        match (&self.client.connection, &self.stream) {
+            (_, Some(stream)) => stream.so_far(),
+            (Kind::Http1(connection), None) => connection.so_far(),
             (Kind::Http2(_), None) => unreachable!("each request over HTTP/2 has a stream"),
         }
     }
@@ -117,6 +161,17 @@ impl Exchange<'_> {
     #[track_caller]
     pub fn released(&self) -> Response {
         let response = self.response();
+        self.end_in_good_order();
+        response
+    }
+
+    /// The second half of [`Exchange::released`], for a response that was taken already.
+    ///
+    /// # Panics
+    ///
+    /// As there.
+    #[track_caller]
+    pub fn end_in_good_order(&self) {
         match &self.client.connection {
             Kind::Http1(connection) => {
                 let end = connection.end();
@@ -127,6 +182,5 @@ impl Exchange<'_> {
             }
             Kind::Http2(connection) => assert!(connection.is_open(), "the connection is closed"),
         }
-        response
     }
 }

@@ -3,6 +3,7 @@
 use std::path::Path;
 
 use crate::httpd::Mpm;
+use crate::php_fpm;
 use crate::programs;
 
 /// What runs an application.
@@ -31,9 +32,33 @@ impl Handler {
         }
     }
 
+    /// The extension of the applications that this handler runs.
+    pub fn extension(self) -> &'static str {
+        match self {
+            Handler::ModPhp | Handler::ModFcgid | Handler::PhpFpm => "php",
+            Handler::Cgi => "cgi",
+            Handler::Lua => "lua",
+        }
+    }
+
     /// Whether it can run under `mpm`.
     pub fn runs_on(self, mpm: Mpm) -> bool {
         self != Handler::ModPhp || mpm == Mpm::Prefork
+    }
+
+    /// What this machine lacks to run it under `mpm`, as the rest of a sentence; `None` if nothing.
+    pub fn missing(self, mpm: Mpm) -> Option<String> {
+        let absent = |name: &&&str| !programs::modules_dir().join(format!("mod_{name}.so")).is_file();
+        if let Some(name) = self.modules(mpm).iter().find(absent) {
+            return Some(format!("there is no mod_{name}"));
+        }
+        let missing = match self {
+            Handler::ModPhp => programs::find_mod_php().is_none().then_some("there is no mod_php"),
+            Handler::ModFcgid => programs::find(&["php-cgi"]).is_none().then_some("there is no php-cgi"),
+            Handler::PhpFpm => php_fpm::find().is_none().then_some("there is no php-fpm"),
+            Handler::Cgi | Handler::Lua => None,
+        };
+        missing.map(str::to_owned)
     }
 
     /// Whether it runs PHP, so that a php.ini is of use to it.

@@ -111,6 +111,9 @@ impl Http2 {
         for (name, value) in headers {
             request = request.header(*name, *value);
         }
+        if let Some(body) = body {
+            request = request.header("content-length", body.len());
+        }
         let request = request.body(()).expect("a valid request");
         let body = body.map(Bytes::copy_from_slice);
         let state = Arc::new(Watch::<State>::default());
@@ -182,6 +185,16 @@ impl Stream {
             |state| Some(state.end.clone()?.map(|ended| state.response(ended))),
             |state| format!("the stream does not end; it has {}", state.describe()),
         )
+    }
+
+    /// The response if it is complete already, or how the stream ended instead. Does not wait.
+    pub fn response_now(&self) -> Option<Result<Response, Failure>> {
+        self.state.update(|state| Some(state.end.clone()?.map(|ended| state.response(ended))))
+    }
+
+    /// What there is of the response: `None` before its headers. Does not wait.
+    pub fn so_far(&self) -> Option<Response> {
+        self.state.update(|state| state.head.is_some().then(|| state.response(Instant::now())))
     }
 
     /// Each piece of the body until now, with its time.

@@ -27,7 +27,7 @@ impl PhpFpm {
         let config = root.join("php-fpm.conf");
         fs::write(&config, configuration(&log, &socket, user, children)).expect("a file");
 
-        let mut command = Command::new(program());
+        let mut command = Command::new(find().expect("the tests need php-fpm"));
         command
             .args(["--nodaemonize", "--fpm-config"])
             .arg(&config)
@@ -53,12 +53,12 @@ impl PhpFpm {
     }
 }
 
-/// php-fpm's program: Debian has the version in the name.
-fn program() -> PathBuf {
+/// php-fpm's program, if there is one: Debian has the version in the name.
+pub(crate) fn find() -> Option<PathBuf> {
     let versions: Vec<String> =
         (0..=9).rev().flat_map(|minor| [8, 7].map(|major| format!("php-fpm{major}.{minor}"))).collect();
     let names: Vec<&str> = ["php-fpm"].into_iter().chain(versions.iter().map(String::as_str)).collect();
-    programs::program(&names)
+    programs::find(&names)
 }
 
 fn configuration(log: &Path, socket: &Path, user: Option<&User>, children: usize) -> String {

@@ -45,12 +45,8 @@ pub(crate) fn modules_dir() -> &'static Path {
     })
 }
 
-/// mod_php's shared object, for example `libphp8.2.so`.
-///
-/// # Panics
-///
-/// When it is not among httpd's modules.
-pub(crate) fn mod_php() -> PathBuf {
+/// mod_php's shared object, for example `libphp8.2.so`, if it is among httpd's modules.
+pub(crate) fn find_mod_php() -> Option<PathBuf> {
     let entries = fs::read_dir(modules_dir()).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
@@ -60,7 +56,16 @@ pub(crate) fn mod_php() -> PathBuf {
         })
         .collect();
     found.sort();
-    found.pop().unwrap_or_else(|| panic!("no libphp*.so in {}", modules_dir().display()))
+    found.pop()
+}
+
+/// As [`find_mod_php`].
+///
+/// # Panics
+///
+/// When there is none.
+pub(crate) fn mod_php() -> PathBuf {
+    find_mod_php().unwrap_or_else(|| panic!("no libphp*.so in {}", modules_dir().display()))
 }
 
 /// Our own module: `$MOD_FINISH_REQUEST_SO`, else what cargo built for this test's profile.
@@ -68,7 +73,7 @@ pub(crate) fn mod_php() -> PathBuf {
 /// # Panics
 ///
 /// When it has not been built.
-pub(crate) fn finish_request_module() -> PathBuf {
+pub fn finish_request_module() -> PathBuf {
     if let Some(path) = env::var_os("MOD_FINISH_REQUEST_SO") {
         return PathBuf::from(path);
     }

@@ -1,6 +1,6 @@
 //! A response as the client got it, over whichever protocol.
 
-use std::io::Read;
+use std::io::{self, Read, Write};
 use std::time::Instant;
 
 /// How the end of a response's body was told to the client.
@@ -53,12 +53,31 @@ impl Response {
     /// When it is not whole, has something behind its end, or has an unknown `Content-Encoding`.
     #[track_caller]
     pub fn decoded(&self) -> Vec<u8> {
+        self.try_decoded().unwrap_or_else(|problem| panic!("{problem}"))
+    }
+
+    /// As [`Response::decoded`].
+    ///
+    /// # Errors
+    ///
+    /// What is wrong with the body.
+    pub fn try_decoded(&self) -> Result<Vec<u8>, String> {
         match self.header("Content-Encoding") {
-            None => self.body.clone(),
+            None => Ok(self.body.clone()),
             Some("gzip") => gunzip(&self.body),
             Some("br") => unbrotli(&self.body),
-            Some(other) => panic!("cannot undo the Content-Encoding {other:?}"),
+            Some(other) => Err(format!("cannot undo the Content-Encoding {other:?}")),
         }
+    }
+
+    /// What can be read of a body that is not complete, as it was before it was compressed by gzip.
+    pub fn decoded_so_far(&self) -> Vec<u8> {
+        if self.header("Content-Encoding") != Some("gzip") {
+            return self.body.clone();
+        }
+        let mut decoder = flate2::write::GzDecoder::new(Vec::new());
+        let _ = decoder.write_all(&self.body).and_then(|()| decoder.flush());
+        decoder.get_ref().clone()
     }
 }
 
@@ -66,21 +85,23 @@ pub(crate) fn find<'a>(headers: &'a [(String, String)], name: &str) -> Option<&'
     headers.iter().find(|(key, _)| key.eq_ignore_ascii_case(name)).map(|(_, value)| value.as_str())
 }
 
-#[track_caller]
-fn gunzip(mut body: &[u8]) -> Vec<u8> {
+fn gunzip(mut body: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     let result = flate2::bufread::GzDecoder::new(&mut body).read_to_end(&mut text);
-    assert!(result.is_ok(), "broken gzip after {} bytes: {result:?}", text.len());
-    assert!(body.is_empty(), "{} bytes behind the end of the gzip", body.len());
-    text
+    checked("gzip", text, result, body)
 }
 
-#[track_caller]
-fn unbrotli(mut body: &[u8]) -> Vec<u8> {
+fn unbrotli(mut body: &[u8]) -> Result<Vec<u8>, String> {
     let mut text = Vec::new();
     // With a buffer of one byte it does not read past the end.
     let result = brotli_decompressor::Decompressor::new(&mut body, 1).read_to_end(&mut text);
-    assert!(result.is_ok(), "broken brotli after {} bytes: {result:?}", text.len());
-    assert!(body.is_empty(), "{} bytes behind the end of the brotli", body.len());
-    text
+    checked("brotli", text, result, body)
+}
+
+fn checked(coding: &str, text: Vec<u8>, result: io::Result<usize>, rest: &[u8]) -> Result<Vec<u8>, String> {
+    match result {
+        Err(error) => Err(format!("broken {coding} after {} bytes: {error}", text.len())),
+        Ok(_) if !rest.is_empty() => Err(format!("{} bytes behind the end of the {coding}", rest.len())),
+        Ok(_) => Ok(text),
+    }
 }

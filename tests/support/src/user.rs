@@ -2,7 +2,7 @@
 
 use std::fs;
 use std::io;
-use std::os::unix::fs::chown;
+use std::os::unix::fs::{MetadataExt, chown};
 use std::path::Path;
 
 /// The account that httpd's children and php-fpm's run as when the tests run as root.
@@ -36,6 +36,15 @@ impl User {
             Some(User { name, uid, gid })
         });
         Some(user.unwrap_or_else(|| panic!("run as root, the tests need a user {ACCOUNT}")))
+    }
+
+    /// Whether a file belongs to it.
+    ///
+    /// # Errors
+    ///
+    /// When the file cannot be looked at.
+    pub(crate) fn owns(&self, path: &Path) -> io::Result<bool> {
+        Ok(fs::metadata(path)?.uid() == self.uid)
     }
 
     /// Makes this user the owner of the file or folder `path`.

@@ -29,8 +29,10 @@ function background(string $id, int $after = 200): void
     });
 
     touch("$gates/$id.began");
-    echo str_repeat('L', intdiv($after, 2));
-    flush();
+    if ($after > 0) {
+        echo str_repeat('L', intdiv($after, 2));
+        flush();
+    }
 
     $errors = [];
     $limit = $now() + 25_000_000;
@@ -43,8 +45,10 @@ function background(string $id, int $after = 200): void
     }
     $done['gate'] = $now();
 
-    echo str_repeat('L', $after - intdiv($after, 2));
-    flush();
+    if ($after > 0) {
+        echo str_repeat('L', $after - intdiv($after, 2));
+        flush();
+    }
     if (connection_status() !== CONNECTION_NORMAL) {
         $errors[] = 'connection_status() is ' . connection_status();
     }

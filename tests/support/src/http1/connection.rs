@@ -9,7 +9,7 @@ use std::time::Duration;
 use rustix::event::{EventfdFlags, eventfd};
 use rustls::ClientConnection;
 
-use super::parse::parse;
+use super::parse::{parse, parse_so_far};
 use super::reader::{self, End, Read, Received, Shared};
 use crate::certificate::Certificate;
 use crate::deadline::DEADLINE;
@@ -87,8 +87,12 @@ impl Connection {
             None => socket.write_all(bytes),
             Some(tls) => {
                 let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
-                tls.writer().write_all(bytes)?;
-                flush(&mut tls, socket)
+                // TLS takes only so much before it must be sent.
+                for part in bytes.chunks(16 * 1024) {
+                    tls.writer().write_all(part)?;
+                    flush(&mut tls, socket)?;
+                }
+                Ok(())
             }
         }
     }
@@ -100,8 +104,26 @@ impl Connection {
     /// When the server has closed the connection.
     #[track_caller]
     pub fn get(&self, path: &str, headers: &[(&str, &str)]) {
-        let headers: String = headers.iter().map(|(name, value)| format!("{name}: {value}\r\n")).collect();
-        self.send(format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n{headers}\r\n"));
+        self.request("GET", path, headers, None);
+    }
+
+    /// Sends a request for `path` over HTTP/1.1 with `Host` and these other headers; with a body, and its
+    /// length in a header, if there is one.
+    ///
+    /// # Panics
+    ///
+    /// When the server has closed the connection.
+    #[track_caller]
+    pub fn request(&self, method: &str, path: &str, headers: &[(&str, &str)], body: Option<&[u8]>) {
+        let mut head = format!("{method} {path} HTTP/1.1\r\nHost: localhost\r\n");
+        for (name, value) in headers {
+            head += &format!("{name}: {value}\r\n");
+        }
+        if let Some(body) = body {
+            head += &format!("Content-Length: {}\r\n", body.len());
+        }
+        head += "\r\n";
+        self.send([head.as_bytes(), body.unwrap_or_default()].concat());
     }
 
     /// Waits for the next response on this connection that is complete by its own framing.
@@ -155,13 +177,41 @@ impl Connection {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let start = *taken;
         let result = self.shared.received.wait(
-            |received| take_response(received, start, to_head),
+            |received| take_response(received, start, to_head).transpose(),
             |received| format!("no complete response in {}", show(&received.bytes()[start..])),
         );
+        match result {
+            Ok(Ok(response)) => {
+                *taken += response.raw.len();
+                Ok(response)
+            }
+            Ok(Err(end)) => Err(end),
+            Err(nonsense) => panic!("{nonsense}"),
+        }
+    }
+
+    /// The next response if it is complete already, or why it will never be. Does not wait.
+    pub fn response_now(&self) -> Option<Result<Response, String>> {
+        let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        let result = self.shared.received.update(|received| take_response(received, *taken, false)).transpose()?;
+        let result = result.and_then(|response| response.map_err(|end| format!("{:?} in the middle", end.kind)));
         if let Ok(response) = &result {
             *taken += response.raw.len();
         }
-        result
+        Some(result)
+    }
+
+    /// What there is of the next response: `None` before its headers are complete. Does not wait.
+    pub fn so_far(&self) -> Option<Response> {
+        let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
+        self.shared.received.update(|received| {
+            let raw = received.bytes().split_off(taken);
+            let (parsed, _) = parse_so_far(&raw, false).ok()??;
+            let began = received.time_of(taken)?;
+            let ended = received.reads.last()?.at;
+            let (status, headers, body, framing) = (parsed.status, parsed.headers, parsed.body, parsed.framing);
+            Some(Response { status, headers, body, framing, raw, began, ended })
+        })
     }
 
     /// Waits until something has come of the next response, or the connection has ended.
@@ -270,26 +320,25 @@ fn flush(tls: &mut ClientConnection, mut socket: &TcpStream) -> io::Result<()> {
 }
 
 /// The next response, or the end that came instead; `None` while there is neither.
-fn take_response(received: &Received, start: usize, to_head: bool) -> Option<Result<Response, End>> {
+///
+/// # Errors
+///
+/// Why what comes is no response.
+fn take_response(received: &Received, start: usize, to_head: bool) -> Result<Option<Result<Response, End>>, String> {
     let bytes = received.bytes().split_off(start);
-    let Some(parsed) = parse(&bytes, to_head, received.end.is_some()) else {
-        return received.end.map(Err);
+    let Some(parsed) = parse(&bytes, to_head, received.end.is_some())? else {
+        return Ok(received.end.map(Err));
     };
     let raw = bytes[..parsed.length].to_vec();
-    let last = received.time_of(start + raw.len() - 1)?;
-    // A body that goes up to the end of the connection is complete only then.
-    let ended = match (parsed.framing, received.end) {
-        (crate::Framing::Close, Some(end)) => end.at,
-        _ => last,
-    };
-    Some(Ok(Response {
-        status: parsed.status,
-        headers: parsed.headers,
-        body: parsed.body,
-        framing: parsed.framing,
-        began: received.time_of(start)?,
-        ended,
-        raw,
+    let times = received.time_of(start).zip(received.time_of(start + raw.len() - 1));
+    Ok(times.map(|(began, last)| {
+        // A body that goes up to the end of the connection is complete only then.
+        let ended = match (parsed.framing, received.end) {
+            (crate::Framing::Close, Some(end)) => end.at,
+            _ => last,
+        };
+        let (status, headers, body, framing) = (parsed.status, parsed.headers, parsed.body, parsed.framing);
+        Ok(Response { status, headers, body, framing, began, ended, raw })
     }))
 }
 

@@ -170,7 +170,7 @@ impl Builder {
             let _ = fs::remove_file(&log.path);
 
             let process = Process::spawn(command(root.path(), &log)).expect("httpd can be run");
-            if is_ready(&process, &log) {
+            if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
                 return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, root });
             }
@@ -181,6 +181,23 @@ impl Builder {
             }
         }
         Err(NotStarted(said))
+    }
+
+    /// mod_cgid's daemon gives its socket to the server's user only after it has begun to listen: waits for that.
+    fn scripts_can_run(&self, root: &Path, user: Option<&User>) -> bool {
+        let (true, Some(user)) = (self.handlers.contains(&Handler::Cgi) && self.mpm != Mpm::Prefork, user) else {
+            return true;
+        };
+        let owned = || -> io::Result<bool> {
+            for file in fs::read_dir(root.join("run"))? {
+                let file = file?;
+                if file.file_name().to_string_lossy().starts_with("cgisock") && user.owns(&file.path())? {
+                    return Ok(true);
+                }
+            }
+            Ok(false)
+        };
+        poll(DEADLINE, || owned().unwrap_or(false).then_some(())).is_some()
     }
 }
 

@@ -85,13 +85,15 @@ fn workers(mpm: Mpm, workers: usize) -> String {
                 (processes + 1) * threads
             )
         }
-        // As many as the tests use at once: prefork adds more only second by second.
+        // As many as the tests use at once: prefork adds more only second by second. The spare ones come on top, or it
+        // complains that it cannot have as many spare ones as it wants.
         Mpm::Prefork => {
-            let start = workers.min(24);
+            let spare = workers.min(24);
+            let most = workers + spare;
             format!(
-                "ServerLimit {workers}\nMaxRequestWorkers {workers}\nStartServers {start}\n\
-                 MinSpareServers {start}\nMaxSpareServers {}\n",
-                workers + 1
+                "ServerLimit {most}\nMaxRequestWorkers {most}\nStartServers {spare}\n\
+                 MinSpareServers {spare}\nMaxSpareServers {}\n",
+                most + 1
             )
         }
     }
