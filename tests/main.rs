@@ -33,7 +33,30 @@ macro_rules! on_every_handler_and_mpm {
     };
 }
 
+mod after_the_end;
 mod api;
+mod auto;
+mod bad_marks;
+mod boundary;
+mod build_sentences;
+mod cgi_length;
 mod compression;
+mod configuration;
+mod docs;
+mod elsewhere;
+mod ending;
+mod fcgid;
+mod flush;
+mod hidden_mark;
+mod httpd_conf;
+mod judge;
+mod leaks;
+mod log;
+mod marks;
 mod matrix;
+mod own_chunks;
+mod php_function;
+mod proxies;
+mod recipes;
+mod released;
 mod unmarked;

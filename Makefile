@@ -1,0 +1,64 @@
+# Builds, tests, shows and installs mod_finish_request. `make help` is the menu.
+
+MODULE = mod_finish_request.so
+TARGET = $(or $(CARGO_TARGET_DIR),target)
+CARGO ?= cargo
+
+ifdef APXS
+export APXS
+endif
+# Where the demo and the bench find the module that `make` has built.
+RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" $(CARGO)
+
+.DEFAULT_GOAL = module
+.NOTPARALLEL:
+.PHONY: help module install demo test bench lint packages toolchain clean
+
+help:
+	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
+	@echo '  make demo          shows real applications that answer at once and work on'
+	@echo '  make demo KEEP=1   the same, and leaves the servers running until Ctrl-C'
+	@echo '  make test          runs all tests; TEST=name runs those with this in their names'
+	@echo 'And the rest:'
+	@echo '  make               builds $(MODULE), optimised'
+	@echo '  make install       installs it where apxs says; below DESTDIR if that is set'
+	@echo '  make bench         measures what the module costs, and what it gains'
+	@echo '  make lint          checks format, clippy and documentation'
+	@echo '  make packages      installs what demo and test need (they do it by themselves)'
+	@echo '  make clean         removes all that was built'
+	@echo 'APXS=/path/to/apxs chooses the httpd, for each of them.'
+
+module: toolchain
+	@$(CARGO) build --release --lib
+	@install -m 644 "$(TARGET)/release/libmod_finish_request.so" $(MODULE)
+
+install:
+	@test -f $(MODULE) || $(MAKE) --no-print-directory module
+	@apxs/install.sh $(MODULE)
+
+demo: toolchain packages module
+	@$(CARGO) build --example demo
+	@$(RUN) run --quiet --example demo
+
+test: toolchain packages
+	@tests/machine/run.sh $(TEST)
+
+bench: toolchain packages module
+	@$(CARGO) bench --no-run --bench cost
+	@$(RUN) bench --quiet --bench cost
+
+lint: toolchain packages
+	@tests/machine/toolchain.sh fmt clippy
+	$(CARGO) fmt --all --check
+	$(CARGO) clippy --workspace --all-targets -- -D warnings
+	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+packages:
+	@tests/machine/packages.sh
+
+toolchain:
+	@tests/machine/toolchain.sh
+
+clean:
+	@$(CARGO) clean
+	@rm -f $(MODULE)

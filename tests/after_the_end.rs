@@ -1,0 +1,259 @@
+//! What an application does after the end of its response: it reaches nobody, and nothing stops it.
+
+use support::{Client, Handler, Httpd, Mpm, Protocol, body};
+
+use crate::judge::{Application, assert_body, early, path, ran_to_its_end};
+
+on_every_handler_and_mpm!(prints_ten_megabytes);
+
+fn prints_ten_megabytes(handler: Handler, mpm: Mpm) {
+    let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+    for &protocol in mpm.protocols() {
+        early(&httpd, protocol, handler.page(), "mark=on&after=10000000", 4096);
+    }
+    httpd.stop();
+}
+
+mod client_leaves {
+    use super::*;
+
+    on_every_handler_and_mpm!(and_the_work_goes_on);
+
+    /// The client has all it wanted, and closes its connection; the application prints and flushes on.
+    fn and_the_work_goes_on(handler: Handler, mpm: Mpm) {
+        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+        let page = FLUSHES.install(&httpd, handler, "flushes");
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let response = client.get(&path(&background, &page, ""), &[]).released();
+            assert_body(&response, &body(4096));
+            assert!(!background.is_done());
+            drop(client);
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    }
+
+    /// Prints and flushes before the gate and behind it. PHP does not ask to ignore that the client leaves.
+    const FLUSHES: Application = Application {
+        php: r#"
+            header('Content-Type: text/plain');
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            if (ini_get('ignore_user_abort')) {
+                exit;
+            }
+            register_shutdown_function(function () {
+                for ($i = 0; $i < 100; $i++) {
+                    echo 'L';
+                    flush();
+                }
+                if (connection_aborted()) {
+                    error_log('the client is missed');
+                }
+            });
+            for ($i = 0; $i < 100; $i++) {
+                echo 'L';
+                flush();
+            }
+            background($_GET['id']);
+            for ($i = 0; $i < 100; $i++) {
+                echo 'L';
+                flush();
+            }
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            i=0
+            while [ $i -lt 100 ]; do
+                echo L || exit 1
+                i=$((i + 1))
+            done
+            background "$id" 200
+            while [ $i -lt 200 ]; do
+                echo L || exit 1
+                i=$((i + 1))
+            done
+        "#,
+        lua: r#"
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            for i = 1, 100 do
+                r:write("L")
+                r:flush()
+            end
+            background.run(r, query.id, 200)
+            for i = 1, 100 do
+                r:write("L")
+                r:flush()
+            end
+            return apache2.OK
+        "#,
+    };
+}
+
+mod failure {
+    use super::*;
+
+    on_every_handler_and_mpm!(reaches_nobody);
+
+    /// The application fails after the end, each in its worst way: no error page comes to the client.
+    fn reaches_nobody(handler: Handler, mpm: Mpm) {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .config("FinishRequest On\nErrorDocument 500 \"the page of an error\"")
+            .start();
+        for (name, complaint) in complaints(handler) {
+            let page = FAILS.install(&httpd, handler, "fails");
+            if let Some(complaint) = complaint {
+                httpd.expect_log(complaint);
+                // mod_fcgid makes a complaint of each line.
+                httpd.allow_log("mod_fcgid: stderr: (Stack trace:|#0|  thrown in)");
+            }
+            for &protocol in mpm.protocols() {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let target = format!("{}&how={name}", path(&background, &page, ""));
+                let response = client.get(&target, &[]).released();
+                assert_eq!(response.status, 200);
+                assert_body(&response, &body(4096));
+                assert!(!background.is_done(), "the client had to wait for the background work");
+                background.open_gate();
+                background.wait_for_done();
+                let Some(connection) = client.http1() else {
+                    // The connection is as good as ever.
+                    let response = client.get(&format!("/{}?mark=none", handler.page()), &[]).response();
+                    assert_body(&response, &body(4096));
+                    continue;
+                };
+                assert!(connection.rest().is_empty());
+            }
+        }
+        // All threads and processes are there for others.
+        early(&httpd, Protocol::Http1, handler.page(), "mark=on", 4096);
+        httpd.stop();
+    }
+
+    /// How an application can fail, and what the log says then.
+    fn complaints(handler: Handler) -> Vec<(&'static str, Option<&'static str>)> {
+        match handler {
+            Handler::Lua => vec![("error", Some("on purpose")), ("status", None)],
+            Handler::Cgi => vec![("exit", None), ("kill", None)],
+            _ => vec![("error", Some("Uncaught Error: on purpose")), ("exit", None)],
+        }
+    }
+
+    const FAILS: Application = Application {
+        php: r#"
+            header('Content-Type: text/plain');
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            background($_GET['id']);
+            if ($_GET['how'] === 'error') {
+                throw new Error('on purpose');
+            }
+            exit(3);
+        "#,
+        sh: r#"
+            query how ''
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            background "$id" 200
+            if [ "$how" = kill ]; then
+                leave
+                kill -9 $$
+            fi
+            exit 3
+        "#,
+        lua: r#"
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            background.run(r, query.id, 200)
+            if query.how == "error" then
+                error("on purpose")
+            end
+            r.status = 500
+            return 500
+        "#,
+    };
+}
+
+mod request_body {
+    use super::*;
+
+    on_every_handler_and_mpm!(read_after_the_end);
+
+    /// The application answers before it reads what the client sent: it gets bytes, or a plain end.
+    fn read_after_the_end(handler: Handler, mpm: Mpm) {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .config("FinishRequest On\n<IfModule fcgid_module>\nFcgidMaxRequestLen 2000000\n</IfModule>")
+            .start();
+        let page = READS_LATE.install(&httpd, handler, "reads");
+        for size in [10, 1_000_000] {
+            for &protocol in mpm.protocols() {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let sent = b"S".repeat(size);
+                let response = client.request("POST", &path(&background, &page, ""), &[], Some(&sent)).released();
+                assert_body(&response, &body(4096));
+                assert!(!background.is_done(), "the client had to wait for the background work");
+                ran_to_its_end(&background);
+                let report = httpd.root().join("gates").join(format!("{}.read", background.id()));
+                let read = support::wait_for("what was read", || std::fs::read(&report).ok());
+                assert!(read.len() <= size && read.iter().all(|byte| *byte == b'S'), "{} bytes", read.len());
+            }
+        }
+        httpd.stop();
+    }
+
+    /// Leaves the bytes that it got in a file.
+    const READS_LATE: Application = Application {
+        php: r#"
+            header('Content-Type: text/plain');
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            $read = file_get_contents('php://input');
+            file_put_contents("@GATES@/{$_GET['id']}.reading", $read);
+            rename("@GATES@/{$_GET['id']}.reading", "@GATES@/{$_GET['id']}.read");
+            background($_GET['id']);
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            cat >"@GATES@/$id.reading"
+            mv "@GATES@/$id.reading" "@GATES@/$id.read"
+            background "$id" 200
+        "#,
+        lua: r#"
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            local read = r:requestbody() or ""
+            r:parsebody()
+            local name = "@GATES@/" .. query.id
+            local file = assert(io.open(name .. ".reading", "w"))
+            file:write(read)
+            file:close()
+            os.rename(name .. ".reading", name .. ".read")
+            background.run(r, query.id, 200)
+            return apache2.OK
+        "#,
+    };
+}

@@ -1,0 +1,169 @@
+//! Where `FinishRequest` holds: server, virtual host, location, .htaccess; and values that it does not take.
+
+use support::{Client, Handler, Httpd, Mpm, Protocol};
+
+use crate::judge::{BYTES, assert_body, early, ordinary, path, ran_to_its_end, side_by_side, write};
+
+/// A mark without which the response would have no length.
+const MARKED: &str = "mark=length%3D4096&length=none";
+
+#[test]
+fn locations_and_inheritance() {
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["alias"])
+            .config(
+                "AliasMatch ^/(?:on|off|unset)(?:/on|/off|/unset)?/([^/]*)$ ${WWW}/$1
+                <Location /on>
+                  FinishRequest On
+                </Location>
+                <Location /off>
+                  FinishRequest Off
+                </Location>
+                <LocationMatch ^/o[nf]*/on/>
+                  FinishRequest oN
+                </LocationMatch>
+                <LocationMatch ^/[a-z]*/off/>
+                  FinishRequest OFF
+                </LocationMatch>
+                # Something else that is set does not unset it.
+                <LocationMatch ^/[a-z]*/unset/>
+                  FinishRequestBypass none
+                </LocationMatch>",
+            )
+            .start();
+        let finished = ["on/app.lua", "on/on/app.lua", "on/unset/app.lua", "off/on/app.lua"];
+        side_by_side(finished, |page| _ = early(&httpd, Protocol::Http1, page, MARKED, BYTES));
+        let left_alone = ["app.lua", "off/app.lua", "on/off/app.lua", "off/unset/app.lua", "unset/unset/app.lua"];
+        side_by_side(left_alone, |page| untouched(&httpd, page));
+        httpd.stop();
+    }
+}
+
+/// `Off`: the module does nothing at all, so that even the header is there.
+#[track_caller]
+fn untouched(httpd: &Httpd, page: &str) {
+    let background = httpd.background();
+    let client = Client::connect(httpd, Protocol::Http1);
+    let exchange = client.get(&path(&background, page, MARKED), &[]);
+    background.wait_for_begin();
+    ran_to_its_end(&background);
+    let response = exchange.response();
+    assert_body(&response, &[support::body(BYTES), b"L".repeat(200)].concat());
+    assert_eq!(response.header("X-Finish-Request"), Some("length=4096"));
+}
+
+#[test]
+fn virtual_hosts() {
+    let httpd = Httpd::builder(Mpm::Worker)
+        .handler(Handler::Lua)
+        .config(
+            "FinishRequest On
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName on.test
+            </VirtualHost>
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName off.test
+              FinishRequest Off
+            </VirtualHost>",
+        )
+        .start();
+    for (host, finished) in [("on.test", true), ("off.test", false)] {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let target = path(&background, "app.lua", MARKED);
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        background.wait_for_begin();
+        if finished {
+            assert_body(&connection.response(), &support::body(BYTES));
+            connection.end();
+            assert!(!background.is_done());
+        }
+        ran_to_its_end(&background);
+        if !finished {
+            assert_eq!(connection.response().body.len(), BYTES + 200);
+        }
+    }
+    httpd.stop();
+}
+
+#[test]
+fn htaccess() {
+    let httpd = Httpd::builder(Mpm::Event)
+        .handler(Handler::Lua)
+        .modules(&["env"])
+        .config(
+            "<Directory ${WWW}>
+              AllowOverride FileInfo
+            </Directory>
+            <Directory ${WWW}/forbidden>
+              AllowOverride AuthConfig Indexes Limit
+            </Directory>
+            <Directory ${WWW}/ignored>
+              AllowOverride None
+            </Directory>",
+        )
+        .start();
+    for (folder, text) in [
+        ("on", "FinishRequest On\nFinishRequestBypass none\n"),
+        ("on/below", "SetEnv finish-request length=4096\n"),
+        ("on/off", "FinishRequest Off\n"),
+        ("forbidden", "FinishRequest On\n"),
+        ("ignored", "FinishRequest On\n"),
+        ("wrong", "FinishRequest Perhaps\n"),
+    ] {
+        write(&httpd, &format!("{folder}/.htaccess"), text);
+        for file in ["app.lua", "background.lua"] {
+            let text = std::fs::read(httpd.root().join("www").join(file)).unwrap();
+            write(&httpd, &format!("{folder}/{file}"), text);
+        }
+    }
+    early(&httpd, Protocol::Http1, "on/app.lua", MARKED, BYTES);
+    early(&httpd, Protocol::Http2, "on/below/app.lua", "mark=none&length=none", BYTES);
+    ordinary(&httpd, Protocol::Http1, "on/app.lua", "mark=none&length=none");
+    untouched(&httpd, "on/off/app.lua");
+    untouched(&httpd, "ignored/app.lua");
+    untouched(&httpd, "app.lua");
+
+    httpd.expect_log("forbidden/.htaccess: FinishRequest not allowed here");
+    httpd.expect_log("wrong/.htaccess: FinishRequest: the value 'Perhaps' is not understood");
+    for folder in ["forbidden", "wrong"] {
+        let connection = httpd.connect();
+        connection.get(&format!("/{folder}/app.lua?{MARKED}"), &[]);
+        assert_eq!(connection.response().status, 500);
+    }
+    httpd.stop();
+}
+
+/// A wrong value stops httpd with a sentence that names the directive, the value, and what is accepted.
+#[test]
+fn wrong_values() {
+    side_by_side(
+        [
+            ("FinishRequest Maybe", "FinishRequest", "'Maybe'", "Off, On or Auto"),
+            ("FinishRequest", "FinishRequest", "no value", "Off, On or Auto"),
+            ("FinishRequest \"\"", "FinishRequest", "no value", "Off, On or Auto"),
+            ("FinishRequest On On", "FinishRequest", "'On On'", "Off, On or Auto"),
+            ("FinishRequest %s%n", "FinishRequest", "'%s%n'", "Off, On or Auto"),
+            ("FinishRequest \u{e4}", "FinishRequest", r"'\\xc3\\xa4'", "Off, On or Auto"),
+            ("FinishRequestBypass", "FinishRequestBypass", "no value", "the names of output filters, or none"),
+            ("FinishRequestBypass none X", "FinishRequestBypass", "'none X'", "the names of output filters, or none"),
+            ("FinishRequestBypass X None", "FinishRequestBypass", "'X None'", "the names of output filters, or none"),
+        ],
+        |(line, directive, value, accepted)| {
+            let said = Httpd::builder(Mpm::Event).config(line).try_start().err().expect("a refusal").to_string();
+            let sentence = said.lines().find(|line| line.contains(&format!("{directive}: "))).unwrap_or(&said);
+            for part in [value, accepted] {
+                assert!(sentence.contains(part), "{line}: {part} is not in {sentence}");
+            }
+        },
+    );
+}
+
+#[test]
+fn a_long_wrong_value_is_cut() {
+    let line = format!("FinishRequest {}", "x".repeat(4000));
+    let said = Httpd::builder(Mpm::Worker).config(&line).try_start().err().expect("a refusal").to_string();
+    assert!(said.contains("xxx...'") && said.contains("Off, On or Auto"), "{said}");
+}

@@ -1,0 +1,22 @@
+#!/bin/sh
+# Answers, lets the client go, and works on.
+set -f
+IFS='&'
+id=you seconds=2
+for pair in $QUERY_STRING; do
+    case $pair in
+    id=*[!0-9-]* | seconds=*[!0-9.]*) ;;
+    id=*) id=${pair#id=} ;;
+    seconds=*) seconds=${pair#seconds=} ;;
+    esac
+done
+
+printf 'Content-Type: text/plain\n'
+printf 'Content-Length: 3600\n'
+printf 'X-Finish-Request: on\n\n'
+yes 'This is the answer to your request.' | head -n 100
+
+sleep "$seconds"
+
+echo "$(date +%T) $id: work done by a shell script" >>'@GATES@/work.log'
+: >"@GATES@/$id.done"

@@ -1,0 +1,200 @@
+//! The servers of the demo: one for each MPM, and the same again without the module.
+
+use std::thread;
+
+use support::{Builder, Handler, Httpd, Mpm, Protocol};
+
+use crate::measure::Row;
+
+/// The two seconds of the applications' work.
+pub const WORK: f64 = 2.0;
+
+/// What runs where. Each MPM can have one handler for PHP.
+const PLACES: [(Mpm, &[Handler]); 3] = [
+    (Mpm::Prefork, &[Handler::ModPhp]),
+    (Mpm::Event, &[Handler::ModFcgid, Handler::Cgi, Handler::Lua]),
+    (Mpm::Worker, &[Handler::PhpFpm]),
+];
+
+/// A server with the module and its like without.
+pub struct Pair {
+    mpm: Mpm,
+    handlers: Vec<Handler>,
+    pub with: Httpd,
+    pub without: Httpd,
+}
+
+/// All servers, and why some are missing.
+pub struct Servers {
+    pub pairs: Vec<Pair>,
+    left_out: Vec<String>,
+}
+
+impl Servers {
+    /// Starts all that this machine can have.
+    pub fn start() -> Servers {
+        let mut left_out = Vec::new();
+        let mut planned = Vec::new();
+        for (mpm, handlers) in PLACES {
+            let mut present = Vec::new();
+            for &handler in handlers {
+                match handler.missing(mpm) {
+                    None => present.push(handler),
+                    Some(missing) => left_out.push(format!("{} is left out: {missing}.", name(handler, mpm))),
+                }
+            }
+            if !present.is_empty() {
+                planned.push((mpm, present));
+            }
+        }
+        let pairs = thread::scope(|scope| {
+            let starting: Vec<_> =
+                planned.into_iter().map(|(mpm, handlers)| scope.spawn(move || Pair::start(mpm, handlers))).collect();
+            starting.into_iter().map(|pair| pair.join().expect("the servers start")).collect()
+        });
+        Servers { pairs, left_out }
+    }
+
+    /// The rows of the table: each handler over each protocol.
+    pub fn rows(&self) -> Vec<Row> {
+        let mut rows = Vec::new();
+        for (index, pair) in self.pairs.iter().enumerate() {
+            for &handler in &pair.handlers {
+                for &protocol in pair.mpm.protocols() {
+                    rows.push(Row { pair: index, handler, name: name(handler, pair.mpm), protocol });
+                }
+            }
+        }
+        rows
+    }
+
+    /// What is not in the table, and why.
+    pub fn sentences(&self) -> Vec<String> {
+        let mut sentences = self.left_out.clone();
+        if self.pairs.iter().any(|pair| !pair.mpm.has_http2()) {
+            sentences.push("mod_php needs the prefork MPM, which has no HTTP/2.".to_owned());
+        }
+        sentences
+    }
+
+    /// Prints what one can try by oneself.
+    pub fn invite(&self) {
+        println!("\nThe servers run until you press Ctrl-C. Try, with -w '%{{time_total}}\\n' if you like:\n");
+        for pair in &self.pairs {
+            for &handler in &pair.handlers {
+                let page = page(handler);
+                println!("  {}", name(handler, pair.mpm));
+                println!("    curl -i --compressed {}", pair.with.url(page));
+                println!("    curl -ik --compressed {}", pair.with.tls_url(page));
+                println!("    {:<25} {}", "without the module:", pair.without.url(page));
+            }
+            println!("  {:<27} {}", "what work has been done:", pair.with.url("work.log"));
+        }
+        println!("\nBelow /gzip/ the module leaves compression on: {}", self.example_with_gzip());
+    }
+
+    fn example_with_gzip(&self) -> String {
+        self.pairs
+            .iter()
+            .find_map(|pair| pair.handlers.first().map(|&handler| pair.with.url(&format!("gzip/{}", page(handler)))))
+            .unwrap_or_default()
+    }
+
+    /// Ends the servers at once, whatever they are doing.
+    pub fn give_up(&self) {
+        for httpd in self.all() {
+            httpd.allow_log("");
+            httpd.signal(support::Signal::TERM);
+        }
+    }
+
+    /// Ends the servers.
+    pub fn stop(self) {
+        thread::scope(|scope| {
+            for pair in self.pairs {
+                scope.spawn(move || pair.with.stop());
+                scope.spawn(move || pair.without.stop());
+            }
+        });
+    }
+
+    fn all(&self) -> impl Iterator<Item = &Httpd> {
+        self.pairs.iter().flat_map(|pair| [&pair.with, &pair.without])
+    }
+}
+
+impl Pair {
+    fn start(mpm: Mpm, handlers: Vec<Handler>) -> Pair {
+        let builder = handlers.iter().fold(Httpd::builder(mpm), |builder, &handler| builder.handler(handler));
+        let builder = builder.modules(&["alias", "filter", "deflate"]).config(
+            "AddOutputFilterByType DEFLATE text/plain
+             Alias /gzip \"${WWW}\"
+             Alias /work.log \"${ROOT}/gates/work.log\"",
+        );
+        let with = builder.clone().config("FinishRequest On\n<Location /gzip/>\nFinishRequestBypass none\n</Location>");
+        let pair = Pair { mpm, handlers, with: furnished(with), without: furnished(builder.without_module()) };
+        pair.warm_up();
+        pair
+    }
+
+    /// As on a server in use: programs are loaded, and mod_fcgid has idle processes. So many requests
+    /// wait at gates at once as the table will have at work.
+    fn warm_up(&self) {
+        for (httpd, columns) in [(&self.with, 2), (&self.without, 1)] {
+            for &handler in &self.handlers {
+                let waiting: Vec<_> = (0..columns * self.mpm.protocols().len())
+                    .map(|_| {
+                        let (background, connection) = (httpd.background(), httpd.connect());
+                        connection.get(&(background.query(handler.page()) + "&mark=none"), &[]);
+                        (background, connection)
+                    })
+                    .collect();
+                for (background, _) in &waiting {
+                    background.wait_for_begin();
+                }
+                for (background, connection) in waiting {
+                    background.open_gate();
+                    connection.response();
+                    background.wait_for_done();
+                }
+            }
+        }
+    }
+}
+
+fn furnished(builder: Builder) -> Httpd {
+    let httpd = builder.start();
+    httpd.install("work.php", include_str!("apps/work.php"));
+    httpd.install("work.cgi", include_str!("apps/work.cgi"));
+    httpd.install("work.lua", include_str!("apps/work.lua"));
+    httpd
+}
+
+/// The application for a handler.
+pub fn page(handler: Handler) -> &'static str {
+    match handler {
+        Handler::ModPhp | Handler::ModFcgid | Handler::PhpFpm => "work.php",
+        Handler::Cgi => "work.cgi",
+        Handler::Lua => "work.lua",
+    }
+}
+
+fn name(handler: Handler, mpm: Mpm) -> &'static str {
+    match handler {
+        Handler::ModPhp => "PHP, mod_php",
+        Handler::ModFcgid => "PHP, mod_fcgid",
+        Handler::PhpFpm => "PHP, php-fpm",
+        Handler::Cgi if mpm == Mpm::Prefork => "shell, mod_cgi",
+        Handler::Cgi => "shell, mod_cgid",
+        Handler::Lua => "Lua, mod_lua",
+    }
+}
+
+/// How a protocol is called in the table.
+pub fn protocol(protocol: Protocol) -> &'static str {
+    match protocol {
+        Protocol::Http1 => "HTTP/1.1",
+        Protocol::Http1Tls => "HTTP/1.1, TLS",
+        Protocol::Http2 => "HTTP/2, TLS",
+    }
+}

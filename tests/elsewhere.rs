@@ -1,0 +1,145 @@
+//! A mark is for the response that the client gets: not for what is included, redirected from, or failed.
+
+use support::{Client, Handler, Httpd, Mpm, Protocol, body};
+
+use crate::judge::{assert_body, early, ordinary, path, ran_to_its_end, write};
+
+/// What an included page says of itself says nothing of the page.
+#[test]
+fn included_pages() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["include", "env", "alias"])
+            .config(
+                "FinishRequest On
+                <FilesMatch \\.shtml$>
+                  SetOutputFilter INCLUDES
+                </FilesMatch>
+                Alias /marked ${WWW}
+                <Directory ${WWW}>
+                  Options +Includes
+                </Directory>
+                <Location /marked/>
+                  SetEnv finish-request length=3
+                </Location>",
+            )
+            .start();
+        write(
+            &httpd,
+            "page.shtml",
+            "<!--#include virtual=\"/app.lua?mark=length=10\" -->, \
+             <!--#include virtual=\"/app.lua?mark=on\" -->, \
+             <!--#include virtual=\"/marked/file.txt\" -->.\n",
+        );
+        write(&httpd, "file.txt", "a static file");
+        let expected = [&body(4096)[..], b", ", &body(4096), b", a static file.\n"].concat();
+        for &protocol in mpm.protocols() {
+            let client = Client::connect(&httpd, protocol);
+            for _ in 0..2 {
+                let response = client.get("/page.shtml", &[]).response();
+                assert_body(&response, &expected);
+                assert_eq!(response.header("X-Finish-Request"), None);
+            }
+        }
+        assert!(!httpd.log().contains("finished early"));
+        httpd.stop();
+    }
+}
+
+/// A folder's index is the response: mod_dir finds it by a subrequest, and redirects internally.
+#[test]
+fn index_of_a_folder() {
+    for (handler, mpm) in [
+        (Handler::Lua, Mpm::Event),
+        (Handler::Cgi, Mpm::Worker),
+        (Handler::ModPhp, Mpm::Prefork),
+        (Handler::ModFcgid, Mpm::Event),
+    ] {
+        let page = handler.page();
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .modules(&["dir"])
+            .config(&format!("FinishRequest On\nDirectoryIndex {page}"))
+            .start();
+        for &protocol in mpm.protocols() {
+            early(&httpd, protocol, "", "mark=on", 4096);
+            ordinary(&httpd, protocol, "", "mark=none&length=none");
+        }
+        httpd.stop();
+    }
+}
+
+/// The page in the place of one that failed has a mark of its own, or none; the failed page's does not count.
+#[test]
+fn error_documents() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .config(
+                "FinishRequest On
+                ErrorDocument 404 /sorry.lua?marked
+                ErrorDocument 410 /sorry.lua",
+            )
+            .start();
+        httpd.install(
+            "fails.lua",
+            r#"function handle(r)
+                r.headers_out["X-Finish-Request"] = "length=10"
+                r.err_headers_out["X-Finish-Request"] = "length=10"
+                r.subprocess_env["finish-request"] = "length=10"
+                return tonumber(r:parseargs().code)
+            end"#,
+        );
+        httpd.install(
+            "sorry.lua",
+            r#"function handle(r)
+                local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+                r.content_type = "text/plain"
+                if r.args == "marked" then
+                    r.headers_out["X-Finish-Request"] = "length=4096"
+                end
+                r:write(background.body(4096))
+                r:flush()
+                background.run(r, r.the_request:match("id=([^& ]*)"), 200)
+                return apache2.OK
+            end"#,
+        );
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let response = client.get(&path(&background, "fails.lua", "code=404"), &[]).released();
+            assert!(!background.is_done(), "the client had to wait for the background work");
+            assert_eq!(response.status, 404);
+            assert_body(&response, &body(4096));
+            ran_to_its_end(&background);
+
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&path(&background, "fails.lua", "code=410"), &[]);
+            background.wait_for_begin();
+            ran_to_its_end(&background);
+            let response = exchange.response();
+            assert_eq!(response.status, 410);
+            assert_body(&response, &[body(4096), b"L".repeat(200)].concat());
+        }
+        httpd.stop();
+    }
+}
+
+/// A script's `Location: /local` without a status is an internal redirect: where it leads decides.
+#[test]
+fn local_redirects_of_a_script() {
+    for mpm in [Mpm::Worker, Mpm::Prefork] {
+        let httpd = Httpd::builder(mpm).handler(Handler::Cgi).config("FinishRequest On").start();
+        httpd.install(
+            "leads.cgi",
+            "#!/bin/sh\nprintf 'X-Finish-Request: length=10\\r\\nContent-Length: 10\\r\\nLocation: /app.cgi?%s\\r\\n\\r\\n' \"$QUERY_STRING\"\n",
+        );
+        for protocol in [Protocol::Http1, Protocol::Http1Tls] {
+            early(&httpd, protocol, "leads.cgi", "mark=on", 4096);
+            ordinary(&httpd, protocol, "leads.cgi", "mark=none&length=none");
+        }
+        httpd.stop();
+    }
+}

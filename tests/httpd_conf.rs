@@ -1,0 +1,104 @@
+//! The configuration files that an administrator gets work as they are: those for a2enmod, and the
+//! examples. Only the places of files are another machine's.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use support::tools::run;
+use support::{Builder, Client, Handler, Httpd, Mpm, Protocol, finish_request_module};
+
+/// Where Debian has its modules, and so the .load file has ours.
+const LOADED_FROM: &str = "/usr/lib/apache2/modules/mod_finish_request.so";
+
+fn shipped(name: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("httpd-conf").join(name);
+    fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The .load file, for the module that the tests use.
+fn load() -> String {
+    let text = shipped("finish_request.load");
+    assert!(text.contains(LOADED_FROM), "{text}");
+    text.replace(LOADED_FROM, &finish_request_module().display().to_string())
+}
+
+/// As `a2enmod finish_request`, by the real one where there is one.
+fn enable(config: &Path) {
+    for folder in ["mods-available", "mods-enabled", "state"] {
+        fs::create_dir(config.join(folder)).unwrap();
+    }
+    fs::write(config.join("envvars"), "").unwrap();
+    fs::write(config.join("mods-available/finish_request.load"), load()).unwrap();
+    fs::write(config.join("mods-available/finish_request.conf"), shipped("finish_request.conf")).unwrap();
+
+    let a2enmod = PathBuf::from("/usr/sbin/a2enmod");
+    if a2enmod.is_file() {
+        let mut command = Command::new(a2enmod);
+        command.arg("finish_request").env("APACHE_CONFDIR", config).env("APACHE_STATE_DIRECTORY", config.join("state"));
+        let output = run(command);
+        assert!(output.status.success(), "{output:?}");
+    } else {
+        eprintln!("There is no a2enmod (package apache2): its links are made by hand.");
+        for name in ["finish_request.load", "finish_request.conf"] {
+            symlink(format!("../mods-available/{name}"), config.join("mods-enabled").join(name)).unwrap();
+        }
+    }
+}
+
+fn finishes_early(httpd: &Httpd, page: &str) {
+    let background = httpd.background();
+    let response = Client::connect(httpd, Protocol::Http1).get(&background.query(page), &[]).released();
+    assert_eq!(response.status, 200);
+    assert!(!background.is_done(), "the client had to wait for the background work");
+    background.open_gate();
+    assert_eq!(background.wait_for_done().errors, "");
+}
+
+#[test]
+fn enabled_by_a2enmod() {
+    let folder = tempfile::tempdir().unwrap();
+    enable(folder.path());
+    let enabled = folder.path().join("mods-enabled").display().to_string();
+    let httpd = Httpd::builder(Mpm::Event)
+        .without_module()
+        .handler(Handler::Lua)
+        .config(&format!("IncludeOptional {enabled}/*.load\nIncludeOptional {enabled}/*.conf"))
+        .start();
+    finishes_early(&httpd, "app.lua");
+    httpd.stop();
+}
+
+/// A server with an example's lines, after what `handler` needs besides.
+fn with_example(mpm: Mpm, handler: Handler, example: &str) -> Builder {
+    Httpd::builder(mpm).without_module().handler(handler).modules(&["alias"]).config(&load()).config(example)
+}
+
+#[test]
+fn example_for_mod_php() {
+    let httpd = with_example(Mpm::Prefork, Handler::ModPhp, &shipped("examples/mod_php.conf")).start();
+    finishes_early(&httpd, "app.php");
+    httpd.stop();
+}
+
+#[test]
+fn example_for_mod_fcgid() {
+    let example = shipped("examples/mod_fcgid.conf");
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = with_example(mpm, Handler::ModFcgid, &example).start();
+        finishes_early(&httpd, "app.php");
+        httpd.stop();
+    }
+}
+
+#[test]
+fn example_for_cgi() {
+    let example = shipped("examples/cgi.conf");
+    assert!(example.contains("/usr/lib/cgi-bin"), "{example}");
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = with_example(mpm, Handler::Cgi, &example.replace("/usr/lib/cgi-bin", "${WWW}")).start();
+        finishes_early(&httpd, "cgi-bin/app.cgi");
+        httpd.stop();
+    }
+}

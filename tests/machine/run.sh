@@ -1,0 +1,19 @@
+#!/bin/bash
+# Runs all tests, or those with the given text in their names, and ends with one line for them all.
+set -uo pipefail
+
+# The tests mostly wait for their servers, so there may be more of them than cores.
+threads=${RUST_TEST_THREADS:-$(($(nproc) * 4))}
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+"${CARGO:-cargo}" test --workspace --no-fail-fast "$@" -- --test-threads="$threads" | tee "$log"
+status=$?
+
+read -r passed failed < <(awk '/^test result: / { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")
+if [ "$status" -ne 0 ] && [ "$failed" -eq 0 ]; then
+    echo 'Something did not compile, or a test program ended without a summary: see above.'
+fi
+echo
+echo "$passed passed, $failed failed"
+exit "$status"

@@ -1,0 +1,18 @@
+<?php
+// The buffer that php.ini may have opened goes first, and mod_deflate is kept away.
+require __DIR__ . '/background.php';
+
+if (ob_get_level()) {
+    ob_end_clean();
+}
+header('Connection: close');
+header('Content-Encoding: none');
+ignore_user_abort(true);
+ob_start();
+echo body(1500);
+header('Content-Length: ' . ob_get_length());
+ob_end_flush();
+flush();
+
+background($_GET['id'], 0);
+echo 'LEAK: the user must never see this';

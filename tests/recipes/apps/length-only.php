@@ -1,0 +1,16 @@
+<?php
+// The length alone, without a word about the connection.
+require __DIR__ . '/background.php';
+
+ignore_user_abort(true);
+$text = body(1500);
+header('Content-Length: ' . strlen($text));
+ob_start();
+echo $text;
+while (ob_get_level()) {
+    ob_end_flush();
+}
+flush();
+session_write_close();
+
+background($_GET['id'], 0);

@@ -1,0 +1,194 @@
+//! The client is let go for good: its connection belongs to nobody, and the server is there for others.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use support::http1::EndKind;
+use support::{Background, Client, DEADLINE, Handler, Httpd, Mpm, Protocol, body, wait_for};
+
+use crate::judge::{assert_body, path, ran_to_its_end};
+
+/// A hundred requests are in background work at once; each client was let go before any gate was opened.
+fn a_hundred(mpm: Mpm, protocol: Protocol) {
+    const REQUESTS: usize = 100;
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(128).config("FinishRequest On").start();
+    let backgrounds: Vec<Background> = (0..REQUESTS).map(|_| httpd.background()).collect();
+    let clients: Vec<Client> = (0..REQUESTS).map(|_| Client::connect(&httpd, protocol)).collect();
+    let exchanges: Vec<_> = clients
+        .iter()
+        .zip(&backgrounds)
+        .map(|(client, background)| client.get(&path(background, "app.lua", "mark=on"), &[]))
+        .collect();
+    for exchange in &exchanges {
+        assert_body(&exchange.released(), &body(4096));
+    }
+    for background in &backgrounds {
+        background.wait_for_begin();
+        assert!(!background.is_done());
+    }
+    backgrounds.iter().for_each(Background::open_gate);
+    for background in &backgrounds {
+        assert_eq!(background.wait_for_done().errors, "");
+    }
+    httpd.stop();
+}
+
+#[test]
+fn a_hundred_at_once_on_event() {
+    a_hundred(Mpm::Event, Protocol::Http1);
+}
+
+#[test]
+fn a_hundred_at_once_on_worker() {
+    a_hundred(Mpm::Worker, Protocol::Http1Tls);
+}
+
+/// The connection stays, and so do its other streams.
+#[test]
+fn another_stream_of_the_same_connection() {
+    for (handler, mpm) in [
+        (Handler::Lua, Mpm::Event),
+        (Handler::Lua, Mpm::Worker),
+        (Handler::PhpFpm, Mpm::Event),
+        (Handler::Cgi, Mpm::Worker),
+        (Handler::ModFcgid, Mpm::Event),
+    ] {
+        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+        for connection in [httpd.connect_http2(), httpd.connect_h2c()] {
+            let first = httpd.background();
+            let response = connection.get(&path(&first, handler.page(), "mark=on"), &[]).response();
+            assert_body(&response, &body(4096));
+            first.wait_for_begin();
+
+            let response = connection.get(&format!("/{}?mark=none", handler.page()), &[]).response();
+            assert_body(&response, &body(4096));
+            let second = httpd.background();
+            let response = connection.get(&path(&second, handler.page(), "mark=on&bytes=100"), &[]).response();
+            assert_body(&response, &body(100));
+            assert!(!first.is_done());
+            ran_to_its_end(&second);
+            ran_to_its_end(&first);
+            assert!(connection.is_open());
+        }
+        httpd.stop();
+    }
+}
+
+/// The client still sends its request's body when the response has come: it gets all of it, and no reset.
+#[test]
+fn the_client_goes_on_sending() {
+    const BYTES: usize = 200_000;
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        for connection in [httpd.connect(), httpd.connect_tls()] {
+            let background = httpd.background();
+            let target = path(&background, "app.lua", &format!("mark=on&bytes={BYTES}"));
+            connection.pause();
+            let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
+            connection.send(head);
+            for _ in 0..50 {
+                connection.send(b"S".repeat(10_000));
+            }
+            connection.resume();
+            let response = connection.response();
+            assert_body(&response, &body(BYTES));
+            assert_eq!((connection.end().kind, connection.rest().len()), (EndKind::Fin, 0));
+            assert!(!background.is_done());
+            connection.send(b"S".repeat(10_000));
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    }
+}
+
+/// While the work goes on no process of the server holds the client's connection.
+#[test]
+fn nobody_holds_the_connection() {
+    for (handler, mpm) in [
+        (Handler::Lua, Mpm::Event),
+        (Handler::Cgi, Mpm::Worker),
+        (Handler::ModPhp, Mpm::Prefork),
+        (Handler::Cgi, Mpm::Prefork),
+    ] {
+        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+        let background = httpd.background();
+        let mut socket = TcpStream::connect(httpd.address()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let port = socket.local_addr().unwrap().port();
+        let target = path(&background, handler.page(), "mark=on");
+        write!(socket, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        socket.read_to_end(&mut bytes).unwrap();
+        assert!(bytes.ends_with(&body(4096)));
+        drop(socket);
+        background.wait_for_begin();
+        wait_for("the server to let go of the connection", || {
+            let sockets = sockets_of(httpd.id());
+            (!connections_to(port).iter().any(|inode| sockets.contains(inode))).then_some(())
+        });
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    }
+}
+
+/// The inodes of the connections whose other side has this port.
+fn connections_to(port: u16) -> Vec<u64> {
+    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let remote = format!(":{port:04X}");
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    rows.filter(|row| row[2].ends_with(&remote))
+        .filter_map(|row| row[9].parse().ok())
+        .filter(|&inode| inode != 0)
+        .collect()
+}
+
+/// The inodes of all sockets that a process and its descendants hold.
+fn sockets_of(process: u32) -> HashSet<u64> {
+    let mut sockets = HashSet::new();
+    let mut processes = vec![process];
+    while let Some(process) = processes.pop() {
+        for task in fs::read_dir(format!("/proc/{process}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            processes.extend(children.split_whitespace().filter_map(|child| child.parse::<u32>().ok()));
+        }
+        for entry in fs::read_dir(format!("/proc/{process}/fd")).into_iter().flatten().flatten() {
+            let target = fs::read_link(entry.path()).unwrap_or_default().to_string_lossy().into_owned();
+            let inode = target.strip_prefix("socket:[").and_then(|rest| rest.strip_suffix(']'));
+            sockets.extend(inode.and_then(|inode| inode.parse::<u64>().ok()));
+        }
+    }
+    sockets
+}
+
+/// A client that reads slowly gets everything.
+#[test]
+fn a_slow_reader_gets_all() {
+    const BYTES: usize = 2_000_000;
+    for (handler, mpm) in [(Handler::Lua, Mpm::Event), (Handler::ModPhp, Mpm::Prefork), (Handler::Cgi, Mpm::Worker)] {
+        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+        let background = httpd.background();
+        let mut socket = TcpStream::connect(httpd.address()).unwrap();
+        socket.set_read_timeout(Some(DEADLINE)).unwrap();
+        let target = path(&background, handler.page(), &format!("mark=on&bytes={BYTES}"));
+        write!(socket, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+        let mut bytes = Vec::new();
+        let mut piece = [0; 20_000];
+        loop {
+            match socket.read(&mut piece).unwrap() {
+                0 => break,
+                read => bytes.extend_from_slice(&piece[..read]),
+            }
+            // Slow, so that the server has to wait; how slow does not matter.
+            thread::sleep(Duration::from_millis(3));
+        }
+        assert!(bytes.ends_with(&body(BYTES)), "{} bytes", bytes.len());
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    }
+}
