@@ -97,7 +97,10 @@ if [ "$(id -u)" -ne 0 ]; then
 fi
 
 echo "Installing: $wanted"
+echo 'This may take some minutes.'
 before
 export DEBIAN_FRONTEND=noninteractive
-apt-get update -qq
-$install -qq
+if ! { apt-get update && $install; } >"$work/log" 2>&1; then
+    cat "$work/log" >&2
+    exit 1
+fi

@@ -118,7 +118,7 @@ impl Place {
         };
         let httpd = builder.start();
         if !self.with_module {
-            // Under load mod_http2's threads may outlive what they work on when the server is stopped.
+            // How a server without the module ends is not judged here.
             httpd.allow_log("exit signal Segmentation fault");
         }
         for recipe in self.platform.recipes() {
