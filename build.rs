@@ -13,7 +13,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_get_module_config",
     "ap_get_conn_socket",
     "ap_get_(request|conn|server)_module_loglevel",
-    "ap_hook_(insert_filter|insert_error_filter|log_transaction|post_config)",
+    "ap_hook_(child_init|insert_filter|insert_error_filter|log_transaction|post_config)",
     "ap_log_(r|c)?error_",
     "ap_mpm_query",
     "ap_pass_brigade",

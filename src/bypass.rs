@@ -6,17 +6,20 @@ use crate::httpd::{Filter, Request};
 /// What mod_filter puts before a filter's name for `AddOutputFilterByType`.
 const BY_TYPE: &[u8] = b"bytype:";
 
+/// How the names of the module's own filters begin.
+const OWN: &[u8] = b"finish_request";
+
 /// Takes the filters out of the chain below `filter`. To be called before anything has been passed on.
 pub fn bypass(filter: Filter<'_>, request: Request<'_>, settings: &Settings) {
     let mut next = filter.next();
-    while let Some(each) = next.filter(|each| each.request().is_some()) {
+    while let Some(each) = next.filter(|each| each.is_content()) {
         next = each.next();
         let name = each.name();
         let name = match name.split_at_checked(BY_TYPE.len()) {
             Some((prefix, name)) if prefix.eq_ignore_ascii_case(BY_TYPE) => name,
             _ => name,
         };
-        if settings.bypasses(name) {
+        if settings.bypasses(name) && !name.starts_with(OWN) {
             log::trace!("bypassed the output filter {}", String::from_utf8_lossy(name));
             each.remove();
         }

@@ -1,11 +1,8 @@
 //! mod_fcgid: its output filter holds a response back until 64 KB or its end, and deletes flushes. Marked responses
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
-use crate::directives::Settings;
 use crate::ending::Verdict;
-use crate::httpd::{
-    Block, Brigade, Filter, Kind, Replaced, RequestConfig, Result, Status, dir_config, guard, with_context,
-};
+use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, RequestConfig, Result, dir_config, output_filter};
 use crate::response::{Phase, Response};
 use crate::sys;
 
@@ -18,25 +15,18 @@ pub fn take_over() {
 }
 
 unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: httpd calls a filter with its place in the chain and a brigade, both live, in the request's thread.
-        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
-        let Some(filter) = filter else { return 0 };
-        let Some((request, response)) = filter.request().and_then(|r| Some((r, Response::of(r)?))) else {
-            return Status::code(ORIGINAL.call_original(filter, &mut brigade));
-        };
-        with_context(request, || {
-            let settings = dir_config::<Settings>(request);
-            let phase = settings.map_or(Phase::Ordinary, |settings| response.decide(request, settings));
-            let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
-            let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
-            response.set_phase(phase);
-            Status::code(match marked {
-                true => stream(filter, &mut brigade, ended),
-                false => ORIGINAL.call_original(filter, &mut brigade),
-            })
-        })
-    })
+    // SAFETY: httpd calls this filter, by mod_fcgid's name.
+    unsafe { output_filter(filter, brigade, stream_or_hold) }
+}
+
+fn stream_or_hold(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let known = filter.request().and_then(|request| Some((request, Response::of(request)?, dir_config(request)?)));
+    let Some((request, response, settings)) = known else { return ORIGINAL.call_original(filter, brigade) };
+    let phase = response.decide(request, settings);
+    let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
+    let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
+    response.set_phase(phase);
+    if marked { stream(filter, brigade, ended) } else { ORIGINAL.call_original(filter, brigade) }
 }
 
 /// Passes on each bucket as it comes. mod_fcgid's buckets can only be waited for, so nothing is known of the next one

@@ -43,7 +43,12 @@ pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Resul
 /// As [`finish`].
 pub fn cut(place: Place<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
     static CUT: Seldom = Seldom::new();
-    CUT.log(|more| log::warn!("the body of a marked response {why}: its client's connection is closed{more}"));
+    CUT.log(|more| {
+        log::warn!(
+            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed{more}"
+        );
+    });
+    place.request.forbid_caching();
     // The header must be out: before it, the error would ask for an error page. Behind it the last chunk is not sent
     // (ap_http_chunk_filter), and mod_http2 resets the stream.
     body.push_flush();

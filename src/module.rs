@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_void};
 
 use crate::directives::{COMMANDS, Settings};
-use crate::httpd::{Hooks, Module, PerDir, guard, install_log, set_panic_hook};
+use crate::httpd::{Hooks, Module, PerDir, Pool, guard, install_log, set_panic_hook};
 use crate::{api, connection, fcgid, output_filter, report, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
@@ -41,6 +41,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         // SAFETY: this is register_hooks.
         let hooks = unsafe { Hooks::registering() };
         hooks.post_config(post_config);
+        hooks.child_init(child_init);
         hooks.insert_filter(response::insert_filter);
         hooks.insert_error_filter(response_headers::insert_error_filter);
         hooks.log_transaction_first(report::log_transaction);
@@ -58,4 +59,14 @@ unsafe extern "C" fn post_config(
         fcgid::take_over();
         sys::OK
     })
+}
+
+/// A child process has begun.
+unsafe extern "C" fn child_init(pool: *mut sys::apr_pool_t, _server: *mut sys::server_rec) {
+    guard((), || {
+        // SAFETY: httpd gives the pool that lives as long as the child, in its main thread.
+        if let Some(pool) = unsafe { Pool::from_raw(pool) } {
+            connection::child_init(pool);
+        }
+    });
 }

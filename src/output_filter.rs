@@ -5,15 +5,16 @@ use std::sync::atomic::AtomicPtr;
 use crate::connection::sink;
 use crate::ending::{Ending, Fault, Verdict};
 use crate::finish::{self, Place};
-use crate::httpd::{
-    Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, Status, dir_config, guard, with_context,
-};
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, dir_config};
 use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
-use crate::{bypass, cgi_script, sys};
+use crate::{bypass, cgi_script, httpd, sys};
+
+/// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
+const LOOKED_AT: u64 = 65_536;
 
 /// What is wrong with a body that has not come to its end.
-const SHORT: &str = "ended before the end that it promised";
+const SHORT: &str = "it ended before the end that it promised";
 
 /// How many buckets behind the end are looked at, to see whether the handler ends there as well.
 const LOOK_AHEAD: usize = 16;
@@ -33,17 +34,15 @@ pub fn insert(request: Request<'_>) {
 }
 
 unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: httpd calls a filter with its place in the chain and a brigade, both live, in the request's thread.
-        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
-        let Some((filter, request)) = filter.and_then(|filter| Some((filter, filter.request()?))) else { return 0 };
-        with_context(request, || {
-            let (Some(response), Some(settings)) = (Response::of(request), dir_config(request)) else {
-                return Status::code(filter.pass_on(&mut brigade));
-            };
-            Status::code(take(Place { filter, request, response, settings }, &mut brigade))
-        })
-    })
+    let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
+        let Some(request) = filter.request() else { return filter.pass_on(brigade) };
+        match (Response::of(request), dir_config(request)) {
+            (Some(response), Some(settings)) => take(Place { filter, request, response, settings }, brigade),
+            _ => filter.pass_on(brigade),
+        }
+    };
+    // SAFETY: httpd calls this filter.
+    unsafe { httpd::output_filter(filter, brigade, take) }
 }
 
 /// Takes a brigade of the response.
@@ -60,7 +59,7 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
         }
         Phase::Marked(marked) => {
             let body = place.request.connection().brigade();
-            let mut walk = Walk { place, marked, body };
+            let mut walk = Walk { place, marked, body, looked_at: 0 };
             let at = walk.advance(brigade);
             walk.arrive(at, brigade)
         }
@@ -80,6 +79,8 @@ struct Walk<'f> {
     marked: Marked,
     /// What belongs to the response and has not been passed on.
     body: Brigade<'f>,
+    /// How many bytes of it have been read into memory for being looked at.
+    looked_at: u64,
 }
 
 /// Where a walk has come to.
@@ -168,6 +169,10 @@ impl Walk<'_> {
                 Verdict::Pass(taken) => {
                     self.count(taken as u64);
                     brigade.move_first(&mut self.body);
+                    self.looked_at += taken as u64;
+                    if self.looked_at > LOOKED_AT {
+                        self.pass()?;
+                    }
                 }
                 Verdict::Drop(_) => brigade.delete_first(),
                 Verdict::Restore(kept) => {
@@ -195,6 +200,7 @@ impl Walk<'_> {
         self.before_header();
         self.place.filter.pass_on(&mut self.body)?;
         self.body.clear();
+        self.looked_at = 0;
         Ok(())
     }
 

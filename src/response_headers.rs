@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::sync::atomic::AtomicPtr;
 
 use crate::directives::{Mode, Settings};
-use crate::httpd::{Brigade, Filter, FilterHandle, Request, Status, dir_config, guard, with_context};
+use crate::httpd::{Brigade, Filter, FilterHandle, Request, dir_config, guard, output_filter};
 use crate::sys;
 
 /// The response header by which an application marks its response.
@@ -37,14 +37,13 @@ pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
 }
 
 unsafe extern "C" fn strip(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: httpd calls a filter with its place in the chain and a brigade, both live, in the request's thread.
-        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
-        let Some((filter, request)) = filter.and_then(|filter| Some((filter, filter.request()?))) else { return 0 };
-        with_context(request, || {
+    let strip = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
+        if let Some(request) = filter.request() {
             request.unset_header(MARK);
-            filter.remove();
-            Status::code(filter.pass_on(&mut brigade))
-        })
-    })
+        }
+        filter.remove();
+        filter.pass_on(brigade)
+    };
+    // SAFETY: httpd calls this filter.
+    unsafe { output_filter(filter, brigade, strip) }
 }

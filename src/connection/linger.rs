@@ -5,8 +5,9 @@ use std::io::{ErrorKind, Read};
 use std::net::TcpStream;
 use std::os::fd::{AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
-use std::sync::mpsc::{Receiver, Sender, channel};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
 use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use crate::httpd::{Seldom, guard};
@@ -15,6 +16,11 @@ use crate::httpd::{Seldom, guard};
 const SILENCE: Duration = Duration::from_secs(2);
 /// How long it may go on sending (`MAX_SECS_TO_LINGER`).
 const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a socket is read before the others have their turn.
+const READS: usize = 16;
+/// How many sockets a child holds at the most; above that the oldest ones are closed.
+const MOST: usize = 256;
 
 /// The child's thread; started with the first socket that it gets.
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
@@ -25,6 +31,19 @@ struct Thread {
     sockets: Sender<OwnedFd>,
     /// A byte written here wakes the thread.
     wake: UnixStream,
+    handle: JoinHandle<()>,
+}
+
+/// The child is about to exit, which would reset the connections of clients whose bytes have not been read: waits for
+/// them, but not for long.
+pub fn end() {
+    // A signal may have interrupted whoever has the lock; then there is no waiting for it.
+    let Some(thread) = THREAD.try_lock().ok().and_then(|mut thread| thread.take()) else { return };
+    if thread.process == std::process::id() {
+        let Thread { sockets, wake, handle, .. } = thread;
+        drop((sockets, wake));
+        let _ = handle.join();
+    }
 }
 
 /// Closes a client's socket in its own time: FIN has been sent. Does not wait.
@@ -54,12 +73,12 @@ impl Thread {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
-        without_signals(|| {
+        let handle = without_signals(|| {
             std::thread::Builder::new()
                 .name("finish_request".into())
                 .spawn(move || guard((), || run(&incoming, &woken)))
         })?;
-        Ok(Self { process: std::process::id(), sockets, wake })
+        Ok(Self { process: std::process::id(), sockets, wake, handle })
     }
 }
 
@@ -86,44 +105,58 @@ struct Lingering {
 
 fn run(incoming: &Receiver<OwnedFd>, mut woken: &UnixStream) {
     let mut lingering: Vec<Lingering> = Vec::new();
-    loop {
-        wait(&lingering, woken.as_raw_fd());
+    let mut ending = false;
+    while !ending || !lingering.is_empty() {
+        wait(&lingering, if ending { None } else { Some(woken.as_raw_fd()) });
         let mut bytes = [0; 64];
         while matches!(woken.read(&mut bytes), Ok(read) if read > 0) {}
         let now = Instant::now();
-        lingering.extend(incoming.try_iter().map(|client| {
-            let socket = TcpStream::from(client);
-            // Where it fails, the first read may wait; it is the last one then.
-            let _ = socket.set_nonblocking(true);
-            Lingering { socket, silent: now + SILENCE, limit: now + LIMIT }
-        }));
+        loop {
+            match incoming.try_recv() {
+                Ok(client) => lingering.push(Lingering::new(client, now)),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    if !ending {
+                        ending = true;
+                        lingering.iter_mut().for_each(|each| each.limit = each.limit.min(now + SILENCE));
+                    }
+                    break;
+                }
+            }
+        }
         lingering.retain_mut(|each| each.goes_on(now));
+        lingering.drain(..lingering.len().saturating_sub(MOST));
     }
 }
 
 impl Lingering {
+    fn new(client: OwnedFd, now: Instant) -> Self {
+        let socket = TcpStream::from(client);
+        // Where it fails, the first read may wait; it is the last one then.
+        let _ = socket.set_nonblocking(true);
+        Self { socket, silent: now + SILENCE, limit: now + LIMIT }
+    }
+
     /// Reads what is there. False when the client has closed, has been silent, or has sent for too long.
     fn goes_on(&mut self, now: Instant) -> bool {
-        let mut bytes = [0; 4096];
-        match self.socket.read(&mut bytes) {
-            Ok(0) => false,
-            Ok(_) => {
-                self.silent = now + SILENCE;
-                now < self.limit
+        let mut bytes = [0; 16_384];
+        for _ in 0..READS {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(_) => self.silent = now + SILENCE,
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) => return error.kind() == ErrorKind::WouldBlock && now < self.silent.min(self.limit),
             }
-            Err(error) if matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::Interrupted) => {
-                now < self.silent.min(self.limit)
-            }
-            Err(_) => false,
         }
+        now < self.limit
     }
 }
 
 /// Waits until a socket can be read, one is handed in, or a time limit passes.
-fn wait(lingering: &[Lingering], woken: RawFd) {
+fn wait(lingering: &[Lingering], woken: Option<RawFd>) {
     let watch = |fd| libc::pollfd { fd, events: libc::POLLIN, revents: 0 };
     let mut fds: Vec<_> =
-        std::iter::once(woken).chain(lingering.iter().map(|each| each.socket.as_raw_fd())).map(watch).collect();
+        woken.into_iter().chain(lingering.iter().map(|each| each.socket.as_raw_fd())).map(watch).collect();
     let now = Instant::now();
     let timeout = lingering
         .iter()

@@ -2,7 +2,7 @@
 
 use std::sync::atomic::AtomicPtr;
 
-use crate::httpd::{Block, Brigade, FilterHandle, Kind, Request, Result, Status, guard};
+use crate::httpd::{Block, Brigade, FilterHandle, Kind, Request, Result, Status, guard, output_filter};
 use crate::sys;
 
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
@@ -60,19 +60,9 @@ pub fn swallow_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
     Ok(false)
 }
 
-unsafe extern "C" fn output(
-    _filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        if brigade.is_null() {
-            // An MPM asks the connection's first filter so whether something waits to be written.
-            return 0;
-        }
-        // SAFETY: httpd calls a filter with a live brigade, in the connection's thread.
-        let mut brigade = unsafe { Brigade::from_raw(brigade) };
-        Status::code(swallow(&mut brigade))
-    })
+unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    // SAFETY: httpd calls this filter.
+    unsafe { output_filter(filter, brigade, |_, brigade| swallow(brigade)) }
 }
 
 unsafe extern "C" fn input(

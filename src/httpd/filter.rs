@@ -4,7 +4,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Brigade, Connection, Request, Result, Status};
+use super::{Brigade, Connection, Request, Result, Status, guard, with_context};
 use crate::sys;
 
 /// An output filter's function, as httpd calls it.
@@ -50,6 +50,12 @@ impl<'f> Filter<'f> {
         unsafe { CStr::from_ptr((*(*self.raw).frec).name) }.to_bytes()
     }
 
+    /// Whether it works on the content of a request's response: not on its protocol, nor on a connection.
+    pub fn is_content(self) -> bool {
+        // SAFETY: a filter has a registration (LIVE).
+        unsafe { (*(*self.raw).frec).ftype < sys::ap_filter_type_AP_FTYPE_PROTOCOL }
+    }
+
     /// Takes it out of its chain. It stays valid, with its way to the next one.
     pub fn remove(self) {
         // SAFETY: the filter is in a live chain (LIVE).
@@ -74,6 +80,34 @@ impl<'f> Filter<'f> {
     pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
         self.next().ok_or(Status::GENERAL)?.pass(brigade)
     }
+}
+
+/// The body of an output filter's function: `body` gets its place in the chain and the brigade, with messages logged
+/// about its request or connection. An MPM calls a connection's first filter without a brigade, to ask whether something
+/// waits to be written: nothing does.
+///
+/// # Safety
+///
+/// To be called by an [`OutputFunction`] with what httpd gave it: a place in a chain, and a brigade or null, both live
+/// (LIVE), in the thread that works on the request.
+pub unsafe fn output_filter(
+    filter: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    body: impl FnOnce(Filter<'_>, &mut Brigade<'_>) -> Result,
+) -> sys::apr_status_t {
+    guard(Status::code(Err(Status::GENERAL)), || {
+        if brigade.is_null() {
+            return 0;
+        }
+        // SAFETY: the caller's promise.
+        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
+        let Some(filter) = filter else { return Status::code(Err(Status::GENERAL)) };
+        let run = || Status::code(body(filter, &mut brigade));
+        match filter.request() {
+            Some(request) => with_context(request, run),
+            None => with_context(filter.connection(), run),
+        }
+    })
 }
 
 /// A filter that the module has registered. Registered anew at every restart.

@@ -30,6 +30,13 @@ impl Hooks {
         unsafe { sys::ap_hook_post_config(Some(function), none, none, sys::APR_HOOK_LAST) }
     }
 
+    /// In each child process, before it serves requests.
+    pub fn child_init(&self, function: unsafe extern "C" fn(*mut sys::apr_pool_t, *mut sys::server_rec)) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_child_init(Some(function), none, none, sys::APR_HOOK_LAST) }
+    }
+
     /// Before a handler runs: time to add filters. After other modules', which may set what is looked at.
     pub fn insert_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
         let none = std::ptr::null();

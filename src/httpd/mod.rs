@@ -32,7 +32,7 @@ pub use self::brigade::{Block, Brigade, Kind};
 pub use self::config::{PerDir, RequestConfig, dir_config};
 pub use self::connection::Connection;
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
-pub use self::filter::{Filter, FilterHandle, Replaced};
+pub use self::filter::{Filter, FilterHandle, Replaced, output_filter};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{Hooks, OptionalFunction, is_threaded, register_optional};
 pub use self::log::{install as install_log, with_context};

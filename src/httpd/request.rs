@@ -162,6 +162,12 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// Has mod_cache throw away what it has stored of the response (`r->no_cache`).
+    pub fn forbid_caching(self) {
+        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        unsafe { (*self.raw()).no_cache = 1 };
+    }
+
     /// Has the client told that the connection is closed after the response.
     pub fn announce_close(self) {
         // SAFETY: the tables are live (LIVE); the strings are constants.

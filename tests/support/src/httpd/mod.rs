@@ -8,6 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
 use std::sync::Mutex;
 use std::thread;
+use std::time::Duration;
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -23,6 +24,9 @@ use crate::http1::Connection;
 use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
 use crate::process::Process;
+
+/// How long a prefork server may take to stop gracefully.
+const GRACE: Duration = Duration::from_secs(3);
 
 /// How many lines of the log of a failed test's server are shown.
 const SHOWN: usize = 50;
@@ -203,8 +207,14 @@ impl Httpd {
         let running = self.log.text().lines().count();
         let status = {
             let mut process = self.process.lock().unwrap();
-            process.signal(Signal::TERM);
-            process.wait(DEADLINE)
+            // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
+            // end what it does. An idle connection would keep it longer.
+            let graceful = self.log.text().contains("[mpm_prefork:");
+            let ended = graceful.then(|| process.signal(Signal::WINCH)).and_then(|()| process.wait(GRACE));
+            ended.or_else(|| {
+                process.signal(Signal::TERM);
+                process.wait(DEADLINE)
+            })
         };
         let mut trouble = self.log.trouble(running);
         trouble.extend(self.fpm.iter().flat_map(PhpFpm::complaints));
