@@ -58,5 +58,6 @@ mod own_chunks;
 mod php_function;
 mod proxies;
 mod recipes;
+mod regressions;
 mod released;
 mod unmarked;

@@ -1,0 +1,112 @@
+//! What was once wrong, each named after how it was found.
+
+use std::fs::{self, File};
+
+use support::{Client, Handler, Httpd, Mpm, body};
+
+/// A response that was cut short came out of mod_cache as a whole one.
+#[test]
+fn a_cut_response_is_not_cached() {
+    let httpd = Httpd::builder(Mpm::Event)
+        .handler(Handler::Lua)
+        .modules(&["cache", "cache_disk"])
+        .config(
+            "FinishRequest On
+             CacheEnable disk /
+             CacheRoot \"${ROOT}/run\"
+             CacheQuickHandler off",
+        )
+        .start();
+    httpd.install(
+        "broken.lua",
+        r#"
+        function handle(r)
+            r.content_type = "text/plain"
+            r.headers_out["Transfer-Encoding"] = "chunked"
+            r.headers_out["Cache-Control"] = "max-age=1000"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write("5\r\nhello\r\n")
+            r:flush()
+            r:write("no chunk")
+            r:flush()
+            return apache2.OK
+        end"#,
+    );
+    httpd.expect_log("finish_request:warn.*not what it claims to be");
+    for _ in 0..2 {
+        let connection = httpd.connect();
+        connection.get("/broken.lua", &[]);
+        assert!(connection.response_or_end().is_err(), "each client sees that the body is cut");
+    }
+    httpd.stop();
+}
+
+/// FinishRequestBypass took the filter away that writes the status line.
+#[test]
+fn only_filters_of_the_content_are_skipped() {
+    let httpd = Httpd::builder(Mpm::Event)
+        .handler(Handler::Lua)
+        .config(
+            "FinishRequest On
+             FinishRequestBypass HTTP_HEADER CONTENT_LENGTH FINISH_REQUEST_HEADER H2_C2_RESPONSE_OUT CORE NO_SUCH_FILTER",
+        )
+        .start();
+    for &protocol in Mpm::Event.protocols() {
+        let background = httpd.background();
+        let response = Client::connect(&httpd, protocol).get(&background.query("app.lua"), &[]).released();
+        assert_eq!((response.status, response.header("X-Finish-Request")), (200, None));
+        assert_eq!(response.body, body(4096));
+        background.open_gate();
+        assert_eq!(background.wait_for_done().errors, "");
+    }
+    httpd.stop();
+}
+
+/// A large file with a boundary mark was read into memory as a whole.
+#[test]
+fn a_file_that_is_searched_is_not_read_into_memory() {
+    const BYTES: u64 = 300_000_000;
+    let httpd = Httpd::builder(Mpm::Prefork)
+        .modules(&["env"])
+        .workers(1)
+        .config(
+            "FinishRequest On
+             EnableMMAP Off
+             SetEnv finish-request boundary=\"0123456789abcdef\"",
+        )
+        .start();
+    let file = File::create(httpd.root().join("www/large")).unwrap();
+    file.set_len(BYTES).unwrap();
+    let url = httpd.url("large");
+    let output = support::tools::curl(&["-o", "/dev/null", "-w", "%{size_download}", &url]);
+    assert_eq!(String::from_utf8_lossy(&output.stdout), BYTES.to_string());
+
+    let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", httpd.id())).unwrap();
+    for child in children.split_whitespace() {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
+        let most = status.lines().find_map(|line| line.strip_prefix("VmHWM:")).unwrap();
+        let kilobytes: u64 = most.trim().trim_end_matches(" kB").parse().unwrap();
+        assert!(kilobytes < BYTES / 1024 / 4, "a child had {kilobytes} kB in memory");
+    }
+    httpd.stop();
+}
+
+/// A child that exited after the request reset the connection of a client that had not read all of the response, as the
+/// request's body had not been read.
+#[test]
+fn a_child_that_exits_sees_its_clients_out() {
+    const BYTES: usize = 400_000;
+    let httpd =
+        Httpd::builder(Mpm::Prefork).handler(Handler::Lua).config("FinishRequest On\nMaxConnectionsPerChild 1").start();
+    let connection = httpd.connect();
+    connection.pause();
+    let unread = "S".repeat(20_000);
+    connection.send(format!(
+        "POST /app.lua?bytes={BYTES} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {}\r\n\r\n{unread}",
+        unread.len()
+    ));
+    httpd.wait_for_log("finished early");
+    connection.resume();
+    assert_eq!(connection.response().body, body(BYTES));
+    httpd.stop();
+}
