@@ -13,9 +13,9 @@ static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]
 /// Said at a low level, and yet a disaster.
 static DISASTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"exit signal|panicked at").expect("a valid pattern"));
 
-/// What the event and worker MPMs may say when they are told to stop while connections are open, with or without a
-/// module of ours: the listener's pollset is gone before its threads are, and the main thread may look at a socket that
-/// another thread has just freed (`close_worker_sockets`), which ends the child that was to end.
+/// What the event and worker MPMs may say when they are told to stop while connections are open: the listener's pollset
+/// is gone before its threads are, and the main thread may look at a socket that another thread has just freed
+/// (`close_worker_sockets`), which ends the child that was to end. Before that a crash counts as everywhere.
 static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
     Regex::new(r"mpm_event:error.*Bad file descriptor.*apr_pollset_\w+ failure|exit signal Segmentation fault")
         .expect("a valid pattern")
