@@ -2,7 +2,7 @@
 
 use support::{Handler, Httpd, Mpm, Protocol};
 
-use crate::judge::{Application, ordinary};
+use crate::judge::{Application, early, ordinary};
 
 /// The mark is the query parameter `value` so many times, in a header or in the variable.
 const MARKED: Application = Application {
@@ -153,4 +153,36 @@ fn the_variable_of_a_static_file() {
         }
     }
     httpd.stop();
+}
+
+/// A mark on a response that has ended already changes nothing, whether or not it parses.
+#[test]
+fn on_a_response_that_has_ended() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        httpd.install(
+            "again.lua",
+            r#"
+            function handle(r)
+                local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+                local query = r:parseargs()
+                r.content_type = "text/plain"
+                r.headers_out["X-Finish-Request"] = "length=100"
+                r:write(background.body(100))
+                r:flush()
+                for _, mark in ipairs { "length=4096", "flush", "off", "no mark" } do
+                    r.subprocess_env["finish-request"] = mark
+                    r.headers_out["X-Finish-Request"] = mark
+                    r:write("L")
+                    r:flush()
+                end
+                background.run(r, query.id, 200)
+                return apache2.OK
+            end"#,
+        );
+        for &protocol in mpm.protocols() {
+            early(&httpd, protocol, "again.lua", "", 100);
+        }
+        httpd.stop();
+    }
 }
