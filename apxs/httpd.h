@@ -9,8 +9,11 @@
 #include <http_log.h>
 #include <http_protocol.h>
 #include <http_request.h>
+#include <mpm_common.h>
+#include <scoreboard.h>
 #include <util_filter.h>
 #include <util_script.h>
+#include <ap_listen.h>
 #include <ap_mmn.h>
 #include <ap_mpm.h>
 #include <apr_buckets.h>

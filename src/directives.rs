@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::connection::keep;
 use crate::httpd::{Args, Commands, Directive, PerDir, command};
 pub use crate::httpd::{Context, Manual};
 
@@ -25,21 +26,54 @@ pub enum LogAt {
     End,
 }
 
+/// `FinishRequestConnection`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum After {
+    /// The client's connection is closed when its response is finished.
+    Close,
+    /// It goes on, where client and server agreed on keep-alive.
+    Keep,
+}
+
+/// `FinishRequestBuffer`: how many bytes may wait in memory for slow clients.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Buffer {
+    /// Of one response. Zero: none wait.
+    pub response: usize,
+    /// Of all responses in a child process.
+    pub total: usize,
+}
+
 /// What is set in one place of the configuration. `None`: not set here.
 #[derive(Clone, Default, Debug)]
 pub struct Settings {
     mode: Option<Mode>,
     bypass: Option<Arc<[Box<[u8]>]>>,
+    connection: Option<After>,
+    buffer: Option<Buffer>,
     log: Option<LogAt>,
 }
 
 /// The default of `FinishRequestBypass`.
 const BYPASS: [&[u8]; 2] = [b"DEFLATE", b"BROTLI_COMPRESS"];
 
+/// The default of `FinishRequestBuffer`.
+const BUFFER: Buffer = Buffer { response: 1024 * 1024, total: 64 * 1024 * 1024 };
+
 impl Settings {
     /// What holds for `FinishRequest`.
     pub fn mode(&self) -> Mode {
         self.mode.unwrap_or(Mode::Off)
+    }
+
+    /// What holds for `FinishRequestConnection`.
+    pub fn connection(&self) -> After {
+        self.connection.unwrap_or(After::Close)
+    }
+
+    /// What holds for `FinishRequestBuffer`.
+    pub fn buffer(&self) -> Buffer {
+        self.buffer.unwrap_or(BUFFER)
     }
 
     /// What holds for `FinishRequestLog`.
@@ -61,6 +95,8 @@ impl PerDir for Settings {
         Self {
             mode: inner.mode.or(outer.mode),
             bypass: inner.bypass.as_ref().or(outer.bypass.as_ref()).cloned(),
+            connection: inner.connection.or(outer.connection),
+            buffer: inner.buffer.or(outer.buffer),
             log: inner.log.or(outer.log),
         }
     }
@@ -114,6 +150,66 @@ impl Directive<Settings> for FinishRequestBypass {
     }
 }
 
+struct FinishRequestConnection;
+
+impl Directive<Settings> for FinishRequestConnection {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestConnection",
+        help: c"What becomes of the client's HTTP/1 connection after a finished response: Close, or Keep it alive",
+        syntax: "FinishRequestConnection Close|Keep",
+        default: "FinishRequestConnection Close",
+        context: Context::FileInfo,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        settings.connection = Some(match args {
+            [value] if value.eq_ignore_ascii_case(b"close") => After::Close,
+            [value] if value.eq_ignore_ascii_case(b"keep") => {
+                keep::want();
+                After::Keep
+            }
+            _ => return Err(refused(args, "Close or Keep")),
+        });
+        Ok(())
+    }
+}
+
+struct FinishRequestBuffer;
+
+impl Directive<Settings> for FinishRequestBuffer {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestBuffer",
+        help: c"How much of a marked response may wait in memory for a slow client, and how much in all for a child process",
+        syntax: "FinishRequestBuffer BYTES [TOTAL]",
+        default: "FinishRequestBuffer 1M 64M",
+        context: Context::Directory,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        const ACCEPTED: &str = "one or two numbers of bytes, with K or M behind them for kilobytes or megabytes, the second \
+                                not less than the first; 0 turns it off";
+        let sizes: Option<Vec<usize>> = args.iter().copied().map(size).collect();
+        let buffer = match sizes.as_deref() {
+            Some(&[response]) => Buffer { response, total: BUFFER.total.max(response) },
+            Some(&[response, total]) if total >= response => Buffer { response, total },
+            _ => return Err(refused(args, ACCEPTED)),
+        };
+        settings.buffer = Some(buffer);
+        Ok(())
+    }
+}
+
+/// A number of bytes: digits, and perhaps K or M.
+fn size(text: &[u8]) -> Option<usize> {
+    let (digits, unit) = match text.split_last()? {
+        (b'k' | b'K', digits) => (digits, 1024),
+        (b'm' | b'M', digits) => (digits, 1024 * 1024),
+        _ => (text, 1),
+    };
+    let number = digits.iter().all(u8::is_ascii_digit).then(|| std::str::from_utf8(digits).ok()?.parse::<usize>().ok());
+    number.flatten()?.checked_mul(unit)
+}
+
 struct FinishRequestLog;
 
 impl Directive<Settings> for FinishRequestLog {
@@ -155,7 +251,7 @@ macro_rules! directives {
     };
 }
 
-directives!(FinishRequest, FinishRequestBypass, FinishRequestLog);
+directives!(FinishRequest, FinishRequestBypass, FinishRequestConnection, FinishRequestBuffer, FinishRequestLog);
 
 #[cfg(test)]
 mod tests {
@@ -188,6 +284,16 @@ mod tests {
     }
 
     #[test]
+    fn sizes_have_units() {
+        let buffer = |args| set::<FinishRequestBuffer>(args).map(|settings| settings.buffer());
+        let mega = 1024 * 1024;
+        assert_eq!(buffer(&[b"0"]), Ok(Buffer { response: 0, total: 64 * mega }));
+        assert_eq!(buffer(&[b"100k", b"2m"]), Ok(Buffer { response: 102_400, total: 2 * mega }));
+        assert_eq!(buffer(&[b"100M"]), Ok(Buffer { response: 100 * mega, total: 100 * mega }));
+        assert_eq!(Settings::default().buffer(), Buffer { response: mega, total: 64 * mega });
+    }
+
+    #[test]
     fn a_bypass_list_replaces_the_default() {
         let Ok(settings) = set::<FinishRequestBypass>(&[b"SUBSTITUTE"]) else { unreachable!() };
         assert!(settings.bypasses(b"substitute") && !settings.bypasses(b"deflate"));
@@ -199,6 +305,11 @@ mod tests {
         for wrong in wrong {
             let sentence = set::<FinishRequest>(wrong).err();
             assert!(sentence.is_some_and(|sentence| sentence.contains("Off, On or Auto")));
+        }
+        let wrong: [Args<'_>; 7] =
+            [&[], &[b""], &[b"K"], &[b"-1"], &[b"1G"], &[b"2M", b"1M"], &[b"99999999999999999999"]];
+        for wrong in wrong {
+            assert!(set::<FinishRequestBuffer>(wrong).is_err());
         }
         let wrong: [Args<'_>; 4] = [&[], &[b"none", b"DEFLATE"], &[b"DEFLATE", b"None"], &[b""]];
         for wrong in wrong {

@@ -1,6 +1,6 @@
 //! The one place where a response is finished: its steps, in order.
 
-use crate::directives::{LogAt, Settings};
+use crate::directives::{After, LogAt, Settings};
 use crate::httpd::{Brigade, Filter, Request, Result, Seldom, Status};
 use crate::mark::Source;
 use crate::response::Response;
@@ -25,7 +25,7 @@ pub struct Place<'f> {
 ///
 /// What the filters below say: the client has gone, or a filter failed. The response must not be written to any more.
 pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
-    end(place, source, body)?;
+    end(place, source, None, body)?;
     log::info!(
         "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
         source.as_str(),
@@ -55,10 +55,10 @@ pub fn cut(place: Place<'_>, source: Source, why: &str, body: &mut Brigade<'_>) 
     place.filter.pass_on(body)?;
     body.clear();
     body.push_error(sys::HTTP_BAD_GATEWAY);
-    end(place, source, body)
+    end(place, source, Some(After::Close), body)
 }
 
-fn end(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
+fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
     let Place { filter, request, response, settings } = place;
     let connection = request.connection();
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
@@ -74,18 +74,20 @@ fn end(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     // A stream is complete with the end that was passed above; mod_http2 may have closed it already.
     connection.flush().or_else(|status| if connection.is_stream() { Ok(()) } else { Err(status) })?;
 
+    let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
+        After::Keep if connection.is_kept_alive() => After::Keep,
+        _ => After::Close,
+    };
     report::note(request, source);
-    if !connection.is_stream() {
-        connection.close_after_response();
-    }
     if settings.log() == LogAt::Client {
+        if after == After::Close && !connection.is_stream() {
+            connection.close_after_response();
+        }
         // Before close_notify: mod_ssl frees its session with it.
         report::log(request, response);
     }
     if !connection.is_stream() {
-        // The client has all of the response: whether it wants to hear that nothing follows does not matter.
-        let _ = connection.end_output();
-        connection::close::release(connection);
+        connection::release(request, after);
     }
     connection::sink::divert(request);
     Ok(())

@@ -1,9 +1,12 @@
 //! The module record, the directives, the hooks and the filters: the contents page.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_int, c_long, c_void};
 
+use crate::connection::keep;
 use crate::directives::{COMMANDS, Settings};
-use crate::httpd::{Hooks, Module, PerDir, Pool, guard, install_log, set_panic_hook};
+use crate::httpd::{
+    Accepted, Brigade, Connection, Hooks, Module, PerDir, Pool, find_byte_counter, guard, install_log, set_panic_hook,
+};
 use crate::{api, connection, fcgid, output_filter, report, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
@@ -40,12 +43,45 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
 
         // SAFETY: this is register_hooks.
         let hooks = unsafe { Hooks::registering() };
+        hooks.pre_config(pre_config);
+        hooks.open_logs_before_mpm(open_logs);
         hooks.post_config(post_config);
         hooks.child_init(child_init);
+        hooks.child_stopping(child_stopping);
+        hooks.create_connection_first(create_connection);
+        hooks.pre_connection_first(pre_connection);
+        hooks.process_connection_first(process_connection);
+        hooks.insert_network_bucket(insert_network_bucket);
         hooks.insert_filter(response::insert_filter);
         hooks.insert_error_filter(response_headers::insert_error_filter);
         hooks.log_transaction_first(report::log_transaction);
     });
+}
+
+/// The configuration is going to be read.
+unsafe extern "C" fn pre_config(
+    _config: *mut sys::apr_pool_t,
+    _log: *mut sys::apr_pool_t,
+    _temp: *mut sys::apr_pool_t,
+) -> c_int {
+    guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
+        keep::forget_wish();
+        sys::OK
+    })
+}
+
+/// The configuration has been read, and the MPM has not opened its listeners yet.
+unsafe extern "C" fn open_logs(
+    _config: *mut sys::apr_pool_t,
+    _log: *mut sys::apr_pool_t,
+    _temp: *mut sys::apr_pool_t,
+    server: *mut sys::server_rec,
+) -> c_int {
+    guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
+        // SAFETY: this is open_logs, before the MPM's, with the main server.
+        unsafe { keep::open_logs(server) };
+        sys::OK
+    })
 }
 
 /// The configuration has been read, and mod_fcgid has registered its filter, if it is there.
@@ -57,6 +93,8 @@ unsafe extern "C" fn post_config(
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
         fcgid::take_over();
+        find_byte_counter();
+        keep::warn_if_unavailable();
         sys::OK
     })
 }
@@ -69,4 +107,71 @@ unsafe extern "C" fn child_init(pool: *mut sys::apr_pool_t, _server: *mut sys::s
             connection::child_init(pool);
         }
     });
+}
+
+/// A child process is going to exit.
+unsafe extern "C" fn child_stopping(_pool: *mut sys::apr_pool_t, graceful: c_int) {
+    guard((), || connection::child_stopping(graceful != 0));
+}
+
+/// The MPM has accepted a socket.
+unsafe extern "C" fn create_connection(
+    pool: *mut sys::apr_pool_t,
+    _server: *mut sys::server_rec,
+    socket: *mut sys::apr_socket_t,
+    _id: c_long,
+    _scoreboard: *mut c_void,
+    _buckets: *mut sys::apr_bucket_alloc_t,
+) -> *mut sys::conn_rec {
+    guard((), || {
+        // SAFETY: httpd gives the connection's pool and its socket, in the thread that works on it.
+        if let (Some(pool), Some(socket)) = unsafe { (Pool::from_raw(pool), Accepted::from_raw(socket.cast())) } {
+            keep::create_connection(pool, socket);
+        }
+    });
+    // httpd makes the record.
+    std::ptr::null_mut()
+}
+
+/// A connection has a record.
+unsafe extern "C" fn pre_connection(connection: *mut sys::conn_rec, socket: *mut c_void) -> c_int {
+    guard(sys::OK, || {
+        // SAFETY: httpd gives a live connection, in the thread that works on it, with the socket that the MPM accepted:
+        // for an HTTP/2 stream none, or its connection's.
+        unsafe {
+            let connection = Connection::from_raw(connection);
+            if let (false, Some(socket)) = (connection.is_stream(), Accepted::from_raw(socket)) {
+                keep::pre_connection(connection, socket);
+            }
+        }
+        sys::OK
+    })
+}
+
+/// The MPM has a connection worked on.
+unsafe extern "C" fn process_connection(connection: *mut sys::conn_rec) -> c_int {
+    guard(sys::DECLINED, || {
+        // SAFETY: httpd gives a live connection, in the thread that works on it.
+        let connection = unsafe { Connection::from_raw(connection) };
+        if keep::process_connection(connection) { sys::OK } else { sys::DECLINED }
+    })
+}
+
+/// A connection is about to be read from.
+unsafe extern "C" fn insert_network_bucket(
+    connection: *mut sys::conn_rec,
+    brigade: *mut sys::apr_bucket_brigade,
+    socket: *mut sys::apr_socket_t,
+) -> sys::apr_status_t {
+    guard(sys::AP_DECLINED, || {
+        // SAFETY: httpd gives a live connection with its brigade and its socket, in the thread that works on it.
+        unsafe {
+            let mut brigade = Brigade::from_raw(brigade);
+            if !keep::insert_network_bucket(Connection::from_raw(connection), &mut brigade) {
+                return sys::AP_DECLINED;
+            }
+            brigade.push_socket(socket);
+        }
+        0
+    })
 }

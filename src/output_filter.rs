@@ -2,7 +2,8 @@
 
 use std::sync::atomic::AtomicPtr;
 
-use crate::connection::sink;
+use crate::connection::{self, sink};
+use crate::directives::After;
 use crate::ending::{Ending, Fault, Verdict};
 use crate::finish::{self, Place};
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, dir_config};
@@ -111,7 +112,7 @@ impl Walk<'_> {
                     brigade.delete_first();
                     return Ok(At::End);
                 }
-                Some(Kind::Flush | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(&mut self.body),
                 Some(Kind::Data(Some(0))) => brigade.delete_first(),
                 Some(Kind::Data(Some(length))) => self.take_data(brigade, length)?,
                 Some(Kind::Data(None)) => {
@@ -197,25 +198,27 @@ impl Walk<'_> {
         if self.body.is_empty() {
             return Ok(());
         }
-        self.before_header();
+        self.before_header()?;
         self.place.filter.pass_on(&mut self.body)?;
         self.body.clear();
         self.looked_at = 0;
         Ok(())
     }
 
-    fn before_header(&self) {
+    fn before_header(&self) -> Result {
         let Place { filter, request, response, settings } = self.place;
         if response.header_passed.replace(true) || !self.marked.early {
-            return;
+            return Ok(());
         }
-        let announced = request.header_values(c"Connection").into_iter().any(mark::has_close);
-        if !announced && !request.connection().is_stream() {
+        connection::begin(request, settings)?;
+        let announced = || request.header_values(c"Connection").into_iter().any(mark::has_close);
+        if !request.connection().is_stream() && connection::after(request, settings) == After::Close && !announced() {
             request.announce_close();
         }
         if self.marked.source != Source::Auto {
             bypass::bypass(filter, request, settings);
         }
+        Ok(())
     }
 
     /// Does what is due where the walk has come to.
@@ -263,7 +266,7 @@ impl Walk<'_> {
             match brigade.first() {
                 None => return false,
                 Some(Kind::Eos) => return true,
-                Some(Kind::Flush | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(&mut self.body),
                 Some(Kind::Data(Some(_))) => brigade.delete_first(),
                 Some(Kind::Data(None)) => match brigade.read_first(Block::No) {
                     Ok(_) => brigade.delete_first(),
@@ -284,12 +287,13 @@ impl Walk<'_> {
 
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
-        self.before_header();
-        cgi_script::keep(self.place.request);
-        let ended = match wrong {
-            Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
-            None => finish::finish(self.place, self.marked.source, &mut self.body),
-        };
+        let ended = self.before_header().and_then(|()| {
+            cgi_script::keep(self.place.request);
+            match wrong {
+                Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
+                None => finish::finish(self.place, self.marked.source, &mut self.body),
+            }
+        });
         self.place.response.set_phase(match ended {
             Ok(()) => Phase::Finished,
             Err(status) => Phase::Failed(status),

@@ -50,6 +50,7 @@ mod flush;
 mod hidden_mark;
 mod httpd_conf;
 mod judge;
+mod keep;
 mod leaks;
 mod log;
 mod marks;

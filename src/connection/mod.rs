@@ -1,17 +1,81 @@
-//! What becomes of the client's connection when a response is finished.
+//! What becomes of the client's connection: while a marked response is sent, and when it is finished.
 
-pub mod close;
-mod linger;
+pub mod buffer;
+mod helper;
+pub mod keep;
+mod release;
 pub mod sink;
+mod waiting;
 
-use crate::httpd::Pool;
+pub use self::release::release;
+
+use std::io;
+
+use crate::directives::{After, Settings};
+use crate::httpd::{Connection, ConnectionConfig, Pool, Request, Result, Seldom};
+
+/// What the module keeps for a connection.
+#[derive(Default)]
+pub struct State {
+    /// What waits for a slow client.
+    buffer: buffer::Buffer,
+    /// How the connection came from another process or thread; none where it came from the client.
+    received: Option<keep::Received>,
+}
+
+impl ConnectionConfig for State {}
+
+impl State {
+    /// The connection's, made now if there was none.
+    fn get(connection: Connection<'_>) -> Option<&Self> {
+        if Self::of(connection).is_none() {
+            Self::default().attach(connection);
+        }
+        Self::of(connection)
+    }
+}
 
 /// Registers what the parts need.
 pub fn register() {
+    buffer::register();
     sink::register();
+    keep::register();
 }
 
-/// A child process has begun: when it is about to exit, the connections that it is closing are seen out.
+/// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
-    pool.before_end(linger::end);
+    pool.before_end(helper::end);
+}
+
+/// `child_stopping`: the child is going to exit.
+pub fn child_stopping(graceful: bool) {
+    helper::stopping(graceful);
+}
+
+/// A marked response is about to begin.
+///
+/// # Errors
+///
+/// The client has gone.
+pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
+    let connection = request.connection();
+    if connection.is_stream() {
+        return Ok(());
+    }
+    State::get(connection).map_or(Ok(()), |state| buffer::start(request, &state.buffer, settings.buffer()))
+}
+
+/// What can become of the connection when the response is finished, as far as it depends on this server.
+pub fn after(request: Request<'_>, settings: &Settings) -> After {
+    match settings.connection() {
+        After::Keep if keep::is_possible(request) => After::Keep,
+        _ => After::Close,
+    }
+}
+
+/// Something that the kernel does not give.
+fn warn_no_resources(what: &str, error: &io::Error) {
+    static FAILED: Seldom = Seldom::new();
+    FAILED
+        .log(|more| log::warn!("{what}: {error} (see ulimit -n, ulimit -u and the memory limit of the service){more}"));
 }

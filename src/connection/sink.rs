@@ -15,7 +15,7 @@ pub fn register() {
     // The output filter belongs to the connection: the request's own filters end with the request's pool, and the end
     // of the request is written through it.
     OUTPUT_FILTER.register_output(c"FINISH_REQUEST_SINK", output, sys::ap_filter_type_AP_FTYPE_CONNECTION);
-    INPUT_FILTER.register_input(c"FINISH_REQUEST_EMPTY", Some(input), sys::ap_filter_type_AP_FTYPE_RESOURCE);
+    INPUT_FILTER.register_input(c"FINISH_REQUEST_EMPTY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE);
 }
 
 /// Cuts a request off from its client. Whatever is written to it later, by the handler, by another module, or by httpd

@@ -18,7 +18,9 @@ pub enum Kind {
     Eos,
     /// What came before is to go out at once.
     Flush,
-    /// Other metadata: an error, the end of a request or connection, a foreign module's.
+    /// The end of the request: when it is destroyed, the request is logged and its pool goes (`ap_bucket_type_eor`).
+    Eor,
+    /// Other metadata: an error, the end of a connection, a foreign module's.
     Metadata,
     /// Data, with its length in bytes where that is known before it is read.
     Data(Option<u64>),
@@ -31,6 +33,15 @@ pub enum Block {
     Yes,
     /// Give [`Status::is_again`] where there is nothing yet.
     No,
+}
+
+impl Block {
+    pub(super) fn raw(self) -> sys::apr_read_type_e {
+        match self {
+            Self::Yes => sys::apr_read_type_e_APR_BLOCK_READ,
+            Self::No => sys::apr_read_type_e_APR_NONBLOCK_READ,
+        }
+    }
 }
 
 impl<'b> Brigade<'b> {
@@ -78,16 +89,12 @@ impl<'b> Brigade<'b> {
     /// What the bucket says: with [`Block::No`], that there is nothing yet.
     pub fn read_first(&mut self, block: Block) -> Result<&[u8]> {
         let Some(bucket) = self.first_raw() else { return Ok(&[]) };
-        let block = match block {
-            Block::Yes => sys::apr_read_type_e_APR_BLOCK_READ,
-            Block::No => sys::apr_read_type_e_APR_NONBLOCK_READ,
-        };
         let mut data = std::ptr::null();
         let mut length = 0;
         // SAFETY: the bucket is in a live brigade (LIVE). The data stays where it is until the bucket is destroyed
         // or changed, which takes another exclusive borrow of this brigade.
         unsafe {
-            Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block))?;
+            Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block.raw()))?;
             if data.is_null() || length == 0 {
                 return Ok(&[]);
             }
@@ -164,6 +171,16 @@ impl<'b> Brigade<'b> {
         }
     }
 
+    /// Adds what a socket gives when it is read.
+    ///
+    /// # Safety
+    ///
+    /// The socket is live, and outlives the brigade.
+    pub unsafe fn push_socket(&mut self, socket: *mut sys::apr_socket_t) {
+        // SAFETY: as for push_eos; the caller's promise.
+        unsafe { sys::fr_brigade_append(self.raw, sys::apr_bucket_socket_create(socket, (*self.raw).bucket_alloc)) }
+    }
+
     /// The sum of the lengths of its data; none where a bucket does not know its length before it is read.
     pub fn length(&self) -> Option<u64> {
         let mut length = 0;
@@ -197,6 +214,8 @@ fn kind(bucket: *mut sys::apr_bucket) -> Kind {
             Kind::Eos
         } else if kind == &raw const sys::apr_bucket_type_flush {
             Kind::Flush
+        } else if kind == &raw const sys::ap_bucket_type_eor {
+            Kind::Eor
         } else if (*kind).is_metadata == sys::apr_bucket_type_t_APR_BUCKET_METADATA {
             Kind::Metadata
         } else {

@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 
-use super::{Module, Pool, Request, guard};
+use super::{Connection, Module, Pool, Request, guard};
 use crate::sys;
 
 /// Settings that httpd keeps for the server, each virtual host, directory, location and .htaccess.
@@ -62,6 +62,24 @@ pub trait RequestConfig: 'static + Sized {
     fn of<'r>(request: Request<'r>) -> Option<&'r Self> {
         // SAFETY: as for attach; one type is stored, and handed out as a shared reference only.
         let stored = unsafe { sys::ap_get_module_config((*request.raw()).request_config, Module::raw()) };
+        // SAFETY: null, or what attach stored.
+        NonNull::new(stored.cast::<Self>()).map(|own| unsafe { own.as_ref() })
+    }
+}
+
+/// What the module keeps for a connection.
+pub trait ConnectionConfig: 'static + Sized {
+    /// Stores it in the connection, which drops it at its end.
+    fn attach(self, connection: Connection<'_>) {
+        let own = connection.pool().own(self);
+        // SAFETY: the connection is live (LIVE) and of this thread (ONE THREAD); the record lives as long as its pool.
+        unsafe { sys::ap_set_module_config((*connection.raw()).conn_config, Module::raw(), own.as_ptr().cast()) }
+    }
+
+    /// What is stored in the connection.
+    fn of<'c>(connection: Connection<'c>) -> Option<&'c Self> {
+        // SAFETY: as for attach; one type is stored, and handed out as a shared reference only.
+        let stored = unsafe { sys::ap_get_module_config((*connection.raw()).conn_config, Module::raw()) };
         // SAFETY: null, or what attach stored.
         NonNull::new(stored.cast::<Self>()).map(|own| unsafe { own.as_ref() })
     }

@@ -1,10 +1,21 @@
 //! `conn_rec`.
 
+use std::ffi::c_void;
 use std::marker::PhantomData;
 use std::os::fd::{BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicPtr, Ordering};
+use std::time::Duration;
 
-use super::{Brigade, Filter, Result, Status};
+use super::{Brigade, Filter, Pool, Result, Status, retrieve_optional};
 use crate::sys;
+
+/// mod_logio's `ap_logio_add_bytes_out`, where that module is loaded.
+static ADD_BYTES_OUT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Looks for the module that counts the bytes of connections. To be called from `post_config`.
+pub fn find_byte_counter() {
+    ADD_BYTES_OUT.store(retrieve_optional(c"ap_logio_add_bytes_out"), Ordering::Release);
+}
 
 /// A client's connection, or that of an HTTP/2 stream.
 #[derive(Clone, Copy)]
@@ -26,10 +37,129 @@ impl<'c> Connection<'c> {
         self.raw
     }
 
+    /// The pool that lives as long as the connection.
+    pub fn pool(self) -> Pool<'c> {
+        // SAFETY: a live connection has a pool (LIVE).
+        unsafe { Pool::from_raw((*self.raw).pool).unwrap_unchecked() }
+    }
+
     /// Whether it is a stream of another connection: mod_http2's.
     pub fn is_stream(self) -> bool {
         // SAFETY: reads a field of a live connection (LIVE).
         unsafe { !(*self.raw).master.is_null() }
+    }
+
+    /// Whether httpd has told the client that the connection lives on after the response (`ap_set_keepalive`).
+    pub fn is_kept_alive(self) -> bool {
+        // SAFETY: reads a field of a live connection (LIVE).
+        unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE }
+    }
+
+    /// Says that the client has gone: nothing more is written, and the connection ends with the request.
+    pub fn abort(self) {
+        // SAFETY: writes a field of a live connection (LIVE) of this thread (ONE THREAD).
+        unsafe { (*self.raw).aborted = 1 };
+    }
+
+    /// Whether its filters hold bytes of an earlier response.
+    pub fn holds_output(self) -> bool {
+        // SAFETY: reads a field of a live connection (LIVE).
+        unsafe { (*self.raw).data_in_output_filters != 0 }
+    }
+
+    /// Whether an output filter of this name is among the connection's own.
+    pub fn has_output_filter(self, name: &[u8]) -> bool {
+        let [_, output] = self.filters();
+        output.contains(&name)
+    }
+
+    /// The names of the connection's own filters, in lower case: those of its input, and those of its output.
+    pub fn filters(self) -> [Vec<&'c [u8]>; 2] {
+        // SAFETY: the connection is live (LIVE), with its two chains.
+        let first = unsafe { [(*self.raw).input_filters, (*self.raw).output_filters] };
+        first.map(|first| {
+            // SAFETY: null, or the first of a live chain (LIVE).
+            let first = unsafe { Filter::from_raw(first) };
+            std::iter::successors(first, |filter| filter.next()).map(Filter::name).collect()
+        })
+    }
+
+    /// How many requests it has been kept alive for, this one included where it was.
+    pub fn keepalives(self) -> i32 {
+        // SAFETY: reads a field of a live connection (LIVE).
+        unsafe { (*self.raw).keepalives }
+    }
+
+    /// Sets that number.
+    pub fn set_keepalives(self, keepalives: i32) {
+        // SAFETY: writes a field of a live connection (LIVE) of this thread (ONE THREAD).
+        unsafe { (*self.raw).keepalives = keepalives };
+    }
+
+    /// Reads what is there already of its input, without waiting, past all filters of requests.
+    ///
+    /// # Errors
+    ///
+    /// What the filters say; most have no more then.
+    pub fn read_input(self, to: &mut Brigade<'_>, most: i64) -> Result {
+        let (mode, block) = (sys::ap_input_mode_t_AP_MODE_READBYTES, sys::apr_read_type_e_APR_NONBLOCK_READ);
+        // SAFETY: the connection and the brigade are live (LIVE).
+        Status::check(unsafe { sys::ap_get_brigade((*self.raw).input_filters, to.raw(), mode, block, most) })
+    }
+
+    /// Puts its MPM into the state that follows a response: it waits for the client's next request, without holding a
+    /// thread. For an MPM that is [`is_async`](super::is_async); to be called from `process_connection`.
+    pub fn wait_for_request(self) {
+        // SAFETY: the connection is live (LIVE); an MPM that has no such state gives null.
+        unsafe {
+            (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE;
+            if let Some(state) = (*self.raw).cs.as_mut() {
+                state.state = sys::conn_state_e_CONN_STATE_WRITE_COMPLETION;
+            }
+        }
+    }
+
+    /// Has its MPM close it, once `process_connection` has returned.
+    pub fn linger(self) {
+        // SAFETY: the connection is live (LIVE); an MPM that has no such state gives null.
+        unsafe {
+            if let Some(state) = (*self.raw).cs.as_mut() {
+                state.state = sys::conn_state_e_CONN_STATE_LINGER;
+            }
+        }
+    }
+
+    /// Has the scoreboard say that it waits for the client's next request.
+    pub fn show_waiting(self) {
+        // SAFETY: the connection is live (LIVE), with its place in the scoreboard.
+        unsafe {
+            sys::ap_update_child_status((*self.raw).sbh.cast(), sys::SERVER_BUSY_KEEPALIVE, std::ptr::null_mut());
+        }
+    }
+
+    /// How long the client may make no progress (`Timeout`); none without limit.
+    pub fn timeout(self) -> Option<Duration> {
+        let mut timeout = -1;
+        // SAFETY: the connection is live (LIVE), with its socket, if it has one.
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.raw);
+            if !socket.is_null() {
+                sys::apr_socket_timeout_get(socket, &raw mut timeout);
+            }
+        }
+        u64::try_from(timeout).ok().map(Duration::from_micros)
+    }
+
+    /// Has mod_logio count bytes that are sent past httpd's own filter; less than zero takes bytes back.
+    pub fn count_sent(self, bytes: i64) {
+        let count = ADD_BYTES_OUT.load(Ordering::Acquire);
+        if !count.is_null() {
+            // SAFETY: registered by mod_logio under this name, with this type (mod_logio.h); the connection is live (LIVE).
+            unsafe {
+                let count: unsafe extern "C" fn(*mut sys::conn_rec, sys::apr_off_t) = std::mem::transmute(count);
+                count(self.raw, bytes);
+            }
+        }
     }
 
     /// Has httpd close it when the request has ended. Too early before the header: httpd would not chunk the body.

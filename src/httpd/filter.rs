@@ -11,6 +11,15 @@ use crate::sys;
 pub type OutputFunction =
     unsafe extern "C" fn(*mut sys::ap_filter_t, *mut sys::apr_bucket_brigade) -> sys::apr_status_t;
 
+/// An input filter's function, as httpd calls it.
+pub type InputFunction = unsafe extern "C" fn(
+    *mut sys::ap_filter_t,
+    *mut sys::apr_bucket_brigade,
+    sys::ap_input_mode_t,
+    sys::apr_read_type_e,
+    sys::apr_off_t,
+) -> sys::apr_status_t;
+
 /// A place in a chain of filters.
 #[derive(Clone, Copy)]
 pub struct Filter<'f> {
@@ -110,6 +119,66 @@ pub unsafe fn output_filter(
     })
 }
 
+/// A place in a chain of input filters, that holds a part of a request's body.
+#[derive(Clone, Copy)]
+pub struct InputFilter<'f> {
+    raw: *mut sys::ap_filter_t,
+    /// How it is to be read.
+    reading: (sys::ap_input_mode_t, sys::apr_read_type_e, sys::apr_off_t),
+    life: PhantomData<&'f sys::ap_filter_t>,
+}
+
+impl<'f> InputFilter<'f> {
+    /// What [`Request::put_back`] gave it.
+    pub fn put_back(self) -> Option<Brigade<'f>> {
+        // SAFETY: the filter is live (LIVE); its context is null, or a brigade of its request's connection.
+        unsafe {
+            let brigade: *mut sys::apr_bucket_brigade = (*self.raw).ctx.cast();
+            (!brigade.is_null()).then(|| Brigade::from_raw(brigade))
+        }
+    }
+
+    /// Reads from the next one below, as it was read itself.
+    ///
+    /// # Errors
+    ///
+    /// What the filters below say.
+    pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
+        let (mode, block, most) = self.reading;
+        // SAFETY: filter and brigade are live (LIVE); a filter that was taken out keeps its way to the next one.
+        Status::check(unsafe { sys::ap_get_brigade((*self.raw).next, brigade.raw(), mode, block, most) })
+    }
+
+    /// Takes it out of its chain.
+    pub fn remove(self) {
+        // SAFETY: the filter is in a live chain (LIVE).
+        unsafe { sys::ap_remove_input_filter(self.raw) }
+    }
+}
+
+/// The body of an input filter's function: `body` gets its place in the chain, the brigade, and how many bytes are wanted
+/// at the most. Whoever wants a line, or only a look, gets bytes: nobody does so with a request's body.
+///
+/// # Safety
+///
+/// To be called by an input filter's function with what httpd gave it, live (LIVE), in the request's thread.
+pub unsafe fn input_filter(
+    filter: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    mode: sys::ap_input_mode_t,
+    block: sys::apr_read_type_e,
+    most: sys::apr_off_t,
+    body: impl FnOnce(InputFilter<'_>, &mut Brigade<'_>, u64) -> Result,
+) -> sys::apr_status_t {
+    guard(Status::code(Err(Status::GENERAL)), || {
+        // SAFETY: the caller's promise.
+        let mut brigade = unsafe { Brigade::from_raw(brigade) };
+        let filter = InputFilter { raw: filter, reading: (mode, block, most), life: PhantomData };
+        let wanted = u64::try_from(most).ok().filter(|wanted| *wanted > 0).unwrap_or(8192);
+        Status::code(body(filter, &mut brigade, wanted))
+    })
+}
+
 /// A filter that the module has registered. Registered anew at every restart.
 #[derive(Clone, Copy)]
 pub struct FilterHandle(&'static AtomicPtr<sys::ap_filter_rec_t>);
@@ -128,9 +197,9 @@ impl FilterHandle {
     }
 
     /// Registers an input filter of a request's.
-    pub fn register_input(self, name: &CStr, function: sys::ap_in_filter_func, kind: sys::ap_filter_type) {
+    pub fn register_input(self, name: &CStr, function: InputFunction, kind: sys::ap_filter_type) {
         // SAFETY: as for register_output.
-        let record = unsafe { sys::ap_register_input_filter(name.as_ptr(), function, None, kind) };
+        let record = unsafe { sys::ap_register_input_filter(name.as_ptr(), Some(function), None, kind) };
         self.0.store(record, Ordering::Release);
     }
 

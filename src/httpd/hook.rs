@@ -1,6 +1,6 @@
 //! Hooks: where httpd calls the module.
 
-use std::ffi::{CStr, c_int};
+use std::ffi::{CStr, c_int, c_long, c_void};
 
 use crate::sys;
 
@@ -13,6 +13,86 @@ impl Hooks {
     /// To be called from `register_hooks` only.
     pub unsafe fn registering() -> Self {
         Self(())
+    }
+
+    /// Before the configuration is read.
+    pub fn pre_config(
+        &self,
+        function: unsafe extern "C" fn(*mut sys::apr_pool_t, *mut sys::apr_pool_t, *mut sys::apr_pool_t) -> c_int,
+    ) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_pre_config(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// After the configuration has been read, and before the MPM opens its listeners.
+    pub fn open_logs_before_mpm(
+        &self,
+        function: unsafe extern "C" fn(
+            *mut sys::apr_pool_t,
+            *mut sys::apr_pool_t,
+            *mut sys::apr_pool_t,
+            *mut sys::server_rec,
+        ) -> c_int,
+    ) {
+        const MPMS: [&CStr; 3] = [c"event.c", c"worker.c", c"prefork.c"];
+        let successors = [MPMS[0].as_ptr(), MPMS[1].as_ptr(), MPMS[2].as_ptr(), std::ptr::null()];
+        // Hooks are sorted after this call has returned.
+        let successors = Box::leak(Box::new(successors)).as_ptr();
+        // SAFETY: as for post_config; the list ends in a null pointer, and is never freed.
+        unsafe { sys::ap_hook_open_logs(Some(function), std::ptr::null(), successors, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// In a child process that is going to exit: gracefully or not.
+    pub fn child_stopping(&self, function: unsafe extern "C" fn(*mut sys::apr_pool_t, c_int)) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_child_stopping(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
+    }
+
+    /// When the MPM has accepted a socket, before httpd has a record of its connection.
+    pub fn create_connection_first(
+        &self,
+        function: unsafe extern "C" fn(
+            *mut sys::apr_pool_t,
+            *mut sys::server_rec,
+            *mut sys::apr_socket_t,
+            c_long,
+            *mut c_void,
+            *mut sys::apr_bucket_alloc_t,
+        ) -> *mut sys::conn_rec,
+    ) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_create_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// When the record is there, before other modules see it.
+    pub fn pre_connection_first(&self, function: unsafe extern "C" fn(*mut sys::conn_rec, *mut c_void) -> c_int) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_pre_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// Each time that the MPM has a connection worked on, before any protocol.
+    pub fn process_connection_first(&self, function: unsafe extern "C" fn(*mut sys::conn_rec) -> c_int) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_process_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// When a connection is first read from: what it reads.
+    pub fn insert_network_bucket(
+        &self,
+        function: unsafe extern "C" fn(
+            *mut sys::conn_rec,
+            *mut sys::apr_bucket_brigade,
+            *mut sys::apr_socket_t,
+        ) -> sys::apr_status_t,
+    ) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_insert_network_bucket(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
     }
 
     /// After the configuration has been read.
@@ -72,10 +152,27 @@ pub fn register_optional(name: &'static CStr, function: OptionalFunction) {
     }
 }
 
+/// Another module's optional function; null where none has this name. What it is, its module's header says.
+pub fn retrieve_optional(name: &CStr) -> *mut c_void {
+    // SAFETY: looks up a name; a function's address is no more than a number here.
+    unsafe {
+        sys::apr_dynamic_fn_retrieve(name.as_ptr()).map_or(std::ptr::null_mut(), |function| function as *mut c_void)
+    }
+}
+
 /// Whether the MPM serves several requests in a process at once.
 pub fn is_threaded() -> bool {
-    let mut threaded = 0;
+    mpm_query(sys::AP_MPMQ_IS_THREADED) != sys::AP_MPMQ_NOT_SUPPORTED
+}
+
+/// Whether the MPM lets idle connections wait without a thread: event.
+pub fn is_async() -> bool {
+    mpm_query(sys::AP_MPMQ_IS_ASYNC) != 0
+}
+
+fn mpm_query(code: c_int) -> c_int {
+    let mut answer = 0;
     // SAFETY: ap_mpm_query writes one number; the MPM is known when requests are served.
-    unsafe { sys::ap_mpm_query(sys::AP_MPMQ_IS_THREADED, &raw mut threaded) };
-    threaded != sys::AP_MPMQ_NOT_SUPPORTED
+    unsafe { sys::ap_mpm_query(code, &raw mut answer) };
+    answer
 }

@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::{Connection, Filter, FilterHandle, Pool, Result, Status, Table};
+use super::{Block, Brigade, Connection, Filter, FilterHandle, Pool, Result, Status, Table};
 use crate::sys;
 
 /// A request that httpd is working on.
@@ -96,6 +96,60 @@ impl<'r> Request<'r> {
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (LIVE).
         unsafe { !(*self.raw()).main.is_null() }
+    }
+
+    /// Headers of the request.
+    pub fn headers_in(self) -> Table<'r> {
+        // SAFETY: as for headers_out.
+        unsafe { Table::from_raw((*self.raw()).headers_in) }
+    }
+
+    /// Whether the request says that it has a body.
+    pub fn has_body(self) -> bool {
+        let headers = self.headers_in();
+        headers.get(c"Transfer-Encoding").is_some()
+            || headers.get(c"Content-Length").is_some_and(|length| length.iter().any(|byte| *byte != b'0'))
+    }
+
+    /// Whether the client waits for `100 Continue` before it sends the body, and has not got it.
+    pub fn expects_continue(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        unsafe { (*self.raw()).expecting_100 != 0 }
+    }
+
+    /// Reads from the request's body, as its handler does.
+    ///
+    /// # Errors
+    ///
+    /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
+    pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
+        let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
+        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters.
+        Status::check(unsafe { sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most) })
+    }
+
+    /// Has what was read of the body read again, by way of a filter whose function is [`input_filter`](super::input_filter).
+    pub fn put_back(self, handle: FilterHandle, body: Brigade<'r>) {
+        // SAFETY: the request and its connection are live (LIVE); the brigade is in the connection's pool, which outlives
+        // the filter.
+        unsafe {
+            sys::ap_add_input_filter_handle(handle.raw(), body.raw().cast(), self.raw(), self.connection().raw());
+        }
+    }
+
+    /// How long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
+    /// `ap_process_http_sync_connection` has it.
+    pub fn keep_alive_timeout(self) -> i64 {
+        // SAFETY: a live request has a server, its connection the one of its address (LIVE).
+        unsafe {
+            let server = (*self.raw()).server;
+            let set = (*server).keep_alive_timeout_set() != 0;
+            if set {
+                (*server).keep_alive_timeout
+            } else {
+                (*(*self.connection().raw()).base_server).keep_alive_timeout
+            }
+        }
     }
 
     /// The status of the response.
@@ -193,7 +247,7 @@ impl<'r> Request<'r> {
         first.ok_or(Status::GENERAL)?.pass(&mut flush)
     }
 
-    /// Adds an output filter to the request, where its type belongs.
+    /// Adds an output filter to the request, or to its connection with the request's way through it, where its type belongs.
     pub fn add_output_filter(self, handle: FilterHandle) -> Option<Filter<'r>> {
         // SAFETY: the request and its connection are live (LIVE); a filter without a context.
         unsafe {

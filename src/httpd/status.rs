@@ -19,8 +19,17 @@ impl Status {
     pub const FILTER_ERROR: Self = Self(sys::AP_FILTER_ERROR);
     /// `APR_EINVAL`: an argument is wrong.
     pub const INVALID: Self = Self(libc::EINVAL);
+    /// `APR_ECONNABORTED`: the client has gone.
+    pub const ABORTED: Self = Self(libc::ECONNABORTED);
+    /// `APR_TIMEUP`: it took too long.
+    pub const TIMEUP: Self = Self(70_007);
     /// `APR_ENOTIMPL`: not here.
     pub const NOT_IMPLEMENTED: Self = Self(70_023);
+
+    /// What the last call into the kernel said.
+    pub fn last_os_error() -> Self {
+        Self(std::io::Error::last_os_error().raw_os_error().unwrap_or(Self::GENERAL.0))
+    }
 
     /// `Ok` for `APR_SUCCESS`, else the status.
     pub fn check(code: sys::apr_status_t) -> Result {

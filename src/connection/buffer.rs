@@ -1,0 +1,213 @@
+//! `FinishRequestBuffer`: what a client has not read yet of a marked response waits in memory, so that its handler need
+//! not wait. The bytes are taken right above httpd's own network filter, below TLS, from the response's header on.
+
+use std::cell::RefCell;
+use std::os::fd::AsRawFd;
+use std::sync::atomic::AtomicPtr;
+use std::time::{Duration, Instant};
+
+use super::waiting::{self, Waiting};
+use crate::directives::Buffer as Bounds;
+use crate::httpd::{
+    Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, Kind, Request, Result, Status, output_filter,
+};
+use crate::sys;
+
+/// From how many bytes on they are offered to the kernel though no flush has come (`THRESHOLD_MIN_WRITE`).
+const WORTH_SENDING: usize = 4096;
+/// How many bytes are taken in one go.
+const PIECE: usize = 65_536;
+
+static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
+const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+/// The filter's name, as it stands in a connection's chain.
+pub const NAME: &[u8] = b"finish_request_buffer";
+
+/// Registers the filter.
+pub fn register() {
+    HANDLE.register_output(c"FINISH_REQUEST_BUFFER", output, sys::ap_filter_type_AP_FTYPE_NETWORK - 1);
+}
+
+/// What is taken of a connection's output. It stays with the connection; between marked responses it takes nothing.
+#[derive(Default)]
+pub struct Buffer {
+    taking: RefCell<Option<Taking>>,
+}
+
+struct Taking {
+    waiting: Waiting,
+    bounds: Bounds,
+}
+
+/// Has the output of the request's connection wait in memory from now on, as far as `bounds` allow, until [`take`] is called or the
+/// request ends.
+///
+/// # Errors
+///
+/// The client has gone before it had read an earlier response, which goes first.
+pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
+    let connection = request.connection();
+    if bounds.response == 0 || connection.socket().is_none() {
+        return Ok(());
+    }
+    if connection.holds_output() {
+        connection.flush()?;
+    }
+    let mut taking = buffer.taking.borrow_mut();
+    if taking.is_none() {
+        if !connection.has_output_filter(NAME) {
+            request.add_output_filter(HANDLE);
+        }
+        *taking = Some(Taking { waiting: Waiting::default(), bounds });
+    }
+    Ok(())
+}
+
+/// What the client has not got yet. The connection's output goes to the client again.
+pub fn take(buffer: &Buffer) -> Waiting {
+    buffer.taking.take().map(|taking| taking.waiting).unwrap_or_default()
+}
+
+/// Sends what waits, while the caller waits.
+///
+/// # Errors
+///
+/// The client has gone, or has read nothing for too long.
+pub fn send(connection: Connection<'_>, mut waiting: Waiting) -> Result {
+    loop {
+        offer(connection, &mut waiting)?;
+        if waiting.is_empty() {
+            return Ok(());
+        }
+        wait_for(connection)?;
+    }
+}
+
+unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    let pass = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
+        let connection = filter.connection();
+        let buffer = super::State::of(connection).map(|state| &state.buffer);
+        // Nothing below calls this filter again while it works.
+        let taken = buffer.and_then(|buffer| buffer.taking.take());
+        let Some(mut taking) = taken else { return filter.pass_on(brigade) };
+        match taking.take(connection, brigade) {
+            Ok(Next::More) => {
+                if let Some(buffer) = buffer {
+                    buffer.taking.replace(Some(taking));
+                }
+                Ok(())
+            }
+            Ok(Next::EndOfRequest) => taking.give_back(connection, filter, brigade),
+            Err(status) => {
+                connection.abort();
+                brigade.clear();
+                Err(status)
+            }
+        }
+    };
+    // SAFETY: httpd calls this filter.
+    unsafe { output_filter(filter, brigade, pass) }
+}
+
+/// Where a brigade has brought the response.
+enum Next {
+    /// More will come.
+    More,
+    /// The request has ended with its handler: what waits is for httpd to send.
+    EndOfRequest,
+}
+
+impl Taking {
+    /// Takes what is in the brigade, up to the end of the request.
+    fn take(&mut self, connection: Connection<'_>, brigade: &mut Brigade<'_>) -> Result<Next> {
+        while let Some(kind) = brigade.first() {
+            match kind {
+                Kind::Eor => return Ok(Next::EndOfRequest),
+                Kind::Flush => offer(connection, &mut self.waiting)?,
+                Kind::Eos | Kind::Metadata => {}
+                Kind::Data(_) => self.take_data(connection, brigade)?,
+            }
+            brigade.delete_first();
+        }
+        if self.waiting.len() >= WORTH_SENDING {
+            offer(connection, &mut self.waiting)?;
+        }
+        Ok(Next::More)
+    }
+
+    fn take_data(&mut self, connection: Connection<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let bytes = match brigade.read_first(Block::No) {
+            Err(status) if status.is_again() => {
+                offer(connection, &mut self.waiting)?;
+                brigade.read_first(Block::Yes)?
+            }
+            read => read?,
+        };
+        for piece in bytes.chunks(PIECE.min(self.bounds.response)) {
+            self.make_room(connection, piece.len())?;
+            self.waiting.push(piece);
+            connection.count_sent(i64::try_from(piece.len()).unwrap_or(0));
+        }
+        Ok(())
+    }
+
+    /// Whether so many bytes more may wait. What is sent at once does not count, so one piece is always allowed.
+    fn has_room(&self, bytes: usize) -> bool {
+        let mine = self.waiting.len();
+        mine == 0 || mine + bytes <= self.bounds.response && waiting::total() + bytes <= self.bounds.total.max(bytes)
+    }
+
+    /// Waits for the client where too much waits for it already.
+    fn make_room(&mut self, connection: Connection<'_>, bytes: usize) -> Result {
+        if self.waiting.len() + bytes >= PIECE || !self.has_room(bytes) {
+            offer(connection, &mut self.waiting)?;
+        }
+        while !self.has_room(bytes) {
+            wait_for(connection)?;
+            offer(connection, &mut self.waiting)?;
+        }
+        Ok(())
+    }
+
+    /// The response was an ordinary one: httpd sends what waits, as it sends all else.
+    fn give_back(self, connection: Connection<'_>, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let mut before = connection.brigade();
+        self.waiting.pieces().into_iter().filter(|piece| !piece.is_empty()).for_each(|piece| before.push_bytes(piece));
+        connection.count_sent(i64::try_from(self.waiting.len()).map_or(0, |bytes| -bytes));
+        drop(self);
+        brigade.move_all(&mut before);
+        filter.pass_on(&mut before)
+    }
+}
+
+/// Sends what the kernel takes.
+fn offer(connection: Connection<'_>, waiting: &mut Waiting) -> Result {
+    let socket = connection.socket().ok_or(Status::ABORTED)?;
+    match waiting.send(socket) {
+        Err(error) if error.kind() != std::io::ErrorKind::WouldBlock => Err(Status::ABORTED),
+        _ => Ok(()),
+    }
+}
+
+/// Waits until the client reads, for `Timeout` at the longest.
+fn wait_for(connection: Connection<'_>) -> Result {
+    let socket = connection.socket().ok_or(Status::ABORTED)?;
+    let deadline = connection.timeout().map(|timeout| Instant::now() + timeout);
+    loop {
+        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
+        let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
+        // SAFETY: one record, of this function's own.
+        let ready = unsafe { libc::poll(&raw mut watched, 1, left.map_or(-1, milliseconds)) };
+        match ready {
+            0 => return Err(Status::TIMEUP),
+            1.. => return Ok(()),
+            _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
+            _ => return Err(Status::ABORTED),
+        }
+    }
+}
+
+/// For poll(2): rounded up, so that a time limit has passed when it returns.
+pub fn milliseconds(duration: Duration) -> i32 {
+    i32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
+}

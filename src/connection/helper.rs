@@ -1,0 +1,324 @@
+//! The child's thread for clients whose responses have ended: it sends what still waits for them, and then either hands
+//! their connections on, or closes them as `ap_lingering_close` does: after FIN the client's bytes are read and discarded
+//! until it closes too. A socket closed with unread bytes would be reset, and the client might lose the end of the response.
+
+use std::io::{ErrorKind, Read};
+use std::net::{Shutdown, TcpStream};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
+use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::{Mutex, PoisonError};
+use std::thread::JoinHandle;
+use std::time::{Duration, Instant};
+
+use super::buffer::milliseconds;
+use super::keep::{self, Kept};
+use super::waiting::Waiting;
+use crate::httpd::{guard, is_threaded};
+
+/// How long a client may be silent (`SECONDS_TO_LINGER`).
+const SILENCE: Duration = Duration::from_secs(2);
+/// How long it may go on sending (`MAX_SECS_TO_LINGER`).
+const LIMIT: Duration = Duration::from_secs(30);
+
+/// How often a socket is read before the others have their turn.
+const READS: usize = 16;
+/// How many sockets a child closes at a time; above that the oldest ones are cut.
+const MOST_LINGERING: usize = 256;
+/// How many clients a child's thread sends to at a time; above that their request's thread does it.
+const MOST_WRITING: usize = 256;
+/// How often a child that ends looks whether it has been told to hurry.
+const GLANCE: Duration = Duration::from_millis(200);
+
+/// The child's thread; started with the first socket that it gets.
+static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
+/// To how many clients it still sends.
+static WRITING: AtomicUsize = AtomicUsize::new(0);
+/// Whether the child ends in its own time.
+static GRACEFUL: AtomicBool = AtomicBool::new(false);
+
+struct Thread {
+    /// The process that the thread belongs to: a fork does not take it along.
+    process: u32,
+    leaving: Sender<Leaving>,
+    /// A byte written here wakes the thread.
+    wake: UnixStream,
+    handle: JoinHandle<()>,
+}
+
+/// A client whose response has ended.
+pub struct Leaving {
+    socket: TcpStream,
+    waiting: Waiting,
+    /// What its connection's next process must know; none where the connection is closed.
+    kept: Option<Kept>,
+    /// How long it may read nothing, while bytes wait for it.
+    timeout: Option<Duration>,
+    writing: Option<Writing>,
+    /// Whether FIN has been sent.
+    closing: bool,
+    silent: Option<Instant>,
+    limit: Option<Instant>,
+}
+
+/// One of [`WRITING`].
+struct Writing(());
+
+impl Writing {
+    fn new() -> Self {
+        WRITING.fetch_add(1, Ordering::Relaxed);
+        Self(())
+    }
+}
+
+impl Drop for Writing {
+    fn drop(&mut self) {
+        WRITING.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+/// `child_stopping`: the child is about to exit; gracefully: nobody is going to kill it.
+pub fn stopping(graceful: bool) {
+    GRACEFUL.store(graceful, Ordering::Relaxed);
+}
+
+/// The child exits, which would reset the connections of clients whose bytes have not been read, and lose what waits for
+/// slow ones: waits for them, but not for long, unless the child ends gracefully.
+pub fn end() {
+    let by_signal = !is_threaded() && is_in_signal_handler();
+    // Whatever a signal's handler has interrupted, it must not wait for.
+    let Some(thread) = THREAD.try_lock().ok().and_then(|mut thread| thread.take()) else { return };
+    if thread.process != std::process::id() || by_signal {
+        std::mem::forget(thread);
+        return;
+    }
+    if !is_threaded() {
+        // prefork does not say so; without a signal a child ends in its own time.
+        GRACEFUL.store(true, Ordering::Relaxed);
+    }
+    if GRACEFUL.load(Ordering::Relaxed) {
+        hurry_when_terminated();
+    }
+    let Thread { leaving, wake, handle, .. } = thread;
+    drop((leaving, wake));
+    let _ = handle.join();
+}
+
+/// Whether this is the handler of the signal that ends a child at once: it is blocked meanwhile.
+fn is_in_signal_handler() -> bool {
+    // SAFETY: the set is this function's own; with a null pointer nothing is changed.
+    unsafe {
+        let mut blocked = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        [libc::SIGTERM, libc::SIGHUP].into_iter().any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
+    }
+}
+
+/// Lets a SIGTERM end a graceful wait: by then the MPM has no use for that signal.
+fn hurry_when_terminated() {
+    extern "C" fn hurry(_signal: libc::c_int) {
+        GRACEFUL.store(false, Ordering::Relaxed);
+    }
+    // SAFETY: the handler stores a number, which is allowed in one; the process is about to exit.
+    unsafe { libc::signal(libc::SIGTERM, hurry as extern "C" fn(libc::c_int) as libc::sighandler_t) };
+}
+
+/// Sees a client out. Does not wait, unless the thread has too much to do already, or none can be started: then it returns
+/// when all has been sent.
+pub fn leave(mut client: Leaving) {
+    if !client.waiting.is_empty() {
+        if WRITING.load(Ordering::Relaxed) >= MOST_WRITING {
+            let Some(sent) = client.send_here() else { return };
+            client = sent;
+        } else {
+            client.writing = Some(Writing::new());
+        }
+    }
+    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    if thread.as_ref().is_none_or(|thread| thread.process != std::process::id()) {
+        match Thread::start() {
+            Ok(started) => *thread = Some(started),
+            Err(error) => {
+                drop(thread);
+                super::warn_no_resources("no thread for the clients' connections", &error);
+                client.send_here();
+                return;
+            }
+        }
+    }
+    if let Some(Thread { leaving, wake, .. }) = &*thread {
+        // Errors: the thread has ended, which closes the socket; or so many bytes wait that it will wake anyway.
+        if leaving.send(client).is_ok() {
+            let _ = std::io::Write::write(&mut &*wake, &[0]);
+        }
+    }
+}
+
+impl Thread {
+    fn start() -> std::io::Result<Self> {
+        let (leaving, incoming) = channel();
+        let (wake, woken) = UnixStream::pair()?;
+        wake.set_nonblocking(true)?;
+        woken.set_nonblocking(true)?;
+        let handle = without_signals(|| {
+            std::thread::Builder::new()
+                .name("finish_request".into())
+                .spawn(move || guard((), || run(&incoming, &woken)))
+        })?;
+        Ok(Self { process: std::process::id(), leaving, wake, handle })
+    }
+}
+
+/// Runs `start` with all signals blocked, which a thread started by it inherits: httpd's own threads handle them.
+fn without_signals<T>(start: impl FnOnce() -> T) -> T {
+    // SAFETY: both sets are this function's own; the calling thread gets back the set that it had.
+    unsafe {
+        let mut all = std::mem::zeroed();
+        let mut before = std::mem::zeroed();
+        libc::sigfillset(&raw mut all);
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const all, &raw mut before);
+        let result = start();
+        libc::pthread_sigmask(libc::SIG_SETMASK, &raw const before, std::ptr::null_mut());
+        result
+    }
+}
+
+fn run(incoming: &Receiver<Leaving>, mut woken: &UnixStream) {
+    let mut clients: Vec<Leaving> = Vec::new();
+    let mut ending = false;
+    while !ending || !clients.is_empty() {
+        wait(&clients, if ending { None } else { Some(woken.as_raw_fd()) });
+        let mut bytes = [0; 64];
+        while matches!(woken.read(&mut bytes), Ok(read) if read > 0) {}
+        let now = Instant::now();
+        loop {
+            match incoming.try_recv() {
+                Ok(client) => clients.push(client),
+                Err(TryRecvError::Empty) => break,
+                Err(TryRecvError::Disconnected) => {
+                    ending = true;
+                    break;
+                }
+            }
+        }
+        if ending {
+            let graceful = GRACEFUL.load(Ordering::Relaxed);
+            clients.iter_mut().for_each(|client| client.hurry(now, graceful));
+        }
+        clients.retain_mut(|client| client.goes_on(now));
+        let mut too_many =
+            clients.iter().filter(|client| client.waiting.is_empty()).count().saturating_sub(MOST_LINGERING);
+        clients.retain(|client| {
+            let cut = too_many > 0 && client.waiting.is_empty();
+            too_many -= usize::from(cut);
+            !cut
+        });
+    }
+}
+
+impl Leaving {
+    /// A client that gets what waits for it, within `timeout` for each step, and whose connection is then kept or closed.
+    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<Kept>) -> Self {
+        let socket = TcpStream::from(socket);
+        // Where it fails, the first read may wait; it is the last one then.
+        let _ = socket.set_nonblocking(true);
+        Self { socket, waiting, kept, timeout, writing: None, closing: false, silent: None, limit: None }
+    }
+
+    /// Does what can be done now. False when the connection is out of this thread's hands.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        match self.write(now) {
+            Some(goes_on) => goes_on,
+            None => self.linger(now),
+        }
+    }
+
+    /// Sends what waits. None when the connection is to be closed, and nothing waits any more.
+    fn write(&mut self, now: Instant) -> Option<bool> {
+        if !self.waiting.is_empty() {
+            let before = self.waiting.len();
+            match self.waiting.send(self.socket.as_fd()) {
+                Ok(()) => {}
+                Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                    if self.silent.is_none() || self.waiting.len() < before {
+                        self.silent = self.timeout.map(|timeout| now + timeout);
+                    }
+                    let given_up = [self.silent, self.limit].into_iter().flatten().any(|limit| now >= limit);
+                    return Some(!given_up);
+                }
+                Err(_) => return Some(false),
+            }
+            self.writing = None;
+            (self.silent, self.limit) = (None, None);
+        }
+        if let Some(kept) = self.kept.take()
+            && keep::hand_over(self.socket.as_fd(), &kept).is_ok()
+        {
+            return Some(false);
+        }
+        if !self.closing {
+            self.closing = true;
+            // An error says that the client has gone already.
+            let _ = self.socket.shutdown(Shutdown::Write);
+            (self.silent, self.limit) = (Some(now + SILENCE), Some(now + LIMIT));
+        }
+        None
+    }
+
+    /// Reads what is there. False when the client has closed, has been silent, or has sent for too long.
+    fn linger(&mut self, now: Instant) -> bool {
+        let mut bytes = [0; 16_384];
+        for _ in 0..READS {
+            match self.socket.read(&mut bytes) {
+                Ok(0) => return false,
+                Ok(_) => self.silent = Some(now + SILENCE),
+                Err(error) if error.kind() == ErrorKind::Interrupted => {}
+                Err(error) if error.kind() != ErrorKind::WouldBlock => return false,
+                Err(_) => return self.next().is_none_or(|limit| now < limit),
+            }
+        }
+        self.limit.is_none_or(|limit| now < limit)
+    }
+
+    /// The child ends: how long it can stay depends on whether it ends gracefully.
+    fn hurry(&mut self, now: Instant, graceful: bool) {
+        if !graceful || self.waiting.is_empty() {
+            let limit = now + SILENCE;
+            self.limit = Some(self.limit.map_or(limit, |earlier| earlier.min(limit)));
+        }
+    }
+
+    /// When something is due, whatever the client does.
+    fn next(&self) -> Option<Instant> {
+        self.silent.into_iter().chain(self.limit).min()
+    }
+
+    /// Sends what waits, while the caller waits. None when the connection has been handed on, or the client has gone.
+    fn send_here(mut self) -> Option<Self> {
+        while self.goes_on(Instant::now()) {
+            if self.waiting.is_empty() {
+                return Some(self);
+            }
+            wait(std::slice::from_ref(&self), None);
+        }
+        None
+    }
+}
+
+/// Waits until something can be read or written, a client is handed in, or a time limit passes.
+fn wait(clients: &[Leaving], woken: Option<RawFd>) {
+    let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
+    let of_client = |client: &Leaving| {
+        let events = if client.waiting.is_empty() { libc::POLLIN } else { libc::POLLOUT };
+        watch(client.socket.as_raw_fd(), events)
+    };
+    let mut fds: Vec<_> =
+        woken.map(|fd| watch(fd, libc::POLLIN)).into_iter().chain(clients.iter().map(of_client)).collect();
+    let now = Instant::now();
+    let next = clients.iter().filter_map(Leaving::next).map(|limit| limit.saturating_duration_since(now)).min();
+    let glance = if woken.is_none() { Some(GLANCE) } else { None };
+    let timeout = next.into_iter().chain(glance).min();
+    // SAFETY: the array is this function's own, of the length that is given. What is ready is found out by trying.
+    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.map_or(-1, milliseconds)) };
+}

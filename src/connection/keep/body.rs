@@ -1,0 +1,88 @@
+//! The body of a request whose connection is to go on: it must have been read, or the client's next request would be
+//! taken for its rest.
+
+use std::sync::atomic::AtomicPtr;
+
+use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
+use crate::sys;
+
+/// How much of a body that has arrived, and that the application has not read, is kept for it.
+const MOST: u64 = 65_536;
+/// How much is read in one go.
+const PIECE: i64 = 8192;
+
+static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
+const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+
+/// Registers the filter that gives the application what was read ahead of it.
+pub fn register() {
+    HANDLE.register_input(c"FINISH_REQUEST_BODY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE - 5);
+}
+
+/// Whether the client has sent all of the request's body, and httpd has taken it from the connection. What the application
+/// has not read of it is kept for it. Does not wait for the client.
+pub fn is_complete(request: Request<'_>) -> bool {
+    if !request.has_body() {
+        return true;
+    }
+    if request.expects_continue() {
+        // Reading would ask the client to send it.
+        return false;
+    }
+    let mut body = request.connection().brigade();
+    let mut piece = request.connection().brigade();
+    let mut length = 0;
+    let complete = loop {
+        if request.read_body(&mut piece, Block::No, PIECE).is_err() {
+            break false;
+        }
+        let mut ended = false;
+        let before = length;
+        while let Some(kind) = piece.first() {
+            ended |= kind == Kind::Eos;
+            length += if let Kind::Data(Some(bytes)) = kind { bytes } else { 0 };
+            piece.move_first(&mut body);
+        }
+        if ended || length == before || length > MOST {
+            break ended;
+        }
+    };
+    if !body.is_empty() {
+        request.put_back(HANDLE, body);
+    }
+    complete
+}
+
+unsafe extern "C" fn input(
+    filter: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    mode: sys::ap_input_mode_t,
+    block: sys::apr_read_type_e,
+    most: sys::apr_off_t,
+) -> sys::apr_status_t {
+    // SAFETY: httpd calls this filter.
+    unsafe { input_filter(filter, brigade, mode, block, most, give) }
+}
+
+/// Gives what was put back; what the client sends comes behind it.
+fn give(filter: InputFilter<'_>, brigade: &mut Brigade<'_>, most: u64) -> Result {
+    let mut given = 0;
+    if let Some(mut body) = filter.put_back() {
+        while given < most
+            && let Some(kind) = body.first()
+        {
+            if let Kind::Data(Some(length)) = kind {
+                let left = most - given;
+                if length > left {
+                    body.split_first(left)?;
+                }
+                given += length.min(left);
+            }
+            body.move_first(brigade);
+        }
+        if body.is_empty() {
+            filter.remove();
+        }
+    }
+    if brigade.is_empty() { filter.pass_on(brigade) } else { Ok(()) }
+}

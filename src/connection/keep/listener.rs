@@ -1,0 +1,112 @@
+//! The socket by which connections go back to the server. The parent makes it when the configuration first has `Keep`, and
+//! has the MPM listen to it as to any other. Its name, which no file has, is the kernel's choice; who does not know the
+//! parent's secret is sent away. It is the same one across restarts, so that nothing that waits in its queue is lost.
+
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use super::message::{Kept, SECRET};
+use super::unix::{self, Name};
+use crate::httpd::{add_listener, has_listen_buckets};
+use crate::sys;
+
+/// Whether the configuration that is being read has `Keep`.
+static WANTED: AtomicBool = AtomicBool::new(false);
+/// The one that the MPM listens to; or why there is none, though it is wanted.
+static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err(None));
+
+/// A listening socket, as parent and children have it.
+pub struct Listener {
+    socket: OwnedFd,
+    name: Name,
+    secret: [u8; SECRET],
+}
+
+/// `pre_config`: the configuration is going to be read, and nothing of it is known.
+pub fn forget_wish() {
+    WANTED.store(false, Ordering::Relaxed);
+}
+
+/// The configuration has `Keep`. In a .htaccess that is too late to have an effect.
+pub fn want() {
+    WANTED.store(true, Ordering::Relaxed);
+}
+
+/// Whether there is one.
+pub fn is_there() -> bool {
+    get().is_some()
+}
+
+/// The one that the MPM listens to.
+pub fn get() -> Option<Arc<Listener>> {
+    LISTENER.read().unwrap_or_else(PoisonError::into_inner).as_ref().ok().cloned()
+}
+
+/// `open_logs`, before the MPM counts its listeners: has it listen to this one, where `Keep` is wanted, or has been: older
+/// children may still hand connections in.
+///
+/// # Safety
+///
+/// As for [`add_listener`].
+pub unsafe fn open_logs(server: *mut sys::server_rec) {
+    let before = get();
+    if before.is_none() && !WANTED.load(Ordering::Relaxed) {
+        return;
+    }
+    // SAFETY: the configuration has been read, and there is one thread.
+    let listener = if unsafe { has_listen_buckets() } {
+        Err("it cannot be had together with ListenCoresBucketsRatio".to_owned())
+    } else {
+        let listener = before.map_or_else(|| Listener::new().map(Arc::new), Ok);
+        listener.map_err(|error| format!("there is no socket for it: {error}")).and_then(|listener| {
+            let copy =
+                listener.socket.try_clone().map_err(|error| format!("there is no descriptor for it: {error}"))?;
+            // SAFETY: the caller's promise.
+            unsafe { add_listener(server, copy) }.map_err(|status| format!("httpd cannot listen for it: {status}"))?;
+            Ok(listener)
+        })
+    };
+    *LISTENER.write().unwrap_or_else(PoisonError::into_inner) = listener.map_err(Some);
+}
+
+/// Says in the error log why `Keep` acts as `Close`, where it does though it is wanted.
+pub fn warn_if_unavailable() {
+    let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
+    if let (Err(Some(why)), true) = (&*listener, WANTED.load(Ordering::Relaxed)) {
+        log::warn!("'FinishRequestConnection Keep' acts as Close: {why}");
+    }
+}
+
+impl Listener {
+    fn new() -> io::Result<Self> {
+        let mut secret = [0; SECRET];
+        // SAFETY: the kernel fills the array; so few bytes it gives at once, or none.
+        if unsafe { libc::getrandom(secret.as_mut_ptr().cast(), SECRET, 0) } != SECRET.cast_signed() {
+            return Err(io::Error::last_os_error());
+        }
+        let socket = unix::listen()?;
+        let name = Name::of(socket.as_fd())?;
+        Ok(Self { socket, name, secret })
+    }
+
+    /// Puts a client's connection into the queue. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: nobody listens any more, or the queue is full.
+    pub fn send(&self, client: BorrowedFd<'_>, kept: &Kept) -> io::Result<()> {
+        unix::send(&self.name, &kept.to_bytes(&self.secret), client)
+    }
+
+    /// Whether a socket was accepted here.
+    pub fn has_accepted(&self, socket: BorrowedFd<'_>) -> bool {
+        Name::of(socket).is_ok_and(|name| name == self.name)
+    }
+
+    /// What a message says that came here, if it is from one of the server's own processes.
+    pub fn open(&self, message: &[u8]) -> Option<Kept> {
+        Kept::from_bytes(message, &self.secret)
+    }
+}

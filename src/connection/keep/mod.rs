@@ -1,0 +1,58 @@
+//! `Keep`: the client's connection goes on, by way of a listening socket of the server's own. Whichever child accepts it
+//! there goes on with the client's connection as if it had served it all the time.
+
+mod body;
+mod listener;
+mod message;
+mod receive;
+mod unix;
+
+use std::os::fd::BorrowedFd;
+
+pub use self::listener::{forget_wish, open_logs, want, warn_if_unavailable};
+pub use self::message::Kept;
+pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
+use super::buffer;
+use crate::httpd::Request;
+
+/// The filters that a connection may have and be kept: httpd's core's, mod_logio's, mod_reqtimeout's, and this module's.
+const KNOWN: [&[u8]; 5] = [b"core", b"core_in", b"log_input_output", b"reqtimeout", buffer::NAME];
+
+/// Registers the filter.
+pub fn register() {
+    body::register();
+}
+
+/// Whether the request's connection can go on after its response, as far as this server is concerned.
+pub fn is_possible(request: Request<'_>) -> bool {
+    let why_not = why_not(request);
+    if let Some(why) = &why_not {
+        log::debug!("the client's connection cannot be kept: {why}");
+    }
+    why_not.is_none()
+}
+
+fn why_not(request: Request<'_>) -> Option<String> {
+    let connection = request.connection();
+    let foreign = || connection.filters().into_iter().flatten().find(|name| !KNOWN.contains(name));
+    if connection.is_stream() {
+        Some("it is a stream of another one".to_owned())
+    } else if !listener::is_there() {
+        Some("the server's own configuration has no Keep, or there is no socket for it".to_owned())
+    } else if let Some(name) = foreign() {
+        Some(format!("the filter {} belongs to it", String::from_utf8_lossy(name)))
+    } else if !body::is_complete(request) {
+        Some("the request's body has not come, or not been read".to_owned())
+    } else {
+        None
+    }
+}
+
+/// Gives a client's connection to the server, as [`Kept`] says. Does not wait.
+///
+/// # Errors
+///
+/// Nobody listens, or there is no room in the queue.
+pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
+    listener::get().ok_or(std::io::ErrorKind::NotConnected)?.send(client, kept)
+}

@@ -1,0 +1,165 @@
+//! A connection that comes by the server's own socket: the client's takes its place, and httpd goes on with it as if it
+//! had had it all the time.
+
+use std::cell::{Cell, RefCell};
+use std::fs;
+use std::io::{self, ErrorKind};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+use std::time::{Duration, Instant};
+
+use super::listener::{self, Listener};
+use super::message::{Kept, LONGEST};
+use super::unix;
+use crate::connection::State;
+use crate::connection::buffer::milliseconds;
+use crate::httpd::{Accepted, Brigade, Connection, ConnectionConfig, Pool, Seldom, is_async};
+
+/// How long a process of the server's own may take from connecting to sending: it does the one after the other.
+const SENDING: Duration = Duration::from_secs(1);
+
+/// How a connection came.
+pub enum Received {
+    /// From another process or thread of this server.
+    Kept {
+        /// What it said.
+        kept: Kept,
+        /// Whether httpd has not been told of it yet.
+        fresh: Cell<bool>,
+    },
+    /// From somebody who has no business here.
+    Stranger,
+}
+
+/// `create_connection`, before httpd looks at the socket.
+pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
+    let (Some(listener), Some(socket)) = (listener::get(), accepted.descriptor()) else { return };
+    if !listener.has_accepted(socket) {
+        return;
+    }
+    let received = match receive(&listener, socket).and_then(|(kept, client)| {
+        accepted.replace(client.as_fd()).map_err(|status| io::Error::other(status.to_string()))?;
+        Ok(kept)
+    }) {
+        Ok(kept) => Received::Kept { kept, fresh: Cell::new(true) },
+        Err(error) => {
+            if error.raw_os_error() == Some(libc::EMFILE) {
+                crate::connection::warn_no_resources("a kept connection is lost", &error);
+            } else {
+                static STRANGER: Seldom = Seldom::new();
+                STRANGER.log(|more| {
+                    log::debug!("somebody at the socket for kept connections was sent away: {error}{more}")
+                });
+            }
+            end(socket);
+            Received::Stranger
+        }
+    };
+    accepted.attach(pool, RefCell::new(Some(received)));
+}
+
+/// `pre_connection`: the connection's record is there.
+pub fn pre_connection(connection: Connection<'_>, accepted: Accepted<'_>) {
+    let received = accepted.attached::<RefCell<Option<Received>>>().and_then(RefCell::take);
+    if let Some(Received::Kept { kept, .. }) = &received {
+        connection.set_keepalives(kept.keepalives);
+    }
+    if received.is_some() {
+        State { received, ..State::default() }.attach(connection);
+    }
+}
+
+/// `process_connection`: whether httpd need not go on, now or at all.
+pub fn process_connection(connection: Connection<'_>) -> bool {
+    match State::of(connection).and_then(|state| state.received.as_ref()) {
+        None => false,
+        Some(Received::Stranger) => {
+            connection.abort();
+            connection.linger();
+            true
+        }
+        Some(Received::Kept { kept, fresh }) => {
+            if !fresh.replace(false) || !kept.held.is_empty() {
+                return false;
+            }
+            if is_async() {
+                connection.wait_for_request();
+                return true;
+            }
+            connection.show_waiting();
+            let timeout = u64::try_from(kept.keep_alive_timeout).unwrap_or(0);
+            connection.socket().is_some_and(|socket| !is_readable(socket, Duration::from_micros(timeout)))
+        }
+    }
+}
+
+/// `insert_network_bucket`: what httpd had read of the connection before goes before what it reads now. Whether there was
+/// something.
+pub fn insert_network_bucket(connection: Connection<'_>, brigade: &mut Brigade<'_>) -> bool {
+    match State::of(connection).and_then(|state| state.received.as_ref()) {
+        Some(Received::Kept { kept, .. }) if !kept.held.is_empty() => {
+            brigade.push_bytes(&kept.held);
+            true
+        }
+        _ => false,
+    }
+}
+
+fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, OwnedFd)> {
+    let mut buffer = vec![0; LONGEST];
+    let deadline = Instant::now() + SENDING;
+    let (message, client) = loop {
+        match unix::receive(socket, &mut buffer) {
+            // Nothing yet: one of the server's own is just about to send it. Nobody else is waited for.
+            Err(error) if error.kind() == ErrorKind::WouldBlock && is_of_this_server(socket) => {
+                let left = deadline.saturating_duration_since(Instant::now());
+                if left.is_zero() || !is_readable(socket, left) {
+                    return Err(error);
+                }
+            }
+            received => {
+                let (message, client) = received?;
+                break (listener.open(message), client);
+            }
+        }
+    };
+    match (message, client) {
+        (Some(kept), Some(client)) if unix::is_tcp(client.as_fd()) => Ok((kept, client)),
+        _ => Err(ErrorKind::PermissionDenied.into()),
+    }
+}
+
+/// Whether the process that has connected is a child of this server's parent, or this process itself (`httpd -X`).
+fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
+    let Ok(peer) = unix::peer(socket) else { return false };
+    let parent = |process: i32| -> Option<u32> {
+        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+        // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
+        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
+    };
+    peer.pid.cast_unsigned() == std::process::id() || parent(peer.pid) == Some(std::os::unix::process::parent_id())
+}
+
+/// Whether a socket can be read, or is at its end, within that time.
+fn is_readable(socket: BorrowedFd<'_>, within: Duration) -> bool {
+    let deadline = Instant::now() + within;
+    loop {
+        let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        let left = deadline.saturating_duration_since(Instant::now());
+        // SAFETY: one record, of this function's own.
+        match unsafe { libc::poll(&raw mut watched, 1, milliseconds(left)) } {
+            0 => return false,
+            1.. => return true,
+            _ if io::Error::last_os_error().kind() == ErrorKind::Interrupted => {}
+            _ => return true,
+        }
+    }
+}
+
+/// Sends a stranger away: its socket is replaced by one that is at its end.
+fn end(socket: BorrowedFd<'_>) {
+    if let Ok((ended, _)) = UnixStream::pair() {
+        // SAFETY: both descriptors are open; the number stays httpd's.
+        unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) };
+    }
+}

@@ -1,0 +1,62 @@
+//! The client's socket is taken from the request: whatever happens to the request later does not reach the client.
+
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::net::UnixStream;
+
+use super::helper::{self, Leaving};
+use super::{State, buffer, keep, warn_no_resources};
+use crate::directives::After;
+use crate::httpd::{Connection, ConnectionConfig, Request};
+
+/// Lets the client go. The request's connection is left with a socket that is at its end. To be called when the
+/// response has been passed to the connection's filters and flushed.
+pub fn release(request: Request<'_>, after: After) {
+    let connection = request.connection();
+    if after == After::Close {
+        // The client has all of the response: whether it wants to hear that nothing follows does not matter.
+        let _ = connection.end_output();
+    }
+    connection.close_after_response();
+    let waiting = State::of(connection).map(|state| buffer::take(&state.buffer)).unwrap_or_default();
+    let timeout = connection.timeout();
+    match take(connection) {
+        Ok(client) => {
+            let kept = (after == After::Keep).then(|| keep::Kept::new(connection, request.keep_alive_timeout()));
+            if waiting.is_empty()
+                && let Some(kept) = &kept
+                && keep::hand_over(client.as_fd(), kept).is_ok()
+            {
+                return;
+            }
+            helper::leave(Leaving::new(client, waiting, timeout, kept));
+        }
+        Err(error) => {
+            warn_no_resources("the client's connection cannot be let go before the background work ends", &error);
+            // What waits is sent while the request waits. Errors: the client has gone.
+            let _ = buffer::send(connection, waiting);
+            shutdown(connection);
+        }
+    }
+}
+
+/// Sends FIN.
+fn shutdown(connection: Connection<'_>) {
+    if let Some(socket) = connection.socket() {
+        // SAFETY: a descriptor that is open. An error says that the client has gone already.
+        unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
+    }
+}
+
+/// Puts a socket that has come to its end in the place of the client's.
+fn take(connection: Connection<'_>) -> io::Result<OwnedFd> {
+    let socket = connection.socket().ok_or(io::ErrorKind::NotConnected)?;
+    // One end of a pair whose other end is closed: reading gives the end, writing an error.
+    let (ended, _) = UnixStream::pair()?;
+    let client = socket.try_clone_to_owned()?;
+    // SAFETY: both descriptors are open; the number stays httpd's, which sees a connection that the client has closed.
+    if unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) } < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    Ok(client)
+}

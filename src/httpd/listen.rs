@@ -1,0 +1,200 @@
+//! `ap_listeners`: the sockets that the MPM listens to, and what it accepts from them.
+
+use std::ffi::{CStr, c_void};
+use std::marker::PhantomData;
+use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
+use std::ptr::NonNull;
+
+use super::{Pool, Result, Status};
+use crate::sys;
+
+/// What stands for a protocol at such a listener: neither `http`, which would have accept filters and the MPM's own
+/// connections, nor none, which means `http`.
+const PROTOCOL: &CStr = c"finish_request";
+/// An address that no virtual host has.
+const ADDRESS: &CStr = c"127.255.255.254";
+
+/// Has the MPM listen to a socket as well, behind those of `Listen`, until the next restart.
+///
+/// # Errors
+///
+/// APR's; and where there is no other listener.
+///
+/// # Safety
+///
+/// To be called from `open_logs` before the MPM's own hook, with the main server: then the list is complete, and nobody
+/// has counted it.
+pub unsafe fn add_listener(server: *mut sys::server_rec, socket: OwnedFd) -> Result {
+    // SAFETY: the caller's promise; httpd keeps its listeners in the process's pool, which outlives restarts. A record
+    // is complete before it is put in the list.
+    unsafe {
+        let pool = (*(*server).process).pool;
+        let mut last = std::ptr::addr_of_mut!(sys::ap_listeners);
+        if (*last).is_null() {
+            return Err(Status::GENERAL);
+        }
+        while !(*last).is_null() {
+            last = &raw mut (**last).next;
+        }
+        let mut address = std::ptr::null_mut();
+        let family = libc::AF_INET;
+        Status::check(sys::apr_sockaddr_info_get(&raw mut address, ADDRESS.as_ptr(), family, 0, 0, pool))?;
+        let mut descriptor = socket.into_raw_fd();
+        let mut info: sys::apr_os_sock_info_t = std::mem::zeroed();
+        info.os_sock = &raw mut descriptor;
+        info.family = family;
+        info.type_ = libc::SOCK_STREAM;
+        let mut listening = std::ptr::null_mut();
+        Status::check(sys::apr_os_sock_make(&raw mut listening, &raw mut info, pool))?;
+        let record: *mut sys::ap_listen_rec = sys::apr_palloc(pool, size_of::<sys::ap_listen_rec>()).cast();
+        record.write(sys::ap_listen_rec {
+            next: std::ptr::null_mut(),
+            sd: listening,
+            bind_addr: address,
+            accept_func: None,
+            active: 1,
+            protocol: PROTOCOL.as_ptr(),
+            slave: std::ptr::null_mut(),
+        });
+        *last = record;
+    }
+    Ok(())
+}
+
+/// Whether the MPM has, or is going to have, its listeners several times over (`ListenCoresBucketsRatio`), by address and
+/// port: it does so from the start, or from a restart that is not graceful.
+///
+/// # Safety
+///
+/// To be called while the configuration is read, by the one thread that there is then.
+pub unsafe fn has_listen_buckets() -> bool {
+    // SAFETY: the caller's promise; the tree of directives ends in null pointers, and its strings in NUL (NUL).
+    unsafe {
+        sys::ap_num_listen_buckets > 1
+            || ratios(sys::ap_conftree).into_iter().any(|ratio| {
+                let cores = libc::sysconf(libc::_SC_NPROCESSORS_ONLN);
+                ratio > 0 && cores / ratio > 1
+            })
+    }
+}
+
+/// # Safety
+///
+/// `directive` is null or in a live tree of directives.
+unsafe fn ratios(mut directive: *const sys::ap_directive_t) -> Vec<i64> {
+    let mut ratios = Vec::new();
+    // SAFETY: the caller's promise.
+    unsafe {
+        while let Some(each) = directive.as_ref() {
+            if CStr::from_ptr(each.directive).to_bytes().eq_ignore_ascii_case(b"ListenCoresBucketsRatio") {
+                ratios.extend(CStr::from_ptr(each.args).to_str().ok().and_then(|args| args.trim().parse::<i64>().ok()));
+            }
+            ratios.extend(self::ratios(each.first_child));
+            directive = each.next;
+        }
+    }
+    ratios
+}
+
+/// A socket that the MPM has accepted.
+#[derive(Clone, Copy)]
+pub struct Accepted<'s> {
+    raw: NonNull<sys::apr_socket_t>,
+    life: PhantomData<&'s sys::apr_socket_t>,
+}
+
+/// Under which key a socket keeps what belongs to its connection.
+const KEY: &CStr = c"mod_finish_request";
+
+impl<'s> Accepted<'s> {
+    /// # Safety
+    ///
+    /// `raw` is null or a socket that lives for `'s`, and this thread works on it.
+    pub unsafe fn from_raw(raw: *mut c_void) -> Option<Self> {
+        Some(Self { raw: NonNull::new(raw.cast())?, life: PhantomData })
+    }
+
+    /// The descriptor.
+    pub fn descriptor(self) -> Option<BorrowedFd<'s>> {
+        let mut descriptor: RawFd = -1;
+        // SAFETY: the socket is live (LIVE), and open until httpd closes it.
+        unsafe {
+            let found = sys::apr_os_sock_get(&raw mut descriptor, self.raw.as_ptr()) == 0 && descriptor >= 0;
+            found.then(|| BorrowedFd::borrow_raw(descriptor))
+        }
+    }
+
+    /// Puts another connection in its place, under the same number: httpd goes on as if it had accepted that.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: then it is as it was, or its addresses are not known.
+    pub fn replace(self, client: BorrowedFd<'_>) -> Result {
+        let Some(own) = self.descriptor() else { return Err(Status::GENERAL) };
+        let mut number = own.as_raw_fd();
+        // SAFETY: both descriptors are open. apr_os_sock_put has APR forget the addresses, which it then asks the kernel
+        // for; but it leaves in them what follows from the family (apr_sockaddr_vars_set is not exported).
+        unsafe {
+            if libc::dup3(client.as_raw_fd(), number, libc::O_CLOEXEC) < 0 {
+                return Err(Status::last_os_error());
+            }
+            let mut socket = self.raw.as_ptr();
+            Status::check(sys::apr_os_sock_put(&raw mut socket, &raw mut number, std::ptr::null_mut()))?;
+            for side in [sys::apr_interface_e_APR_LOCAL, sys::apr_interface_e_APR_REMOTE] {
+                let mut address = std::ptr::null_mut();
+                Status::check(sys::apr_socket_addr_get(&raw mut address, side, socket))?;
+                mend(address)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Keeps a value with the socket, in the pool of its connection.
+    pub fn attach<T: 'static>(self, pool: Pool<'_>, value: T) {
+        let own = pool.own(value);
+        // SAFETY: the socket is live (LIVE) and of this thread (ONE THREAD); the pool is its own, and drops the value.
+        unsafe { sys::apr_socket_data_set(self.raw.as_ptr(), own.as_ptr().cast(), KEY.as_ptr(), None) };
+    }
+
+    /// What is kept with it; `T` is the one type that is.
+    pub fn attached<T: 'static>(self) -> Option<&'s T> {
+        let mut value = std::ptr::null_mut();
+        // SAFETY: as for attach: null, or what it stored.
+        unsafe {
+            sys::apr_socket_data_get(&raw mut value, KEY.as_ptr(), self.raw.as_ptr());
+            value.cast::<T>().as_ref()
+        }
+    }
+}
+
+/// Sets what follows from an address's family, which the kernel has filled in.
+///
+/// # Safety
+///
+/// `address` is a live address of this thread's.
+unsafe fn mend(address: *mut sys::apr_sockaddr_t) -> Result {
+    // SAFETY: the caller's promise; the pointers stay within the record.
+    unsafe {
+        let address = &mut *address;
+        address.family = i32::from(address.sa.sin.sin_family);
+        address.hostname = std::ptr::null_mut();
+        address.servname = std::ptr::null_mut();
+        address.next = std::ptr::null_mut();
+        match address.family {
+            libc::AF_INET => {
+                address.salen = size_of::<sys::sockaddr_in>() as sys::apr_socklen_t;
+                address.addr_str_len = 16;
+                address.ipaddr_ptr = (&raw mut address.sa.sin.sin_addr).cast();
+                address.ipaddr_len = size_of_val(&address.sa.sin.sin_addr) as i32;
+            }
+            libc::AF_INET6 => {
+                address.salen = size_of::<sys::sockaddr_in6>() as sys::apr_socklen_t;
+                address.addr_str_len = 46;
+                address.ipaddr_ptr = (&raw mut address.sa.sin6.sin6_addr).cast();
+                address.ipaddr_len = size_of_val(&address.sa.sin6.sin6_addr) as i32;
+            }
+            _ => return Err(Status::GENERAL),
+        }
+    }
+    Ok(())
+}
