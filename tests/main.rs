@@ -61,4 +61,5 @@ mod proxies;
 mod recipes;
 mod regressions;
 mod released;
+mod restarts;
 mod unmarked;

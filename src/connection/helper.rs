@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use super::buffer::milliseconds;
 use super::keep::{self, Kept};
+use super::stop;
 use super::waiting::Waiting;
 use crate::httpd::{guard, is_threaded};
 
@@ -80,13 +81,14 @@ impl Drop for Writing {
 
 /// `child_stopping`: the child is about to exit; gracefully: nobody is going to kill it.
 pub fn stopping(graceful: bool) {
+    stop::check();
     GRACEFUL.store(graceful, Ordering::Relaxed);
 }
 
 /// The child exits, which would reset the connections of clients whose bytes have not been read, and lose what waits for
 /// slow ones: waits for them, but not for long, unless the child ends gracefully.
 pub fn end() {
-    let by_signal = !is_threaded() && is_in_signal_handler();
+    let by_signal = !is_threaded() && stop::is_in_signal_handler();
     // Whatever a signal's handler has interrupted, it must not wait for.
     let Some(thread) = THREAD.try_lock().ok().and_then(|mut thread| thread.take()) else { return };
     if thread.process != std::process::id() || by_signal {
@@ -103,16 +105,6 @@ pub fn end() {
     let Thread { leaving, wake, handle, .. } = thread;
     drop((leaving, wake));
     let _ = handle.join();
-}
-
-/// Whether this is the handler of the signal that ends a child at once: it is blocked meanwhile.
-fn is_in_signal_handler() -> bool {
-    // SAFETY: the set is this function's own; with a null pointer nothing is changed.
-    unsafe {
-        let mut blocked = std::mem::zeroed();
-        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
-        [libc::SIGTERM, libc::SIGHUP].into_iter().any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
-    }
 }
 
 /// Lets a SIGTERM end a graceful wait: by then the MPM has no use for that signal.
@@ -161,6 +153,7 @@ impl Thread {
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
+        stop::prepare(wake.as_raw_fd());
         let handle = without_signals(|| {
             std::thread::Builder::new()
                 .name("finish_request".into())
@@ -191,6 +184,7 @@ fn run(incoming: &Receiver<Leaving>, mut woken: &UnixStream) {
         wait(&clients, if ending { None } else { Some(woken.as_raw_fd()) });
         let mut bytes = [0; 64];
         while matches!(woken.read(&mut bytes), Ok(read) if read > 0) {}
+        stop::answer();
         let now = Instant::now();
         loop {
             match incoming.try_recv() {

@@ -5,6 +5,7 @@ mod helper;
 pub mod keep;
 mod release;
 pub mod sink;
+mod stop;
 mod waiting;
 
 pub use self::release::release;

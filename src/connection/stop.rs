@@ -1,0 +1,78 @@
+//! A prefork child that is told to stop exits in its signal handler, whatever it was just doing. In a process with one thread
+//! malloc(3) takes no locks; with the module's thread it does, and a child that is interrupted in it would wait for itself
+//! until httpd kills it. So the thread tries: it gives back a piece of the main thread's memory. Where that takes too
+//! long, the child exits at once, without httpd's cleanup, as it would be killed without it.
+
+use std::ffi::c_void;
+use std::os::fd::RawFd;
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
+
+use crate::httpd::is_threaded;
+
+/// Too large for malloc's caches of each thread, which have no locks, and too small to be the kernel's directly.
+const PIECE: usize = 16_384;
+/// How long the thread may take, in milliseconds: it has nothing else to do but what is due at the moment.
+const PATIENCE: u32 = 500;
+
+/// Nobody has asked.
+const QUIET: u8 = 0;
+/// The thread shall try.
+const ASKED: u8 = 1;
+/// It could.
+const DONE: u8 = 2;
+
+static STATE: AtomicU8 = AtomicU8::new(QUIET);
+static MEMORY: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
+/// Where the thread is woken; none without a thread.
+static WAKE: AtomicI32 = AtomicI32::new(-1);
+
+/// There is going to be a thread, which a byte at `wake` wakes. To be called in the main thread.
+pub fn prepare(wake: RawFd) {
+    if !is_threaded() {
+        // SAFETY: memory that nobody uses; its address is kept for the thread, which frees it, once.
+        MEMORY.store(unsafe { libc::malloc(PIECE) }, Ordering::Release);
+        WAKE.store(wake, Ordering::Release);
+    }
+}
+
+/// The thread has been woken: tries, if it is asked to.
+pub fn answer() {
+    if STATE.load(Ordering::Acquire) == ASKED {
+        // SAFETY: what malloc gave, or null; nobody else gets it.
+        unsafe { libc::free(MEMORY.swap(std::ptr::null_mut(), Ordering::AcqRel)) };
+        STATE.store(DONE, Ordering::Release);
+    }
+}
+
+/// The child is going to exit: does not return where that would take until it is killed. Does only what a signal handler
+/// may do.
+pub fn check() {
+    let wake = WAKE.load(Ordering::Acquire);
+    if wake < 0 || !is_in_signal_handler() {
+        return;
+    }
+    STATE.store(ASKED, Ordering::Release);
+    // SAFETY: one byte of a constant, to a socket that is open as long as the thread runs; write and nanosleep are
+    // allowed in a signal handler, and so is _exit.
+    unsafe {
+        libc::write(wake, c"".as_ptr().cast(), 1);
+        for _ in 0..PATIENCE {
+            if STATE.load(Ordering::Acquire) == DONE {
+                return;
+            }
+            let millisecond = libc::timespec { tv_sec: 0, tv_nsec: 1_000_000 };
+            libc::nanosleep(&raw const millisecond, std::ptr::null_mut());
+        }
+        libc::_exit(0);
+    }
+}
+
+/// Whether this is the handler of a signal that ends a child at once: it is blocked meanwhile.
+pub fn is_in_signal_handler() -> bool {
+    // SAFETY: the set is this function's own; with a null pointer nothing is changed.
+    unsafe {
+        let mut blocked = std::mem::zeroed();
+        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
+        [libc::SIGTERM, libc::SIGHUP].into_iter().any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
+    }
+}

@@ -1,0 +1,310 @@
+//! Restarts and stops: to them, work in background is a request like any other.
+
+use std::collections::HashSet;
+use std::fs;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use support::http1::Connection;
+use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
+
+use crate::judge::{assert_body, path, ran_to_its_end};
+
+/// The shortest time in which httpd itself ends processes that do not end by themselves is some ten seconds.
+const KILLED: &str = "AH0004[56]: child process \\d+ still did not exit";
+
+on_every_handler_and_mpm!(a_graceful_restart_lets_work_finish);
+
+fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
+    let httpd = Httpd::builder(mpm).handler(handler).config(&format!("FinishRequest On\n{}", room(mpm))).start();
+    let background = released(&httpd, mpm.protocols()[0], handler.page());
+    let before = children(httpd.id());
+    restart_gracefully(&httpd);
+    let after = wait_for("an answer of the new generation", || page_if_answered(&httpd));
+    assert_body(&after, b"plain\n");
+    if handler == Handler::ModFcgid {
+        // mod_fcgid ends its programs with each restart, whatever they do.
+        httpd.allow_log("fcgid:(warn|error).*(terminating forcefully|error reading data|ap_pass_brigade failed)");
+        httpd.wait_for_log("terminating forcefully");
+        wait_for("the old children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
+        return httpd.stop();
+    }
+    assert!(!background.is_done());
+    ran_to_its_end(&background);
+    wait_for("the old children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
+    assert_eq!(lines(&httpd, &background), 1, "logged once");
+    httpd.stop();
+}
+
+/// `graceful-stop` waits for the work, and no longer than `GracefulShutdownTimeout`.
+#[test]
+fn a_graceful_stop_waits() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        let background = released(&httpd, Protocol::Http1, "app.lua");
+        httpd.signal(Signal::WINCH);
+        httpd.wait_for_log("caught SIGWINCH, shutting down gracefully");
+        wait_for("nobody to listen any more", || std::net::TcpStream::connect(httpd.address()).is_err().then_some(()));
+        assert!(is_running(&httpd) && !background.is_done());
+        ran_to_its_end(&background);
+        wait_for("the server to end", || (!is_running(&httpd)).then_some(()));
+        assert_eq!(lines(&httpd, &background), 1, "logged once");
+        httpd.stop();
+    }
+}
+
+#[test]
+fn a_graceful_stop_does_not_wait_for_ever() {
+    for mpm in Mpm::ALL {
+        let config = "FinishRequest On\nGracefulShutdownTimeout 1";
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(config).start();
+        httpd.allow_log(KILLED);
+        let background = released(&httpd, Protocol::Http1, "app.lua");
+        httpd.signal(Signal::WINCH);
+        wait_for("the server to end", || (!is_running(&httpd)).then_some(()));
+        assert!(!background.is_done());
+        // It was logged when the client was released, though its end never came.
+        assert_eq!(lines(&httpd, &background), 1, "logged once");
+        httpd.stop();
+    }
+}
+
+/// A child that has had its share of connections ends when the work has ended.
+#[test]
+fn a_child_that_has_had_its_share() {
+    for mpm in Mpm::ALL {
+        let config = format!("FinishRequest On\nMaxConnectionsPerChild 3\n{}", room(mpm));
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(&config).start();
+        let works: Vec<Background> = (0..5).map(|_| released(&httpd, Protocol::Http1, "app.lua")).collect();
+        let mut seen = children(httpd.id());
+        let before = seen.len();
+        wait_for("children to have had their share", || {
+            let _ = page_if_answered(&httpd);
+            seen.extend(children(httpd.id()));
+            (seen.len() >= before + 3).then_some(())
+        });
+        for background in &works {
+            assert!(!background.is_done());
+            ran_to_its_end(background);
+            assert_eq!(lines(&httpd, background), 1, "logged once");
+        }
+        httpd.stop();
+    }
+}
+
+/// A child that the MPM does not need any more ends when the work has ended.
+#[test]
+fn a_child_that_is_not_needed() {
+    for mpm in [Mpm::Event, Mpm::Worker] {
+        let config = "FinishRequest On\nThreadsPerChild 4\nServerLimit 8\nMaxRequestWorkers 16\nStartServers 4\n\
+                      MinSpareThreads 1\nMaxSpareThreads 5";
+        let config = format!("{config}\n<Location /server-status>\nSetHandler server-status\n</Location>");
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).modules(&["status"]).config(&config).start();
+        let works: Vec<Background> = (0..6).map(|_| released(&httpd, Protocol::Http1, "app.lua")).collect();
+        let busy: HashSet<u32> = finishers(&httpd.log());
+        // The MPM ends one each second until no more are spare than it wants; one with work in it stays until that ends,
+        // and is shown as finishing gracefully.
+        wait_for("the MPM to have told some child to end", || {
+            // Looking keeps a thread busy, too.
+            thread::sleep(Duration::from_millis(300));
+            let connection = httpd.connect();
+            connection.get("/server-status?auto", &[("Connection", "close")]);
+            let status = String::from_utf8(connection.response().body).unwrap();
+            let scoreboard = status.lines().find_map(|line| line.strip_prefix("Scoreboard: ")).unwrap().to_owned();
+            (scoreboard.contains('G') || children(httpd.id()).len() < 4).then_some(())
+        });
+        assert!(works.iter().all(|background| !background.is_done()));
+        assert!(busy.is_subset(&children(httpd.id())), "a child with work in it has ended");
+        works.iter().for_each(|background| {
+            ran_to_its_end(background);
+        });
+        httpd.stop();
+    }
+}
+
+/// A child of prefork is told to stop while it asks for memory all the time: it ends at once, though the module has a
+/// thread in it.
+#[test]
+fn a_busy_prefork_child_stops_at_once() {
+    const CHILDREN: usize = 12;
+    let httpd = Httpd::builder(Mpm::Prefork).handler(Handler::Lua).workers(CHILDREN).config("FinishRequest On").start();
+    httpd.install(
+        "busy.lua",
+        "function handle(r)\n\
+           r.headers_out['X-Finish-Request'] = 'length=2'\n\
+           r:write('ok')\n\
+           r:flush()\n\
+           local kept = {}\n\
+           for i = 1, 1e12 do kept[i % 100] = string.rep('x', 2000 + i % 3000) end\n\
+         end\n",
+    );
+    for _ in 0..CHILDREN {
+        Client::connect(&httpd, Protocol::Http1).get("/busy.lua", &[]).released();
+    }
+    httpd.signal(Signal::TERM);
+    wait_for("the server to end", || (!is_running(&httpd)).then_some(()));
+    // The log would say so, had httpd had to help.
+    httpd.stop();
+}
+
+/// `stop` and `restart` cut work as they cut any request, within httpd's own time.
+#[test]
+fn a_stop_cuts_work() {
+    for (mpm, signal) in [(Mpm::Event, Signal::TERM), (Mpm::Worker, Signal::HUP), (Mpm::Prefork, Signal::HUP)] {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        httpd.allow_log(KILLED);
+        let background = released(&httpd, Protocol::Http1, "app.lua");
+        let before = children(httpd.id());
+        httpd.signal(signal);
+        wait_for("the children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
+        assert!(!background.is_done());
+        if signal == Signal::HUP {
+            let response = wait_for("an answer of the new generation", || page_if_answered(&httpd));
+            assert_body(&response, b"plain\n");
+        }
+        httpd.stop();
+    }
+}
+
+/// Twenty graceful restarts under load, with connections that are closed and such that are kept: each response is whole,
+/// each work runs to its end.
+fn twenty_graceful_restarts_under_load(mpm: Mpm) {
+    const RESTARTS: usize = 20;
+    const CLIENTS: usize = 4;
+    let keep = "<Location /app.lua>\nFinishRequestConnection Keep\n</Location>\nLogLevel notice";
+    let config = format!("FinishRequest On\n{keep}\n{}", room(mpm));
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(&config).start();
+    httpd.install("close.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
+    let stop = AtomicBool::new(false);
+    let served: Vec<usize> = thread::scope(|scope| {
+        let clients: Vec<_> = (0..CLIENTS)
+            .map(|number| {
+                let page = if number % 2 == 0 { "app.lua" } else { "close.lua" };
+                let (httpd, stop) = (&httpd, &stop);
+                scope.spawn(move || {
+                    let mut served = 0;
+                    let mut connection = httpd.connect();
+                    while !stop.load(Ordering::Relaxed) {
+                        served += usize::from(one_request(httpd, &mut connection, page));
+                    }
+                    served
+                })
+            })
+            .collect();
+        for _ in 0..RESTARTS {
+            restart_gracefully(&httpd);
+            // Some requests in between.
+            for _ in 0..5 {
+                wait_for("an answer", || page_if_answered(&httpd));
+            }
+        }
+        stop.store(true, Ordering::Relaxed);
+        clients.into_iter().map(|client| client.join().unwrap()).collect()
+    });
+    assert!(served.iter().all(|&served| served > RESTARTS / 4), "{served:?}");
+    httpd.stop();
+}
+
+#[test]
+fn under_load_on_event() {
+    twenty_graceful_restarts_under_load(Mpm::Event);
+}
+
+#[test]
+fn under_load_on_worker() {
+    twenty_graceful_restarts_under_load(Mpm::Worker);
+}
+
+#[test]
+fn under_load_on_prefork() {
+    twenty_graceful_restarts_under_load(Mpm::Prefork);
+}
+
+/// Room for children that end beside those that begin.
+fn room(mpm: Mpm) -> &'static str {
+    match mpm {
+        Mpm::Event | Mpm::Worker => "ServerLimit 16",
+        Mpm::Prefork => "",
+    }
+}
+
+/// Has a new generation of children serve; the old ones finish what they do.
+fn restart_gracefully(httpd: &Httpd) {
+    let running = || httpd.log().matches("resuming normal operations").count();
+    let before = running();
+    httpd.signal(Signal::USR1);
+    wait_for("the restart", || (running() > before).then_some(()));
+}
+
+/// One request with its work, on this connection if it is still there, else on a new one. False where the server had closed
+/// the connection, which it may do while nothing is under way.
+fn one_request(httpd: &Httpd, connection: &mut Connection, page: &str) -> bool {
+    let background = httpd.background();
+    background.open_gate();
+    let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(&background, page, "mark=on"));
+    let answered = connection.try_send(request).is_ok() && {
+        let response = connection.response_or_end();
+        if response.is_err() {
+            assert_eq!(connection.rest(), b"", "a response was cut");
+        }
+        match response {
+            Ok(response) => {
+                assert_body(&response, &body(4096));
+                assert_eq!(background.wait_for_done().errors, "");
+                let close = response.header("Connection").is_some_and(|value| value.contains("close"));
+                if close {
+                    *connection = httpd.connect();
+                }
+                true
+            }
+            Err(_) => false,
+        }
+    };
+    if !answered {
+        *connection = httpd.connect();
+    }
+    answered
+}
+
+/// Background work whose client has been released.
+fn released(httpd: &Httpd, protocol: Protocol, page: &str) -> Background {
+    let background = httpd.background();
+    let response = Client::connect(httpd, protocol).get(&path(&background, page, "mark=on"), &[]).released();
+    assert_body(&response, &body(4096));
+    background.wait_for_begin();
+    background
+}
+
+/// The answer for a static page, if the server gives one: while it restarts it may close a connection that it has accepted.
+fn page_if_answered(httpd: &Httpd) -> Option<support::Response> {
+    fs::write(httpd.root().join("www/plain.txt"), "plain\n").unwrap();
+    let connection = httpd.connect();
+    connection.try_send("GET /plain.txt HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n").ok()?;
+    connection.response_or_end().ok()
+}
+
+/// How many lines of the access log are about this work.
+fn lines(httpd: &Httpd, background: &Background) -> usize {
+    let id = format!("id={}&", background.id());
+    httpd.access_log().iter().filter(|line| line.contains(&id)).count()
+}
+
+/// The pids of children in which requests were finished.
+fn finishers(log: &str) -> HashSet<u32> {
+    log.lines()
+        .filter(|line| line.contains("finished early"))
+        .filter_map(|line| line.split_once("[pid ")?.1.split(':').next()?.parse().ok())
+        .collect()
+}
+
+fn is_running(httpd: &Httpd) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{}/stat", httpd.id())).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// The children of a process.
+fn children(process: u32) -> HashSet<u32> {
+    let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
+}
