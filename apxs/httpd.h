@@ -16,9 +16,11 @@
 #include <ap_listen.h>
 #include <ap_mmn.h>
 #include <ap_mpm.h>
+#include <mod_status.h>
 #include <apr_buckets.h>
 #include <apr_network_io.h>
 #include <apr_optional.h>
+#include <apr_optional_hooks.h>
 #include <apr_pools.h>
 #include <apr_portable.h>
 #include <apr_strings.h>

@@ -26,6 +26,8 @@
  * @return APR_SUCCESS: the response has ended, now or before; call it as often as you like.
  *         APR_ENOTIMPL: it goes on as an ordinary one, because FinishRequest is Off for it, it is a subrequest, its
  *         handler has not been called, or it is marked "off".
+ *         APR_EAGAIN: it goes on as before, because FinishRequestMax other requests work on after their clients were
+ *         let go. What is written to it still belongs to it; a later call may succeed.
  *         APR_EINVAL: r is NULL. Another status: the client has gone, or an output filter failed.
  */
 APR_DECLARE_OPTIONAL_FN(apr_status_t, ap_finish_request, (request_rec *r));

@@ -2,6 +2,7 @@
 //! (`apxs/mod_finish_request.h`).
 
 use crate::httpd::{OptionalFunction, Request, RequestConfig, Result, Status, guard, register_optional, with_context};
+use crate::mark::Source;
 use crate::response::{Phase, Response};
 use crate::sys;
 
@@ -22,14 +23,22 @@ unsafe extern "C" fn ap_finish_request(r: *mut sys::request_rec) -> sys::apr_sta
 fn finish(request: Request<'_>) -> Result {
     let response = Response::of(request).ok_or(Status::NOT_IMPLEMENTED)?;
     if !request.has_ended() {
+        // Without a place in background work nothing is asked for: the response goes on as it was.
+        if !response.background.admit(request, Source::Api) {
+            return Err(Status::AGAIN);
+        }
         response.ask();
-        request.flush()?;
+        request.flush().inspect_err(|_| response.background.withdraw())?;
     }
     let phase = response.take_phase();
+    if !matches!(phase, Phase::Finished) {
+        response.background.withdraw();
+    }
     let result = match &phase {
         Phase::Finished => Ok(()),
         Phase::Failed(status) => Err(*status),
         _ if request.has_ended() => Ok(()),
+        _ if response.background.was_refused() => Err(Status::AGAIN),
         _ => Err(Status::NOT_IMPLEMENTED),
     };
     response.set_phase(phase);

@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use crate::background::Max;
 use crate::connection::keep;
 use crate::httpd::{Args, Commands, Directive, PerDir, command};
 pub use crate::httpd::{Context, Manual};
@@ -52,6 +53,7 @@ pub struct Settings {
     connection: Option<After>,
     buffer: Option<Buffer>,
     log: Option<LogAt>,
+    max: Option<Max>,
 }
 
 /// The default of `FinishRequestBypass`.
@@ -81,6 +83,11 @@ impl Settings {
         self.log.unwrap_or(LogAt::Client)
     }
 
+    /// What holds for `FinishRequestMax`: to be asked of the main server's settings.
+    pub fn max(&self) -> Max {
+        self.max.unwrap_or_default()
+    }
+
     /// Whether responses with a mark of their own skip the output filter of this name (in any case).
     pub fn bypasses(&self, filter: &[u8]) -> bool {
         match &self.bypass {
@@ -98,6 +105,7 @@ impl PerDir for Settings {
             connection: inner.connection.or(outer.connection),
             buffer: inner.buffer.or(outer.buffer),
             log: inner.log.or(outer.log),
+            max: inner.max.or(outer.max),
         }
     }
 }
@@ -231,6 +239,28 @@ impl Directive<Settings> for FinishRequestLog {
     }
 }
 
+struct FinishRequestMax;
+
+impl Directive<Settings> for FinishRequestMax {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestMax",
+        help: c"How many requests may run on after their clients were released, at once: a number, PERCENT% of the workers, or none",
+        syntax: "FinishRequestMax NUMBER|PERCENT%|none",
+        default: "FinishRequestMax 75%",
+        context: Context::Server,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        let max = match args {
+            [value] => Max::parse(value),
+            _ => None,
+        };
+        let accepted = "a number of requests, a percentage of the workers from 1% to 100%, or none";
+        settings.max = Some(max.ok_or_else(|| refused(args, accepted))?);
+        Ok(())
+    }
+}
+
 /// The sentence about a wrong value: httpd puts the file and line, and the module the directive, before it.
 fn refused(args: Args<'_>, accepted: &str) -> String {
     let value = args.iter().map(|arg| crate::mark::escaped(arg)).collect::<Vec<_>>().join(" ");
@@ -251,7 +281,14 @@ macro_rules! directives {
     };
 }
 
-directives!(FinishRequest, FinishRequestBypass, FinishRequestConnection, FinishRequestBuffer, FinishRequestLog);
+directives!(
+    FinishRequest,
+    FinishRequestBypass,
+    FinishRequestConnection,
+    FinishRequestBuffer,
+    FinishRequestLog,
+    FinishRequestMax,
+);
 
 #[cfg(test)]
 mod tests {

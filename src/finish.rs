@@ -4,7 +4,7 @@ use crate::directives::{After, LogAt, Settings};
 use crate::httpd::{Brigade, Filter, Request, Result, Seldom, Status};
 use crate::mark::Source;
 use crate::response::Response;
-use crate::{connection, report, sys};
+use crate::{background, connection, report, sys};
 
 /// Where the module's output filter stands, and for which response.
 #[derive(Clone, Copy)]
@@ -26,6 +26,8 @@ pub struct Place<'f> {
 /// What the filters below say: the client has gone, or a filter failed. The response must not be written to any more.
 pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     end(place, source, None, body)?;
+    place.response.background.begin();
+    background::count_finished();
     log::info!(
         "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
         source.as_str(),

@@ -11,6 +11,7 @@ pub mod mark;
 pub mod module;
 
 mod api;
+mod background;
 mod bypass;
 mod cgi_length;
 mod cgi_script;

@@ -5,9 +5,10 @@ use std::ffi::{c_int, c_long, c_void};
 use crate::connection::keep;
 use crate::directives::{COMMANDS, Settings};
 use crate::httpd::{
-    Accepted, Brigade, Connection, Hooks, Module, PerDir, Pool, find_byte_counter, guard, install_log, set_panic_hook,
+    Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
+    install_log, server_config, set_panic_hook,
 };
-use crate::{api, connection, fcgid, output_filter, report, response, response_headers, sys};
+use crate::{api, background, connection, fcgid, output_filter, report, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -47,6 +48,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.open_logs_before_mpm(open_logs);
         hooks.post_config(post_config);
         hooks.child_init(child_init);
+        hooks.child_status(child_status);
         hooks.child_stopping(child_stopping);
         hooks.create_connection_first(create_connection);
         hooks.pre_connection_first(pre_connection);
@@ -55,6 +57,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.insert_filter(response::insert_filter);
         hooks.insert_error_filter(response_headers::insert_error_filter);
         hooks.log_transaction_first(report::log_transaction);
+        hooks.status(report::status::status);
     });
 }
 
@@ -89,14 +92,37 @@ unsafe extern "C" fn post_config(
     _config: *mut sys::apr_pool_t,
     _log: *mut sys::apr_pool_t,
     _temp: *mut sys::apr_pool_t,
-    _server: *mut sys::server_rec,
+    server: *mut sys::server_rec,
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
         fcgid::take_over();
         find_byte_counter();
         keep::warn_if_unavailable();
-        sys::OK
+        // SAFETY: httpd gives the main server of the configuration.
+        let settings = unsafe { Server::from_raw(server) }.and_then(server_config::<Settings>);
+        match background::configure(settings.map_or_else(Default::default, Settings::max)) {
+            Ok(()) => sys::OK,
+            Err(sentence) => {
+                log::error!("{sentence}");
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+        }
     })
+}
+
+/// In the parent: a child process has begun, or ended.
+unsafe extern "C" fn child_status(
+    _server: *mut sys::server_rec,
+    pid: sys::pid_t,
+    _generation: sys::ap_generation_t,
+    _slot: c_int,
+    state: sys::mpm_child_status,
+) {
+    guard((), || {
+        if let (ChildState::Exited, Ok(pid)) = (state.into(), pid.try_into()) {
+            background::child_ended(pid);
+        }
+    });
 }
 
 /// A child process has begun.

@@ -4,7 +4,7 @@ use std::sync::atomic::AtomicPtr;
 
 use crate::connection::{self, sink};
 use crate::directives::After;
-use crate::ending::{Ending, Fault, Verdict};
+use crate::ending::{Ending, Fault, Length, Verdict};
 use crate::finish::{self, Place};
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, dir_config};
 use crate::mark::{self, Source};
@@ -205,9 +205,13 @@ impl Walk<'_> {
         Ok(())
     }
 
-    fn before_header(&self) -> Result {
+    fn before_header(&mut self) -> Result {
         let Place { filter, request, response, settings } = self.place;
         if response.header_passed.replace(true) || !self.marked.early {
+            return Ok(());
+        }
+        if !response.background.expects_place() {
+            self.marked.early = false;
             return Ok(());
         }
         connection::begin(request, settings)?;
@@ -237,15 +241,7 @@ impl Walk<'_> {
             Ok(At::End) if self.handler_ends(brigade) && !cgi_script::works_on(self.place.request) => {
                 self.end_with_handler(brigade)
             }
-            Ok(At::End) if !self.marked.early => {
-                // The client waits, but gets no more than it was told.
-                if sink::swallow_to_eos(brigade)? {
-                    return self.end_with_handler(brigade);
-                }
-                let passed = self.pass();
-                response.set_phase(Phase::Marked(self.marked));
-                passed
-            }
+            Ok(At::End) if !self.is_admitted() => self.wait_for_handler(brigade),
             Ok(At::End) if self.is_short() => self.end_early(Some(SHORT), brigade),
             Ok(At::End) => self.end_early(None, brigade),
             Ok(At::HandlerEnd) => {
@@ -257,6 +253,38 @@ impl Walk<'_> {
                 }
             }
             Ok(At::Broken(fault)) => self.end_early(Some(&fault.to_string()), brigade),
+        }
+    }
+
+    /// Whether the request may go on in the background.
+    fn is_admitted(&mut self) -> bool {
+        let Place { request, response, .. } = self.place;
+        self.marked.early = self.marked.early && response.background.admit(request, self.marked.source);
+        self.marked.early
+    }
+
+    /// The client waits for the handler, but gets no more than it was told.
+    fn wait_for_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
+        if self.marked.ending.ends_at_flush() {
+            // The next flush is not another end.
+            self.marked.ending = Ending::Length(Length::new(0));
+        }
+        if !self.body.is_empty() {
+            self.body.push_flush();
+        }
+        match self.pass().and_then(|()| sink::swallow_to_eos(brigade)) {
+            Ok(true) if self.is_short() => self.end_early(Some(SHORT), brigade),
+            Ok(true) => {
+                if self.place.response.background.was_refused() {
+                    // A script that works on is not ended for there being no place for it.
+                    cgi_script::keep(self.place.request);
+                }
+                self.end_with_handler(brigade)
+            }
+            result => {
+                self.place.response.set_phase(Phase::Marked(self.marked));
+                result.map(|_| ())
+            }
         }
     }
 
@@ -287,13 +315,19 @@ impl Walk<'_> {
 
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
+        let Place { request, response, .. } = self.place;
+        // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
+        response.background.claim(request, self.marked.source);
         let ended = self.before_header().and_then(|()| {
-            cgi_script::keep(self.place.request);
+            cgi_script::keep(request);
             match wrong {
                 Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
                 None => finish::finish(self.place, self.marked.source, &mut self.body),
             }
         });
+        if ended.is_err() {
+            response.background.withdraw();
+        }
         self.place.response.set_phase(match ended {
             Ok(()) => Phase::Finished,
             Err(status) => Phase::Failed(status),

@@ -3,6 +3,7 @@
 use std::cell::Cell;
 use std::ffi::CStr;
 
+use crate::background::Background;
 use crate::directives::{Mode, Settings};
 use crate::ending::{Ending, Length};
 use crate::httpd::{Request, RequestConfig, Seldom, Status, dir_config, guard, with_context};
@@ -30,6 +31,8 @@ pub struct Response {
     asked: Cell<bool>,
     /// Whether the request has been logged.
     pub logged: Cell<bool>,
+    /// The request's background work.
+    pub background: Background,
 }
 
 /// How far the response is.
@@ -54,7 +57,8 @@ pub struct Marked {
     pub ending: Ending,
     /// Who said so.
     pub source: Source,
-    /// False where `off` came later: then it is held to what the client was told, and not more.
+    /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
+    /// to what the client was told, and not more.
     pub early: bool,
 }
 
@@ -80,6 +84,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 seen: Cell::new(None),
                 asked: Cell::new(false),
                 logged: Cell::new(false),
+                background: Background::default(),
             }
             .attach(request);
             output_filter::insert(request);
@@ -111,7 +116,7 @@ impl Response {
         match self.take_phase() {
             Phase::Undecided => self.decide_first(request, settings),
             Phase::Ordinary => self.decide_late(request),
-            Phase::Marked(marked) => Phase::Marked(self.decide_again(request, marked)),
+            Phase::Marked(marked) => self.decide_again(request, marked),
             other => other,
         }
     }
@@ -210,15 +215,20 @@ impl Response {
     }
 
     /// `off` wins even late, and the C function over other marks.
-    fn decide_again(&self, request: Request<'_>, mut marked: Marked) -> Marked {
-        if self.variable_changed(request) {
-            marked.early &= !self.variable(request).into_iter().any(|value| mark::parse(value) == Ok(Mark::Off));
+    fn decide_again(&self, request: Request<'_>, mut marked: Marked) -> Phase {
+        let off = |value| mark::parse(value) == Ok(Mark::Off);
+        if self.variable_changed(request) && self.variable(request).into_iter().any(off) {
+            if marked.ending.ends_at_flush() {
+                // The client was told nothing.
+                return Phase::Settled;
+            }
+            marked.early = false;
         }
         if self.asked.take() && marked.early {
             marked.ending = Ending::Flush;
             marked.source = Source::Api;
         }
-        marked
+        Phase::Marked(marked)
     }
 
     /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.

@@ -15,7 +15,8 @@ use crate::judge::{assert_body, path, ran_to_its_end};
 /// A hundred requests are in background work at once; each client was let go before any gate was opened.
 fn a_hundred(mpm: Mpm, protocol: Protocol) {
     const REQUESTS: usize = 100;
-    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(128).config("FinishRequest On").start();
+    let config = format!("FinishRequest On\nFinishRequestMax {REQUESTS}");
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(128).config(&config).start();
     let backgrounds: Vec<Background> = (0..REQUESTS).map(|_| httpd.background()).collect();
     let clients: Vec<Client> = (0..REQUESTS).map(|_| Client::connect(&httpd, protocol)).collect();
     let exchanges: Vec<_> = clients

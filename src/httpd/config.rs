@@ -3,7 +3,7 @@
 use std::ffi::{c_char, c_void};
 use std::ptr::NonNull;
 
-use super::{Connection, Module, Pool, Request, guard};
+use super::{Connection, Module, Pool, Request, Server, guard};
 use crate::sys;
 
 /// Settings that httpd keeps for the server, each virtual host, directory, location and .htaccess.
@@ -47,6 +47,12 @@ pub fn dir_config<'r, T: PerDir>(request: Request<'r>) -> Option<&'r T> {
     // SAFETY: the request is live (LIVE); the module's record in its vector was made by PerDir, and lives as long
     // as the configuration, or as the request where it was merged for it. `T` is the one type in use.
     unsafe { sys::ap_get_module_config((*request.raw()).per_dir_config, Module::raw()).cast::<T>().as_ref() }
+}
+
+/// The settings of a server outside of all directories.
+pub fn server_config<'s, T: PerDir>(server: Server<'s>) -> Option<&'s T> {
+    // SAFETY: the server is live (LIVE), and the record was made by PerDir, as for dir_config.
+    unsafe { sys::ap_get_module_config((*server.raw()).lookup_defaults, Module::raw()).cast::<T>().as_ref() }
 }
 
 /// What the module keeps for a request.

@@ -12,6 +12,8 @@ pub enum Context {
     FileInfo,
     /// Server config, virtual host and directory.
     Directory,
+    /// Server config alone.
+    Server,
 }
 
 /// A directive's arguments, in order, as bytes.
@@ -53,6 +55,13 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
     argv: *const *mut c_char,
 ) -> *const c_char {
     guard(c"internal error".as_ptr(), || {
+        if D::MANUAL.context == Context::Server {
+            // SAFETY: httpd gives the directive's parameters (LIVE); the sentence about its place is in their pool.
+            let sentence = unsafe { sys::ap_check_cmd_context(parms, sys::GLOBAL_ONLY.cast_unsigned()) };
+            if !sentence.is_null() {
+                return sentence;
+            }
+        }
         // SAFETY: httpd gives argc strings, each ending in NUL (NUL), that live during the call.
         let args: Vec<&[u8]> = (0..usize::try_from(argc).unwrap_or(0))
             .map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes())
@@ -118,6 +127,7 @@ impl Context {
         match self {
             Self::FileInfo => sys::OR_FILEINFO | sys::ACCESS_CONF | sys::RSRC_CONF,
             Self::Directory => sys::ACCESS_CONF | sys::RSRC_CONF,
+            Self::Server => sys::RSRC_CONF,
         }
     }
 }

@@ -4,6 +4,25 @@ use std::ffi::{CStr, c_int, c_long, c_void};
 
 use crate::sys;
 
+/// What `child_status` calls: the server, a child's process id, its generation, its slot, what has become of it.
+pub type ChildStatus =
+    unsafe extern "C" fn(*mut sys::server_rec, sys::pid_t, sys::ap_generation_t, c_int, sys::mpm_child_status);
+
+/// What may become of a child process.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ChildState {
+    /// It is no more.
+    Exited,
+    /// Something else: it runs, though it may have lost its place in the scoreboard.
+    Runs,
+}
+
+impl From<sys::mpm_child_status> for ChildState {
+    fn from(status: sys::mpm_child_status) -> Self {
+        if status == sys::mpm_child_status_MPM_CHILD_EXITED { Self::Exited } else { Self::Runs }
+    }
+}
+
 /// The time of `register_hooks`, when hooks can be added.
 pub struct Hooks(());
 
@@ -129,6 +148,27 @@ impl Hooks {
         let none = std::ptr::null();
         // SAFETY: as for post_config.
         unsafe { sys::ap_hook_log_transaction(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
+    }
+
+    /// In the parent, when a child process has begun or ended.
+    pub fn child_status(&self, function: ChildStatus) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config.
+        unsafe { sys::ap_hook_child_status(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
+    }
+
+    /// At the end of mod_status's page: `mod_status.h`. Never, where that is not loaded.
+    pub fn status(&self, function: unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int) {
+        let none = std::ptr::null();
+        // SAFETY: as for post_config. APR keeps the name's address too. mod_status casts the function back to the type
+        // that its header declares, which is this one.
+        unsafe {
+            let function = std::mem::transmute::<
+                unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int,
+                unsafe extern "C" fn(),
+            >(function);
+            sys::apr_optional_hook_add(c"status_hook".as_ptr(), Some(function), none, none, sys::APR_HOOK_MIDDLE);
+        }
     }
 
     /// Before httpd sends an error page of its own.

@@ -23,24 +23,30 @@ mod hook;
 mod listen;
 mod log;
 mod module;
+mod mpm;
 mod pool;
 mod request;
 mod seldom;
+mod server;
 mod status;
 mod table;
 
 pub use self::brigade::{Block, Brigade, Kind};
-pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config};
+pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
 pub use self::connection::{Connection, find_byte_counter};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, FilterHandle, InputFilter, Replaced, input_filter, output_filter};
 pub use self::guard::{guard, set_panic_hook};
-pub use self::hook::{Hooks, OptionalFunction, is_async, is_threaded, register_optional, retrieve_optional};
+pub use self::hook::{
+    ChildState, Hooks, OptionalFunction, is_async, is_threaded, register_optional, retrieve_optional,
+};
 pub use self::listen::{Accepted, add_listener, has_listen_buckets};
 pub use self::log::{install as install_log, with_context};
 pub use self::module::Module;
+pub use self::mpm::Mpm;
 pub use self::pool::Pool;
-pub use self::request::Request;
+pub use self::request::{Request, now};
 pub use self::seldom::Seldom;
+pub use self::server::Server;
 pub use self::status::{Result, Status};
 pub use self::table::Table;

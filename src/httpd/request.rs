@@ -4,7 +4,7 @@ use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-use super::{Block, Brigade, Connection, Filter, FilterHandle, Pool, Result, Status, Table};
+use super::{Block, Brigade, Connection, Filter, FilterHandle, Pool, Result, Server, Status, Table};
 use crate::sys;
 
 /// A request that httpd is working on.
@@ -169,7 +169,41 @@ impl<'r> Request<'r> {
     /// Microseconds since the request came (`%D`).
     pub fn age_us(self) -> i64 {
         // SAFETY: reads a field of a live request (LIVE), and the clock.
-        unsafe { sys::apr_time_now() - (*self.raw()).request_time }
+        unsafe { now() - (*self.raw()).request_time }
+    }
+
+    /// The first line of the request, as the client sent it.
+    pub fn request_line(self) -> &'r [u8] {
+        // SAFETY: as for handler.
+        unsafe { string((*self.raw()).the_request) }.unwrap_or_default()
+    }
+
+    /// The virtual host that it is for, with the port that it came by: as mod_status shows it.
+    pub fn virtual_host(self) -> Vec<u8> {
+        // SAFETY: a live request has a server, and a connection with an address (LIVE).
+        let (server, port) = unsafe {
+            let address = (*self.connection().raw()).local_addr;
+            (Server::from_raw((*self.raw()).server), address.as_ref().map(|address| address.port))
+        };
+        let mut host = server.map_or_else(Vec::new, |server| server.name().to_vec());
+        if let Some(port) = port {
+            host.extend_from_slice(format!(":{port}").as_bytes());
+        }
+        host
+    }
+
+    /// Writes to the response, for a module that is part of a handler.
+    ///
+    /// # Errors
+    ///
+    /// The client has gone.
+    pub fn write(self, text: &str) -> Result {
+        let length = std::ffi::c_int::try_from(text.len()).map_err(|_| Status::INVALID)?;
+        // SAFETY: the request is live (LIVE); so many bytes are there, and are copied or sent.
+        if unsafe { sys::ap_rwrite(text.as_ptr().cast(), length, self.raw()) } < 0 {
+            return Err(Status::GENERAL);
+        }
+        Ok(())
     }
 
     /// The handler's name, where one is set.
@@ -284,6 +318,12 @@ impl<'r> Request<'r> {
             }
         }
     }
+}
+
+/// Microseconds of Unix time.
+pub fn now() -> i64 {
+    // SAFETY: reads the clock.
+    unsafe { sys::apr_time_now() }
 }
 
 /// # Safety

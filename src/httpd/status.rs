@@ -23,6 +23,8 @@ impl Status {
     pub const ABORTED: Self = Self(libc::ECONNABORTED);
     /// `APR_TIMEUP`: it took too long.
     pub const TIMEUP: Self = Self(70_007);
+    /// `APR_EAGAIN`: not now.
+    pub const AGAIN: Self = Self(libc::EAGAIN);
     /// `APR_ENOTIMPL`: not here.
     pub const NOT_IMPLEMENTED: Self = Self(70_023);
 

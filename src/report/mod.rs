@@ -1,8 +1,11 @@
-//! What is said of a finished response: request notes for `LogFormat`, and the access log.
+//! What is said of a finished response: request notes for `LogFormat`, the access log, the end of the background work,
+//! and mod_status's page.
+
+pub mod status;
 
 use std::ffi::c_int;
 
-use crate::httpd::{Request, RequestConfig, guard};
+use crate::httpd::{Request, RequestConfig, guard, with_context};
 use crate::mark::Source;
 use crate::response::Response;
 use crate::sys;
@@ -22,12 +25,18 @@ pub fn log(request: Request<'_>, response: &Response) {
     response.logged.set(true);
 }
 
-/// `log_transaction`, before all others: a request that has been logged is not logged again.
+/// `log_transaction`, before all others: a request that has been logged is not logged again. It is called when the request
+/// has really ended, and before that by [`log`].
 pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
     guard(sys::DECLINED, || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         let request = unsafe { Request::from_raw(request) };
         let response = request.and_then(|request| Response::of(request.last()));
+        if let (Some(request), Some(took)) = (request, response.and_then(|response| response.background.took_us())) {
+            with_context(request, || {
+                log::info!("the background work has ended, {took} microseconds after the client was released");
+            });
+        }
         if response.is_some_and(|response| response.logged.get()) { sys::DONE } else { sys::DECLINED }
     })
 }

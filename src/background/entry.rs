@@ -1,0 +1,150 @@
+//! What the table says of one request in background work.
+
+use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
+use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, fence};
+
+use super::shared::Shared;
+use crate::mark::Source;
+
+const SOURCES: [Source; 4] = [Source::Header, Source::Env, Source::Auto, Source::Api];
+
+/// A request in background work, as it can be shown.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Work {
+    /// The process that works on it.
+    pub pid: u32,
+    /// When its client was released: microseconds of Unix time.
+    pub since: i64,
+    /// How its response was marked.
+    pub source: Source,
+    /// The virtual host, `...` at its end where it was cut.
+    pub vhost: Vec<u8>,
+    /// The request line, the same.
+    pub request: Vec<u8>,
+}
+
+/// The place of a description in shared memory. One process writes to it, its owner, and all may read it meanwhile: what
+/// was read counts only if `sequence` was odd before, and is the same after that.
+pub struct Entry {
+    sequence: AtomicU32,
+    source: AtomicU32,
+    since: AtomicI64,
+    vhost: Text<64>,
+    request: Text<160>,
+}
+
+// SAFETY: atomics alone.
+unsafe impl Shared for Entry {}
+
+impl Entry {
+    /// Describes the request. To be called by the owner, for an entry that is clear.
+    pub fn write(&self, work: &Work) {
+        // What is stored below is not seen before the entry was seen as clear.
+        fence(Release);
+        self.source.store(work.source as u32, Relaxed);
+        self.since.store(work.since, Relaxed);
+        self.vhost.write(&work.vhost);
+        self.request.write(&work.request);
+        self.sequence.store(self.sequence.load(Relaxed) | 1, Release);
+    }
+
+    /// Says that the client was released at this time. To be called by the owner.
+    pub fn set_since(&self, since: i64) {
+        self.since.store(since, Relaxed);
+    }
+
+    /// There is nothing to read from now on. To be called by the owner, or when it has ended, and nobody else.
+    pub fn clear(&self) {
+        let sequence = self.sequence.load(Relaxed);
+        self.sequence.store(sequence.wrapping_add(sequence & 1), Relaxed);
+    }
+
+    /// What it says of the request of this process; none where it is clear, or being written.
+    pub fn read(&self, pid: u32) -> Option<Work> {
+        let before = self.sequence.load(Acquire);
+        let work = Work {
+            pid,
+            since: self.since.load(Relaxed),
+            source: *SOURCES.get(self.source.load(Relaxed) as usize)?,
+            vhost: self.vhost.read(),
+            request: self.request.read(),
+        };
+        fence(Acquire);
+        (before % 2 == 1 && self.sequence.load(Relaxed) == before).then_some(work)
+    }
+}
+
+/// The beginning of a text.
+struct Text<const N: usize> {
+    /// Of the whole text.
+    length: AtomicU32,
+    bytes: [AtomicU8; N],
+}
+
+impl<const N: usize> Text<N> {
+    fn write(&self, text: &[u8]) {
+        self.length.store(u32::try_from(text.len()).unwrap_or(u32::MAX), Relaxed);
+        for (place, byte) in self.bytes.iter().zip(text) {
+            place.store(*byte, Relaxed);
+        }
+    }
+
+    fn read(&self) -> Vec<u8> {
+        let length = self.length.load(Relaxed) as usize;
+        let mut text: Vec<u8> = self.bytes.iter().take(length).map(|byte| byte.load(Relaxed)).collect();
+        if length > N {
+            text.extend_from_slice(b"...");
+        }
+        text
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    use std::thread;
+
+    use super::super::shared::zeroed;
+    use super::*;
+
+    fn work(vhost: &[u8], request: &[u8]) -> Work {
+        Work { pid: 7, since: 1, source: Source::Env, vhost: vhost.to_vec(), request: request.to_vec() }
+    }
+
+    #[test]
+    fn long_texts_are_cut() {
+        let Ok([entry]) = zeroed::<Entry>(1) else { unreachable!() };
+        assert_eq!(entry.read(7), None);
+        entry.write(&work(&[b'v'; 65], &[b'r'; 160]));
+        assert_eq!(entry.read(7), Some(work(&[&[b'v'; 64][..], b"..."].concat(), &[b'r'; 160])));
+        entry.set_since(2);
+        assert_eq!(entry.read(7).map(|work| work.since), Some(2));
+        entry.clear();
+        entry.clear();
+        assert_eq!(entry.read(7), None);
+        entry.write(&work(b"", b""));
+        assert_eq!(entry.read(7), Some(work(b"", b"")));
+    }
+
+    #[test]
+    fn what_is_read_is_whole() {
+        let Ok([entry]) = zeroed::<Entry>(1) else { unreachable!() };
+        let stop = AtomicBool::new(false);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                for letter in (b'a'..=b'z').cycle().take(20_000) {
+                    entry.write(&work(&[letter; 40], &[letter; 100]));
+                    entry.clear();
+                }
+                stop.store(true, Ordering::Relaxed);
+            });
+            while !stop.load(Ordering::Relaxed) {
+                if let Some(Work { vhost, request, .. }) = entry.read(7) {
+                    assert_eq!((vhost.len(), request.len()), (40, 100));
+                    let letter = vhost.first();
+                    assert!(vhost.iter().chain(&request).all(|byte| Some(byte) == letter));
+                }
+            }
+        });
+    }
+}

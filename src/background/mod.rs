@@ -1,0 +1,219 @@
+//! Background work that an administrator can see and limit.
+
+mod entry;
+mod limit;
+mod shared;
+mod table;
+
+use std::cell::Cell;
+use std::sync::OnceLock;
+use std::sync::atomic::Ordering::Relaxed;
+
+pub use self::entry::Work;
+pub use self::limit::Max;
+use self::table::Table;
+use crate::httpd::{Mpm, Request, now};
+use crate::mark::Source;
+
+/// The least number of places in the table: mod_http2 has workers of its own besides the MPM's.
+const PLACES: u32 = 1024;
+
+/// The table of this parent and all its children. Made by the parent when it starts, and kept through its restarts: the
+/// library is never unmapped.
+static TABLE: OnceLock<Table> = OnceLock::new();
+
+/// The configuration has been read: sets the limit, and makes the table, the first time.
+///
+/// # Errors
+///
+/// A sentence, where there is no memory.
+pub fn configure(max: Max) -> Result<(), String> {
+    let table = match TABLE.get() {
+        Some(table) => table,
+        None => {
+            let places = Mpm::most_workers_ever().saturating_mul(2).max(PLACES);
+            let table = Table::new(places).map_err(|error| {
+                format!("there is no shared memory for {places} requests in background work: {error}")
+            })?;
+            TABLE.get_or_init(|| table)
+        }
+    };
+    table.set_limit(max.requests(Mpm::most_workers(), table.places()));
+    Ok(())
+}
+
+/// A child process has ended.
+pub fn child_ended(pid: u32) {
+    if let Some(table) = TABLE.get() {
+        table.release_all(pid);
+    }
+}
+
+/// A request was finished.
+pub fn count_finished() {
+    count(|table| _ = table.state().finished.fetch_add(1, Relaxed));
+}
+
+/// A request's background work was ended for having taken too long.
+#[allow(dead_code, reason = "for FinishRequestTimeout")]
+pub fn count_timed_out() {
+    count(|table| _ = table.state().timed_out.fetch_add(1, Relaxed));
+}
+
+/// The connection of a finished response was kept.
+#[allow(dead_code, reason = "for FinishRequestConnection Keep")]
+pub fn count_kept() {
+    count(|table| _ = table.state().kept.fetch_add(1, Relaxed));
+}
+
+fn count(count: impl FnOnce(&Table)) {
+    if let Some(table) = TABLE.get() {
+        count(table);
+    }
+}
+
+/// What there is to say of all processes: counts since the server was started, and what is running now.
+pub struct Overview {
+    /// Requests that were finished.
+    pub finished: u64,
+    /// Requests in background work now.
+    pub running: u32,
+    /// How many may be.
+    pub limit: u32,
+    /// Connections that were kept.
+    pub kept: u64,
+    /// Marked responses that were not finished early, because of the limit.
+    pub over_limit: u64,
+    /// Requests whose background work took too long.
+    pub timed_out: u64,
+}
+
+/// The counts.
+pub fn overview() -> Option<Overview> {
+    let table = TABLE.get()?;
+    let state = table.state();
+    Some(Overview {
+        finished: state.finished.load(Relaxed),
+        running: table.running(),
+        limit: table.limit(),
+        kept: state.kept.load(Relaxed),
+        over_limit: state.over_limit.load(Relaxed),
+        timed_out: state.timed_out.load(Relaxed),
+    })
+}
+
+/// The requests in background work now.
+pub fn works() -> impl Iterator<Item = Work> {
+    TABLE.get().into_iter().flat_map(Table::works)
+}
+
+/// What is known of one request's background work. A place in the table that it has is given back when this is dropped.
+#[derive(Default)]
+pub struct Background {
+    claim: Cell<Option<Claim>>,
+    refused: Cell<bool>,
+    since: Cell<Option<i64>>,
+}
+
+impl Background {
+    /// Takes a place in the table for the request, unless it has one: whether it has one now.
+    pub fn claim(&self, request: Request<'_>, source: Source) -> bool {
+        let claim = self.claim.take().or_else(|| Claim::new(request, source));
+        let claimed = claim.is_some();
+        self.claim.set(claim);
+        claimed
+    }
+
+    /// Whether the request may run on after its client was released: it has a place in the table, or gets one now.
+    pub fn admit(&self, request: Request<'_>, source: Source) -> bool {
+        let admitted = self.claim(request, source);
+        if !admitted {
+            self.refuse();
+        }
+        admitted
+    }
+
+    /// Whether it would be admitted as things are. Cheaper, and nothing is taken.
+    pub fn expects_place(&self) -> bool {
+        let claim = self.claim.take();
+        let expects = claim.is_some() || TABLE.get().is_some_and(|table| table.running() < table.limit());
+        self.claim.set(claim);
+        if !expects {
+            self.refuse();
+        }
+        expects
+    }
+
+    /// Whether it was not admitted at some time.
+    pub fn was_refused(&self) -> bool {
+        self.refused.get()
+    }
+
+    /// Gives the place back: there is no background work.
+    pub fn withdraw(&self) {
+        drop(self.claim.take());
+    }
+
+    /// The client has been released: the background work begins.
+    pub fn begin(&self) {
+        let now = now();
+        self.since.set(Some(now));
+        if let Some(claim) = self.claim.take() {
+            claim.table.set_since(claim.place, now);
+            self.claim.set(Some(claim));
+        }
+    }
+
+    /// How long it has taken so far, in microseconds; none where it has not begun.
+    pub fn took_us(&self) -> Option<i64> {
+        self.since.get().map(|since| now() - since)
+    }
+
+    fn refuse(&self) {
+        let Some(table) = TABLE.get() else { return };
+        if self.refused.replace(true) {
+            return;
+        }
+        table.state().over_limit.fetch_add(1, Relaxed);
+        let limit = table.limit();
+        if limit == 0 {
+            // As the administrator wants it.
+            return;
+        }
+        table.state().warning.log(|more| {
+            log::warn!(
+                "{limit} requests are in background work, as many as FinishRequestMax allows: until one of them ends, \
+                 marked responses end with their handlers, and their clients wait. Raise FinishRequestMax, or \
+                 MaxRequestWorkers, or have less work done after the responses{more}"
+            );
+        });
+    }
+}
+
+/// A place in the table.
+struct Claim {
+    table: &'static Table,
+    place: usize,
+    pid: u32,
+}
+
+impl Claim {
+    fn new(request: Request<'_>, source: Source) -> Option<Self> {
+        let table = TABLE.get()?;
+        let pid = std::process::id();
+        let place = table.claim(pid)?;
+        let work =
+            Work { pid, since: now(), source, vhost: request.virtual_host(), request: request.request_line().to_vec() };
+        table.describe(place, &work);
+        Some(Self { table, place, pid })
+    }
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        // A process that was forked off, by PHP say, has a copy of this: the place is not its own.
+        if std::process::id() == self.pid {
+            self.table.release(self.place, self.pid);
+        }
+    }
+}

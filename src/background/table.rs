@@ -1,0 +1,257 @@
+//! The requests in background work, of all processes, in memory that they share.
+
+use std::io;
+use std::sync::atomic::Ordering::{Relaxed, SeqCst};
+use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use super::entry::{Entry, Work};
+use super::shared::{Shared, zeroed};
+use crate::httpd::Seldom;
+
+/// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0; all else follows
+/// from these ids, so that nothing is wrong when a process dies at any time.
+pub struct Table {
+    owners: &'static [AtomicU32],
+    entries: &'static [Entry],
+    state: &'static State,
+}
+
+/// What there is once.
+pub struct State {
+    /// How many requests may be in background work.
+    limit: AtomicU32,
+    /// No place from this one on has ever been taken.
+    taken: AtomicU32,
+    /// Requests that were finished.
+    pub finished: AtomicU64,
+    /// Marked responses that were not, because of the limit.
+    pub over_limit: AtomicU64,
+    /// Requests whose background work was ended for having taken too long.
+    pub timed_out: AtomicU64,
+    /// Connections of finished responses that were kept.
+    pub kept: AtomicU64,
+    /// The warning about the limit.
+    pub warning: Seldom,
+}
+
+// SAFETY: atomics alone, in Seldom too.
+unsafe impl Shared for State {}
+
+impl Table {
+    /// A table with so many places, all free.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says of the memory.
+    pub fn new(places: u32) -> io::Result<Self> {
+        let count = usize::try_from(places).map_err(|_| io::ErrorKind::InvalidInput)?;
+        let state = zeroed(1)?.first().ok_or(io::ErrorKind::InvalidInput)?;
+        Ok(Self { owners: zeroed(count)?, entries: zeroed(count)?, state })
+    }
+
+    /// How many places there are.
+    pub fn places(&self) -> u32 {
+        u32::try_from(self.owners.len()).unwrap_or(u32::MAX)
+    }
+
+    /// What there is once.
+    pub fn state(&self) -> &State {
+        self.state
+    }
+
+    /// How many requests may be in background work at once.
+    pub fn limit(&self) -> u32 {
+        self.state.limit.load(SeqCst)
+    }
+
+    /// Sets that, for the processes that run too: those that have their places keep them.
+    pub fn set_limit(&self, limit: u32) {
+        self.state.limit.store(limit, SeqCst);
+    }
+
+    /// How many are.
+    pub fn running(&self) -> u32 {
+        let running = self.used().filter(|owner| owner.load(SeqCst) != 0).count();
+        u32::try_from(running).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a place for a process; none where the limit is reached.
+    ///
+    /// Only the first places, as many as the limit allows, are taken. Those behind may still be used where the limit was
+    /// lowered, so all are counted once more. Never are too many let in: whoever takes his place last of these sees
+    /// those of the others.
+    pub fn claim(&self, pid: u32) -> Option<usize> {
+        let limit = self.limit();
+        let mut index = 0_u32;
+        for owner in self.owners.iter().take(limit as usize) {
+            index += 1;
+            if owner.load(Relaxed) != 0 {
+                continue;
+            }
+            // Before the place is taken, so that it is counted when it is.
+            self.state.taken.fetch_max(index, SeqCst);
+            if owner.compare_exchange(0, pid, SeqCst, SeqCst).is_ok() {
+                let place = index as usize - 1;
+                if self.running() <= limit {
+                    return Some(place);
+                }
+                self.release(place, pid);
+                return None;
+            }
+        }
+        None
+    }
+
+    /// Describes the request that has this place.
+    pub fn describe(&self, place: usize, work: &Work) {
+        if let Some(entry) = self.entries.get(place) {
+            entry.write(work);
+        }
+    }
+
+    /// Says since when the request that has this place is in background work: microseconds of Unix time.
+    pub fn set_since(&self, place: usize, since: i64) {
+        if let Some(entry) = self.entries.get(place) {
+            entry.set_since(since);
+        }
+    }
+
+    /// Gives a place of this process back.
+    pub fn release(&self, place: usize, pid: u32) {
+        if let (Some(owner), Some(entry)) = (self.owners.get(place), self.entries.get(place))
+            && owner.load(SeqCst) == pid
+        {
+            entry.clear();
+            owner.store(0, SeqCst);
+        }
+    }
+
+    /// Gives all places of a process back, which has ended.
+    pub fn release_all(&self, pid: u32) {
+        for place in 0..self.used().len() {
+            self.release(place, pid);
+        }
+    }
+
+    /// The requests in background work.
+    pub fn works(&self) -> impl Iterator<Item = Work> {
+        self.used().zip(self.entries).filter_map(|(owner, entry)| {
+            let pid = owner.load(SeqCst);
+            let work = entry.read(pid)?;
+            (pid != 0 && owner.load(SeqCst) == pid).then_some(work)
+        })
+    }
+
+    fn used(&self) -> std::slice::Iter<'static, AtomicU32> {
+        let taken = self.state.taken.load(SeqCst) as usize;
+        self.owners.get(..taken).unwrap_or(self.owners).iter()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::atomic::Ordering;
+    use std::thread;
+
+    use super::*;
+    use crate::mark::Source;
+
+    fn table(limit: u32) -> Table {
+        let Ok(table) = Table::new(64) else { unreachable!() };
+        table.set_limit(limit);
+        table
+    }
+
+    #[test]
+    fn places_are_taken_up_to_the_limit_and_given_back() {
+        let table = table(2);
+        assert_eq!([table.claim(7), table.claim(8), table.claim(9)], [Some(0), Some(1), None]);
+        assert_eq!(table.running(), 2);
+        table.release(1, 7);
+        assert_eq!(table.running(), 2, "it is another's");
+        table.release(0, 7);
+        assert_eq!((table.running(), table.claim(9)), (1, Some(0)));
+        table.set_limit(0);
+        assert_eq!((table.running(), table.claim(9)), (2, None));
+    }
+
+    #[test]
+    fn the_end_of_a_process_frees_its_places_alone() {
+        let table = table(4);
+        assert_eq!([7, 8, 7].map(|pid| table.claim(pid)), [Some(0), Some(1), Some(2)]);
+        table.release_all(7);
+        assert_eq!((table.running(), table.claim(9)), (1, Some(0)));
+    }
+
+    #[test]
+    fn a_lowered_limit_holds_while_places_behind_it_are_in_use() {
+        let table = table(4);
+        assert_eq!([7; 4].map(|pid| table.claim(pid)), [Some(0), Some(1), Some(2), Some(3)]);
+        table.set_limit(2);
+        for (free, running) in [(0, 3), (1, 2)] {
+            table.release(free, 7);
+            assert_eq!((table.claim(8), table.running()), (None, running));
+        }
+        table.release(2, 7);
+        assert_eq!((table.claim(8), table.claim(8)), (Some(0), None));
+        table.set_limit(3);
+        assert_eq!((table.claim(8), table.claim(8)), (Some(1), None));
+    }
+
+    #[test]
+    fn works_are_those_that_run() {
+        let table = table(4);
+        let work = |pid| Work {
+            pid,
+            since: 5,
+            source: Source::Api,
+            vhost: b"host".to_vec(),
+            request: b"GET / HTTP/1.1".to_vec(),
+        };
+        for pid in [7, 8] {
+            let Some(place) = table.claim(pid) else { unreachable!() };
+            assert!(table.works().all(|work| work.pid != pid), "nothing is known of it yet");
+            table.describe(place, &work(pid));
+        }
+        assert_eq!(table.works().collect::<Vec<_>>(), [work(7), work(8)]);
+        table.release_all(7);
+        assert_eq!(table.works().collect::<Vec<_>>(), [work(8)]);
+        assert_eq!(table.claim(9), Some(0));
+        assert_eq!(table.works().collect::<Vec<_>>(), [work(8)], "not what was there before");
+    }
+
+    #[test]
+    fn many_at_once_are_never_more_than_the_limit_and_never_fewer() {
+        const LIMIT: u32 = 5;
+        let table = table(LIMIT);
+        // All ask, and nobody gives back: just so many are let in.
+        let admitted = thread::scope(|scope| {
+            let table = &table;
+            let asking: Vec<_> = (1..=16).map(|pid| scope.spawn(move || table.claim(pid))).collect();
+            asking.into_iter().filter_map(|asking| asking.join().ok().flatten()).count()
+        });
+        assert_eq!(admitted, LIMIT as usize);
+        (1..=16).for_each(|pid| table.release_all(pid));
+
+        // They come and go, while the limit changes.
+        let inside = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for pid in 1..=8 {
+                let (table, inside) = (&table, &inside);
+                scope.spawn(move || {
+                    for round in 0..5_000 {
+                        if pid == 1 {
+                            table.set_limit(if round % 2 == 0 { LIMIT } else { 2 });
+                        }
+                        if let Some(place) = table.claim(pid) {
+                            assert!(inside.fetch_add(1, Ordering::SeqCst) < LIMIT);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            table.release(place, pid);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!(table.running(), 0);
+    }
+}

@@ -1,0 +1,127 @@
+//! mod_status: what it shows of background work.
+
+use std::ffi::c_int;
+use std::fmt::Write;
+
+use crate::background::{self, Overview, Work};
+use crate::httpd::{Request, guard, now};
+use crate::sys;
+
+/// `status_hook` (`mod_status.h`): the end of the page of `/server-status`.
+pub unsafe extern "C" fn status(request: *mut sys::request_rec, flags: c_int) -> c_int {
+    guard(sys::DECLINED, || {
+        // SAFETY: mod_status calls the hook with the live request that asks for the page, in its thread.
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return sys::DECLINED };
+        let Some(overview) = background::overview() else { return sys::DECLINED };
+        let has = |flag| flags & flag != 0;
+        let text = if has(sys::AP_STATUS_SHORT) {
+            short(&overview)
+        } else {
+            // Whose requests they are is for those who may see the requests of others too: as mod_status has it.
+            let works = has(sys::AP_STATUS_EXTENDED).then(background::works);
+            page(&overview, &works.into_iter().flatten().collect::<Vec<_>>(), now(), !has(sys::AP_STATUS_NOTABLE))
+        };
+        // An error says that the client has gone, which mod_status finds out too.
+        let _ = request.write(&text);
+        sys::OK
+    })
+}
+
+/// Lines for programs: `?auto`.
+fn short(overview: &Overview) -> String {
+    let Overview { finished, running, kept, over_limit, timed_out, .. } = overview;
+    format!(
+        "FinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestKept: {kept}\n\
+         FinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n"
+    )
+}
+
+/// A part of a page: with a table, or for browsers that have none.
+fn page(overview: &Overview, works: &[Work], now: i64, table: bool) -> String {
+    let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
+    let mut text = format!(
+        "<hr />\n<h2>Requests finished early</h2>\n<dl>\n\
+         <dt>Finished: {finished}, in background work now: {running} of at most {limit}</dt>\n\
+         <dt>Connections kept: {kept}, over the limit: {over_limit}, timed out: {timed_out}</dt>\n</dl>\n"
+    );
+    if works.is_empty() {
+        return text;
+    }
+    // Writing to a String does not fail.
+    if table {
+        text += "<table border=\"0\"><tr><th>PID</th><th>Seconds</th><th>Marked by</th><th>VHost</th><th>Request</th></tr>\n";
+    }
+    for work in works {
+        let Work { pid, since, source, vhost, request } = work;
+        let (seconds, source) = ((now - since).max(0) / 1_000_000, source.as_str());
+        let (vhost, request) = (html(vhost), html(request));
+        _ = if table {
+            writeln!(
+                text,
+                "<tr><td>{pid}</td><td>{seconds}</td><td>{source}</td><td nowrap>{vhost}</td><td nowrap>{request}</td></tr>"
+            )
+        } else {
+            writeln!(text, "<b>pid {pid}</b> {seconds} s, marked by {source}, <i>{vhost} {{{request}}}</i><br />")
+        };
+    }
+    if table {
+        text += "</table>\n";
+    }
+    text
+}
+
+/// Text for a page: bytes that are no printable ASCII become `\xNN`.
+fn html(bytes: &[u8]) -> String {
+    let mut text = String::with_capacity(bytes.len());
+    for &byte in bytes {
+        match byte {
+            b'<' => text.push_str("&lt;"),
+            b'>' => text.push_str("&gt;"),
+            b'&' => text.push_str("&amp;"),
+            b'"' => text.push_str("&quot;"),
+            b'\'' => text.push_str("&#39;"),
+            b' '..=b'~' => text.push(char::from(byte)),
+            _ => _ = write!(text, "\\x{byte:02x}"),
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mark::Source;
+
+    const OVERVIEW: Overview = Overview { finished: 1, running: 2, limit: 3, kept: 4, over_limit: 5, timed_out: 6 };
+
+    #[test]
+    fn lines_for_programs() {
+        assert_eq!(
+            short(&OVERVIEW),
+            "FinishRequestFinished: 1\nFinishRequestRunning: 2\nFinishRequestKept: 4\n\
+             FinishRequestOverLimit: 5\nFinishRequestTimedOut: 6\n"
+        );
+    }
+
+    #[test]
+    fn nothing_of_a_request_is_markup() {
+        let work = Work {
+            pid: 7,
+            since: 5_000_000,
+            source: Source::Header,
+            vhost: b"<b>&\xe4".to_vec(),
+            request: b"GET /\"'>\n\x00\x7f HTTP/1.1".to_vec(),
+        };
+        for table in [true, false] {
+            let text = page(&OVERVIEW, std::slice::from_ref(&work), 7_999_999, table);
+            for part in ["&lt;b&gt;&amp;\\xe4", "GET /&quot;&#39;&gt;\\x0a\\x00\\x7f HTTP/1.1", "header", "7", "2"] {
+                assert!(text.contains(part), "{part} is not in {text}");
+            }
+            assert_eq!(text.contains("<table"), table);
+            assert!(!text.contains("<b>&"));
+        }
+        // The clock may have been set back.
+        assert!(page(&OVERVIEW, &[work], 0, true).contains("<td>0</td>"));
+        assert!(!page(&OVERVIEW, &[], 0, true).contains("<table"));
+    }
+}
