@@ -4,7 +4,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
 
-use support::{Client, Httpd, Mpm, Protocol, tools};
+use support::{Client, Httpd, Mpm, Protocol, tools, wait_for};
 
 const BODY: &[u8] = b"first half, second half";
 
@@ -68,6 +68,38 @@ fn where_the_module_is_off_or_the_mark_is_off_it_is_refused_and_the_response_goe
         assert_eq!(response.body, [BODY, b"written after the end"].concat());
         assert_eq!(background.wait_for_done().errors, "");
     }
+    httpd.stop();
+}
+
+/// FinishRequestMax holds for the function too: nothing has ended, and what is written belongs to the response.
+#[test]
+fn over_the_limit_it_says_so_and_the_response_goes_on() {
+    let httpd = start(Mpm::Event, "FinishRequest On\nFinishRequestMax 1");
+    httpd.expect_log("finish_request:warn.*1 requests are in background work, as many as FinishRequestMax allows");
+    let first = httpd.background();
+    let path = format!("{}&how=collected", first.query("test"));
+    Client::connect(&httpd, Protocol::Http1).get(&path, &[]).released();
+    first.wait_for_begin();
+    for &protocol in Mpm::Event.protocols() {
+        let background = httpd.background();
+        background.open_gate();
+        let path = format!("{}&how=full", background.query("test"));
+        let response = Client::connect(&httpd, protocol).get(&path, &[]).response();
+        assert_eq!(response.body, [BODY, b"written after the end"].concat(), "{protocol:?}");
+        assert_eq!(background.wait_for_done().errors, "");
+    }
+    // It asks again and again, until there is a place.
+    let second = httpd.background();
+    let client = Client::connect(&httpd, Protocol::Http1);
+    let exchange = client.get(&format!("{}&how=persistent", second.query("test")), &[]);
+    let refused = httpd.root().join(format!("gates/{}.refused", second.id()));
+    wait_for("the function to be refused", || refused.exists().then_some(()));
+    first.open_gate();
+    assert_eq!(exchange.released().body, BODY);
+    second.wait_for_begin();
+    assert!(!second.is_done());
+    second.open_gate();
+    assert_eq!(second.wait_for_done().errors, "");
     httpd.stop();
 }
 

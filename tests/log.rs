@@ -54,6 +54,49 @@ fn at_the_end_of_the_work_where_it_is_wanted_there() {
     httpd.stop();
 }
 
+/// The error log says it when the work ends, and how long it took, wherever the request is logged.
+#[test]
+fn the_end_of_the_work_is_in_the_error_log() {
+    const ENDED: &str = "finish_request:info";
+    for (mpm, config) in [(Mpm::Event, ""), (Mpm::Worker, "\nFinishRequestLog End"), (Mpm::Prefork, "")] {
+        let httpd = start(Handler::Lua, mpm, &format!("FinishRequest On{config}"));
+        for (count, &protocol) in mpm.protocols().iter().enumerate() {
+            let background = httpd.background();
+            Client::connect(&httpd, protocol).get(&background.query("app.lua"), &[]).released();
+            background.wait_for_begin();
+            assert_eq!(ended(&httpd).len(), count, "{mpm:?} {protocol:?}: the work has not ended");
+            background.open_gate();
+            let done = background.wait_for_done();
+            let took = wait_for("the end of the work in the log", || ended(&httpd).get(count).copied());
+            assert!(took >= done.ended - done.began, "{took} us, {done:?}");
+        }
+        let log = httpd.log();
+        assert!(log.lines().filter(|line| line.contains("background work has ended")).all(|line| line.contains(ENDED)));
+        httpd.stop();
+    }
+}
+
+/// An ordinary response has no background work, and no notes.
+#[test]
+fn an_ordinary_response_is_not_said_to_have_worked_on() {
+    let httpd = start(Handler::Lua, Mpm::Event, "FinishRequest On");
+    let background = httpd.background();
+    background.open_gate();
+    Client::connect(&httpd, Protocol::Http1).get(&(background.query("app.lua") + "&mark=none"), &[]).response();
+    let line = line(&httpd, &background);
+    assert_eq!(line.split(' ').skip(2).take(2).collect::<Vec<_>>(), ["-", "-"], "{line}");
+    assert_eq!(ended(&httpd), []);
+    httpd.stop();
+}
+
+/// How many microseconds the background work took that has ended, as the error log has it.
+fn ended(httpd: &Httpd) -> Vec<u64> {
+    const SAYS: &str = "the background work has ended, ";
+    let log = httpd.log();
+    let times = log.lines().filter_map(|line| line.split(SAYS).nth(1)?.split(' ').next()?.parse().ok());
+    times.collect()
+}
+
 fn start(handler: Handler, mpm: Mpm, config: &str) -> Httpd {
     Httpd::builder(mpm).handler(handler).config(&format!("{config}\n{FORMAT}")).start()
 }

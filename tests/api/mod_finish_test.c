@@ -81,7 +81,7 @@ static const char *expect(request_rec *r, const char *errors, const char *what, 
 static int handler(request_rec *r)
 {
     const char *errors = "", *how = query(r, "how");
-    apr_status_t refused = !strcmp(how, "refused") ? APR_ENOTIMPL : APR_SUCCESS;
+    apr_status_t refused = !strcmp(how, "refused") ? APR_ENOTIMPL : !strcmp(how, "full") ? APR_EAGAIN : APR_SUCCESS;
     request_rec *part;
 
     if (!r->handler || strcmp(r->handler, "finish-test")) {
@@ -106,6 +106,12 @@ static int handler(request_rec *r)
     ap_rputs(" second half", r);
     if (!strcmp(how, "late")) {
         return OK;
+    }
+    if (!strcmp(how, "persistent")) {
+        while (finish_request(r) == APR_EAGAIN) {
+            write_file(r, "refused", "");
+            apr_sleep(5000);
+        }
     }
     errors = expect(r, errors, "the first call", finish_request(r), refused);
     errors = expect(r, errors, "the second call", finish_request(r), refused);
