@@ -247,10 +247,7 @@ impl Walk<'_> {
             Ok(At::HandlerEnd) => {
                 let held = self.marked.ending.held();
                 self.body.push_bytes(held);
-                match self.is_short() {
-                    true => self.end_early(Some(SHORT), brigade),
-                    false => self.end_with_handler(brigade),
-                }
+                self.end_with_handler(brigade)
             }
             Ok(At::Broken(fault)) => self.end_early(Some(&fault.to_string()), brigade),
         }
@@ -273,7 +270,6 @@ impl Walk<'_> {
             self.body.push_flush();
         }
         match self.pass().and_then(|()| sink::swallow_to_eos(brigade)) {
-            Ok(true) if self.is_short() => self.end_early(Some(SHORT), brigade),
             Ok(true) => {
                 if self.place.response.background.was_refused() {
                     // A script that works on is not ended for there being no place for it.
@@ -305,8 +301,11 @@ impl Walk<'_> {
         false
     }
 
-    /// There is nothing to gain: the response goes on as it would without the module.
+    /// There is nothing to gain: the response goes on as it would without the module. Cut, where it is short.
     fn end_with_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
+        if self.is_short() {
+            return self.end_early(Some(SHORT), brigade);
+        }
         brigade.move_all(&mut self.body);
         self.place.response.header_passed.set(true);
         self.place.response.set_phase(Phase::Settled);

@@ -374,6 +374,9 @@ function handle(r)
     local query = r:parseargs()
     r.content_type = "text/plain"
     r.headers_out["X-Finish-Request"] = query.mark
+    if query.length then
+        r.headers_out["Content-Length"] = query.length
+    end
     if query.coding then
         r.headers_out["Transfer-Encoding"] = query.coding
     end
@@ -426,6 +429,39 @@ fn nothing_leaks_after_the_end() {
                     assert_eq!(background.wait_for_done().errors, "");
                 },
             );
+        }
+        httpd.stop();
+    }
+}
+
+/// Where there is no place when the header goes, it announces no close, and no filter is skipped.
+#[test]
+fn the_header_of_a_response_that_is_over_the_limit() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["filter", "deflate"])
+            .config("FinishRequest On\nFinishRequestMax 0\nAddOutputFilterByType DEFLATE text/plain")
+            .start();
+        httpd.install("parts.lua", PARTS);
+        for &protocol in mpm.protocols() {
+            for mark in ["length%3D10", "flush", "boundary%3D%220123456789abcdef%22&token=0123456789abcdef"] {
+                let (hold, background) = (httpd.background(), httpd.background());
+                // The first flush is the end of a response that is marked 'flush': it is the one that is late.
+                let mark = if mark == "flush" { "late=flush".to_owned() } else { format!("mark={mark}") };
+                let client = Client::connect(&httpd, protocol);
+                let target = path(&background, "parts.lua", &format!("{mark}&hold={}", hold.id()));
+                let exchange = client.get(&target, &[("Accept-Encoding", "gzip")]);
+                hold.wait_for_begin();
+                ran_to_its_end(&hold);
+                background.wait_for_begin();
+                ran_to_its_end(&background);
+                let response = exchange.response();
+                assert_eq!(response.decoded(), b"first last", "{protocol:?} {mark}");
+                assert_eq!(response.header("Content-Encoding"), Some("gzip"), "{protocol:?} {mark}");
+                assert!(!response.header("Connection").unwrap_or_default().contains("close"), "{protocol:?} {mark}");
+                assert_eq!(client.get("/background.sh", &[]).response().status, 200);
+            }
         }
         httpd.stop();
     }
@@ -513,6 +549,24 @@ fn a_broken_response_needs_no_place() {
     assert!(connection.response_or_end().is_err());
     assert!(!background.is_done());
     ran_to_its_end(&background);
+    httpd.stop();
+}
+
+/// Nor is a response made whole by waiting that ends before the length which its client was told.
+#[test]
+fn a_short_response_ends_its_connection() {
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config("FinishRequest On\nFinishRequestMax 0").start();
+    httpd.install("parts.lua", PARTS);
+    httpd.expect_log("finish_request:warn.*it ended before the end that it promised");
+    let (hold, background) = (httpd.background(), httpd.background());
+    let connection = httpd.connect();
+    connection.get(&path(&background, "parts.lua", &format!("length=30&late=flush&hold={}", hold.id())), &[]);
+    hold.wait_for_begin();
+    ran_to_its_end(&hold);
+    background.wait_for_begin();
+    ran_to_its_end(&background);
+    assert!(connection.response_or_end().is_err());
+    assert!(connection.received().ends_with(b"\r\n\r\nfirst last"));
     httpd.stop();
 }
 
