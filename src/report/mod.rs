@@ -26,7 +26,7 @@ pub fn log(request: Request<'_>, response: &Response) {
 }
 
 /// `log_transaction`, before all others: a request that has been logged is not logged again. It is called when the request
-/// has really ended, and before that by [`log`].
+/// has really ended, and before that by [`log()`].
 pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
     guard(sys::DECLINED, || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
