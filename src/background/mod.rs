@@ -61,7 +61,6 @@ pub fn count_timed_out() {
 }
 
 /// The connection of a finished response was kept.
-#[allow(dead_code, reason = "for FinishRequestConnection Keep")]
 pub fn count_kept() {
     count(|table| _ = table.state().kept.fetch_add(1, Relaxed));
 }

@@ -13,6 +13,7 @@ pub use self::listener::{forget_wish, open_logs, want, warn_if_unavailable};
 pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
 use super::buffer;
+use crate::background;
 use crate::httpd::Request;
 
 /// The filters that a connection may have and be kept: httpd's core's, mod_logio's, mod_reqtimeout's, and this module's.
@@ -54,5 +55,7 @@ fn why_not(request: Request<'_>) -> Option<String> {
 ///
 /// Nobody listens, or there is no room in the queue.
 pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
-    listener::get().ok_or(std::io::ErrorKind::NotConnected)?.send(client, kept)
+    listener::get().ok_or(std::io::ErrorKind::NotConnected)?.send(client, kept)?;
+    background::count_kept();
+    Ok(())
 }
