@@ -36,5 +36,6 @@ void fr_brigade_concat(apr_bucket_brigade *to, apr_bucket_brigade *from);
 apr_status_t fr_bucket_read(apr_bucket *e, const char **data, apr_size_t *length, apr_read_type_e block);
 apr_status_t fr_bucket_split(apr_bucket *e, apr_size_t point);
 int fr_is_eagain(apr_status_t status);
+int fr_is_timeup(apr_status_t status);
 
 #endif

@@ -50,3 +50,8 @@ int fr_is_eagain(apr_status_t status)
 {
     return APR_STATUS_IS_EAGAIN(status);
 }
+
+int fr_is_timeup(apr_status_t status)
+{
+    return APR_STATUS_IS_TIMEUP(status) || APR_STATUS_IS_ETIMEDOUT(status);
+}

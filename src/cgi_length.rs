@@ -35,8 +35,13 @@ pub fn drop_kept(request: Request<'_>) {
 }
 
 fn may_be_cgilike(request: Request<'_>) -> bool {
+    is_cgi(request) || is_proxied(request)
+}
+
+/// Whether the request is for mod_proxy.
+pub fn is_proxied(request: Request<'_>) -> bool {
     let proxy = |name: &[u8]| name == b"proxy-server" || name.starts_with(b"proxy:");
-    is_cgi(request) || request.handler().is_some_and(proxy) || request.filename().is_some_and(proxy)
+    request.handler().is_some_and(proxy) || request.filename().is_some_and(proxy)
 }
 
 /// Whether the request is for mod_cgi or mod_cgid: by handler, or by the old pseudo media type.

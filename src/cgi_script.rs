@@ -2,11 +2,12 @@
 //! httpd ends the script (`apr_pool_note_subprocess`). Under prefork the script is the process's only child, so it can be
 //! waited for; mod_cgid's scripts keep their request going by themselves.
 
-use std::ffi::c_int;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crate::cgi_length::is_cgi;
 use crate::httpd::{Request, is_threaded};
+use crate::time_limit::Work;
 
 /// How long a script that is ending may take from the closing of its output to its end.
 const ENDING: Duration = Duration::from_millis(10);
@@ -17,7 +18,7 @@ pub fn works_on(request: Request<'_>) -> bool {
         return false;
     }
     let deadline = Instant::now() + ENDING;
-    while child(libc::WNOHANG) == Child::Running {
+    while child() == Child::Running {
         if Instant::now() >= deadline {
             return true;
         }
@@ -26,10 +27,10 @@ pub fn works_on(request: Request<'_>) -> bool {
     false
 }
 
-/// Has httpd wait for the script, if there is one, before it ends the request.
-pub fn keep(request: Request<'_>) {
-    if is_child(request) {
-        request.pool().before_end(|| while child(0) == Child::Running {});
+/// Has httpd wait for the script, if there is one, before it ends the request: as long as the background work may go on.
+pub fn keep(request: Request<'_>, work: Option<Arc<Work>>) {
+    if let Some(work) = work.filter(|_| is_child(request)) {
+        request.pool().before_end(move || work.wait_while(|| child() == Child::Running));
     }
 }
 
@@ -46,12 +47,12 @@ enum Child {
     Ended,
 }
 
-/// Looks at the children; waits for one to end unless `flags` has `WNOHANG`. A signal may end the wait early.
-fn child(flags: c_int) -> Child {
+/// Looks at the children. A signal may end the call early.
+fn child() -> Child {
     // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is.
     let (result, pid) = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
-        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT | flags);
+        let result = libc::waitid(libc::P_ALL, 0, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG);
         (result, info.si_pid())
     };
     let interrupted = || std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;

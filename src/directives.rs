@@ -1,6 +1,7 @@
 //! The directives: settings, how they are inherited, how they are parsed, and their table.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use crate::background::Max;
 use crate::connection::keep;
@@ -45,6 +46,24 @@ pub struct Buffer {
     pub total: usize,
 }
 
+/// `FinishRequestTimeout`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum TimeLimit {
+    /// Background work may run so long.
+    After(Duration),
+    /// It may run, and be silent, for ever.
+    Never,
+}
+
+/// `FinishRequestOnAbort`.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum OnAbort {
+    /// A client that goes away too early ends the application, as without the module.
+    Stop,
+    /// The application runs to its end.
+    Continue,
+}
+
 /// What is set in one place of the configuration. `None`: not set here.
 #[derive(Clone, Default, Debug)]
 pub struct Settings {
@@ -54,6 +73,8 @@ pub struct Settings {
     buffer: Option<Buffer>,
     log: Option<LogAt>,
     max: Option<Max>,
+    time_limit: Option<TimeLimit>,
+    on_abort: Option<OnAbort>,
 }
 
 /// The default of `FinishRequestBypass`.
@@ -88,6 +109,16 @@ impl Settings {
         self.max.unwrap_or_default()
     }
 
+    /// What holds for `FinishRequestTimeout`; none: the handlers' own time limits.
+    pub fn time_limit(&self) -> Option<TimeLimit> {
+        self.time_limit
+    }
+
+    /// What holds for `FinishRequestOnAbort`.
+    pub fn on_abort(&self) -> OnAbort {
+        self.on_abort.unwrap_or(OnAbort::Stop)
+    }
+
     /// Whether responses with a mark of their own skip the output filter of this name (in any case).
     pub fn bypasses(&self, filter: &[u8]) -> bool {
         match &self.bypass {
@@ -106,6 +137,8 @@ impl PerDir for Settings {
             buffer: inner.buffer.or(outer.buffer),
             log: inner.log.or(outer.log),
             max: inner.max.or(outer.max),
+            time_limit: inner.time_limit.or(outer.time_limit),
+            on_abort: inner.on_abort.or(outer.on_abort),
         }
     }
 }
@@ -261,6 +294,54 @@ impl Directive<Settings> for FinishRequestMax {
     }
 }
 
+struct FinishRequestTimeout;
+
+impl Directive<Settings> for FinishRequestTimeout {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestTimeout",
+        help: c"How many seconds background work may run, or none: without a limit",
+        syntax: "FinishRequestTimeout SECONDS|none",
+        default: "FinishRequestTimeout (unset: the handler's own time limits)",
+        context: Context::Directory,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        let seconds = |value: &[u8]| {
+            let digits = value.iter().all(u8::is_ascii_digit);
+            str::from_utf8(value).ok()?.parse::<u32>().ok().filter(|seconds| digits && *seconds > 0)
+        };
+        let limit = match args {
+            [value] if value.eq_ignore_ascii_case(b"none") => Some(TimeLimit::Never),
+            [value] => seconds(value).map(|seconds| TimeLimit::After(Duration::from_secs(seconds.into()))),
+            _ => None,
+        };
+        settings.time_limit =
+            Some(limit.ok_or_else(|| refused(args, &format!("a number of seconds from 1 to {}, or none", u32::MAX)))?);
+        Ok(())
+    }
+}
+
+struct FinishRequestOnAbort;
+
+impl Directive<Settings> for FinishRequestOnAbort {
+    const MANUAL: Manual = Manual {
+        name: c"FinishRequestOnAbort",
+        help: c"Whether the application is to Stop or to Continue when its client goes away too early",
+        syntax: "FinishRequestOnAbort Stop|Continue",
+        default: "FinishRequestOnAbort Stop",
+        context: Context::FileInfo,
+    };
+
+    fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        settings.on_abort = Some(match args {
+            [value] if value.eq_ignore_ascii_case(b"stop") => OnAbort::Stop,
+            [value] if value.eq_ignore_ascii_case(b"continue") => OnAbort::Continue,
+            _ => return Err(refused(args, "Stop or Continue")),
+        });
+        Ok(())
+    }
+}
+
 /// The sentence about a wrong value: httpd puts the file and line, and the module the directive, before it.
 fn refused(args: Args<'_>, accepted: &str) -> String {
     let value = args.iter().map(|arg| crate::mark::escaped(arg)).collect::<Vec<_>>().join(" ");
@@ -288,6 +369,8 @@ directives!(
     FinishRequestBuffer,
     FinishRequestLog,
     FinishRequestMax,
+    FinishRequestTimeout,
+    FinishRequestOnAbort,
 );
 
 #[cfg(test)]
@@ -352,9 +435,30 @@ mod tests {
         for wrong in wrong {
             assert!(set::<FinishRequestBypass>(wrong).is_err());
         }
+        let wrong: [Args<'_>; 4] = [&[], &[b"go on"], &[b""], &[b"stop", b"continue"]];
+        for wrong in wrong {
+            assert!(set::<FinishRequestOnAbort>(wrong).is_err());
+        }
         assert_eq!(
             set::<FinishRequest>(&[b"may\x07be"]).err().as_deref(),
             Some("the value 'may\\x07be' is not understood; it takes Off, On or Auto")
         );
+    }
+
+    #[test]
+    fn a_time_limit_is_a_number_of_seconds() {
+        let limit = |arg: &[u8]| set::<FinishRequestTimeout>(&[arg]).ok().and_then(|settings| settings.time_limit());
+        let after = |seconds| Some(TimeLimit::After(Duration::from_secs(seconds)));
+        assert_eq!(Settings::default().time_limit(), None);
+        assert_eq!(limit(b"None"), Some(TimeLimit::Never));
+        assert_eq!((limit(b"1"), limit(b"0300")), (after(1), after(300)));
+        assert_eq!(limit(b"4294967295"), after(4_294_967_295));
+        for wrong in
+            [&b"0"[..], b"-1", b"+1", b"1.5", b"5s", b"", b" 1", b"4294967296", b"99999999999999999999", b"\xff"]
+        {
+            assert_eq!(limit(wrong), None);
+        }
+        assert!(set::<FinishRequestTimeout>(&[]).is_err());
+        assert!(set::<FinishRequestTimeout>(&[b"1", b"2"]).is_err());
     }
 }

@@ -26,12 +26,12 @@ fn stream_or_hold(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
     let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
     let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
     response.set_phase(phase);
-    if marked { stream(filter, brigade, ended) } else { ORIGINAL.call_original(filter, brigade) }
+    if marked { stream(filter, brigade, response, ended) } else { ORIGINAL.call_original(filter, brigade) }
 }
 
 /// Passes on each bucket as it comes. mod_fcgid's buckets can only be waited for, so nothing is known of the next one
 /// before it is there; `ended` says that the response needs none.
-fn stream(filter: Filter<'_>, brigade: &mut Brigade<'_>, ended: bool) -> Result {
+fn stream(filter: Filter<'_>, brigade: &mut Brigade<'_>, response: &Response, ended: bool) -> Result {
     let mut next = filter.connection().brigade();
     if ended {
         next.push_flush();
@@ -40,7 +40,11 @@ fn stream(filter: Filter<'_>, brigade: &mut Brigade<'_>, ended: bool) -> Result 
     while let Some(kind) = brigade.first() {
         if let Kind::Data(_) = kind {
             // A record's header turns into an empty bucket, with the record and the next header behind it.
-            if brigade.read_first(Block::Yes)?.is_empty() {
+            let length = match response.work() {
+                Some(work) => work.read(brigade)?,
+                None => brigade.read_first(Block::Yes)?.len(),
+            };
+            if length == 0 {
                 brigade.delete_first();
                 continue;
             }

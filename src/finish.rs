@@ -91,6 +91,6 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
     if !connection.is_stream() {
         connection::release(request, after);
     }
-    connection::sink::divert(request);
+    connection::sink::divert(request, response, settings);
     Ok(())
 }

@@ -8,7 +8,7 @@ use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
     install_log, server_config, set_panic_hook,
 };
-use crate::{api, background, connection, fcgid, output_filter, report, response, response_headers, sys};
+use crate::{api, background, connection, fcgid, on_abort, output_filter, report, response, response_headers, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -56,6 +56,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.insert_network_bucket(insert_network_bucket);
         hooks.insert_filter(response::insert_filter);
         hooks.insert_error_filter(response_headers::insert_error_filter);
+        hooks.log_transaction_first(on_abort::log_transaction);
         hooks.log_transaction_first(report::log_transaction);
         hooks.status(report::status::status);
     });

@@ -1,15 +1,17 @@
 //! The output filter: walks the brigades of a marked response to its end, and has it finished there.
 
+use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
 use crate::connection::{self, sink};
 use crate::directives::After;
 use crate::ending::{Ending, Fault, Length, Verdict};
 use crate::finish::{self, Place};
-use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Request, RequestConfig, Result, dir_config};
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
 use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
-use crate::{bypass, cgi_script, httpd, sys};
+use crate::time_limit::Work;
+use crate::{bypass, cgi_script, httpd, on_abort, sys};
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;
@@ -51,7 +53,7 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
     match place.response.decide(place.request, place.settings) {
         Phase::Finished => {
             place.response.set_phase(Phase::Finished);
-            sink::swallow(brigade)
+            sink::swallow(brigade, place.response.work().as_deref())
         }
         Phase::Failed(status) => {
             place.response.set_phase(Phase::Failed(status));
@@ -62,7 +64,8 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
             let body = place.request.connection().brigade();
             let mut walk = Walk { place, marked, body, looked_at: 0 };
             let at = walk.advance(brigade);
-            walk.arrive(at, brigade)
+            let passed = walk.arrive(at, brigade);
+            on_abort::or_continue(place, passed, brigade)
         }
         phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
             place.response.set_phase(phase);
@@ -273,7 +276,9 @@ impl Walk<'_> {
             Ok(true) => {
                 if self.place.response.background.was_refused() {
                     // A script that works on is not ended for there being no place for it.
-                    cgi_script::keep(self.place.request);
+                    let Place { request, settings, .. } = self.place;
+                    let work = Work::begin(request, Record::of(request.connection()), settings);
+                    cgi_script::keep(request, Some(Arc::new(work)));
                 }
                 self.end_with_handler(brigade)
             }
@@ -317,12 +322,9 @@ impl Walk<'_> {
         let Place { request, response, .. } = self.place;
         // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
         response.background.claim(request, self.marked.source);
-        let ended = self.before_header().and_then(|()| {
-            cgi_script::keep(request);
-            match wrong {
-                Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
-                None => finish::finish(self.place, self.marked.source, &mut self.body),
-            }
+        let ended = self.before_header().and_then(|()| match wrong {
+            Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
+            None => finish::finish(self.place, self.marked.source, &mut self.body),
         });
         if ended.is_err() {
             response.background.withdraw();
@@ -332,12 +334,16 @@ impl Walk<'_> {
             Err(status) => Phase::Failed(status),
         });
         ended?;
-        sink::swallow(brigade)
+        cgi_script::keep(self.place.request, self.place.response.work());
+        sink::swallow(brigade, self.place.response.work().as_deref())
     }
 
-    /// Whether the client was told of more than has come; or will not see the end of its chunks.
+    /// Whether the client, if it is there, was told of more than has come; or will not see the end of its chunks.
     fn is_short(&self) -> bool {
         let Place { request, response, .. } = self.place;
+        if response.client().is_aborted() {
+            return false;
+        }
         if let Ending::Chunks(chunks) = &self.marked.ending {
             return !chunks.is_complete();
         }

@@ -1,15 +1,17 @@
 //! What the module knows of a response, and how it decides whether it is marked.
 
-use std::cell::Cell;
+use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
+use std::sync::Arc;
 
 use crate::background::Background;
 use crate::directives::{Mode, Settings};
 use crate::ending::{Ending, Length};
-use crate::httpd::{Request, RequestConfig, Seldom, Status, dir_config, guard, with_context};
+use crate::httpd::{Connection, Record, Request, RequestConfig, Seldom, Status, dir_config, guard, with_context};
 use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::response_headers::{self, MARK};
-use crate::{bypass, cgi_length, output_filter, sys};
+use crate::time_limit::Work;
+use crate::{bypass, cgi_length, on_abort, output_filter, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 const VARIABLE: &CStr = c"finish-request";
@@ -33,6 +35,12 @@ pub struct Response {
     pub logged: Cell<bool>,
     /// The request's background work.
     pub background: Background,
+    /// The client's connection, whatever record of it the request has at a time.
+    client: Record,
+    /// Whether the client went away before the response was complete, and the application went on.
+    pub aborted: Cell<bool>,
+    /// What goes on since the client was let go.
+    work: OnceCell<Arc<Work>>,
 }
 
 /// How far the response is.
@@ -69,8 +77,9 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
     guard((), || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
-        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
-        if mode == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
+        on_abort::unshield(request);
+        let Some(settings) = dir_config::<Settings>(request) else { return };
+        if settings.mode() == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
             return;
         }
         with_context(request, || {
@@ -85,10 +94,16 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 asked: Cell::new(false),
                 logged: Cell::new(false),
                 background: Background::default(),
+                client: Record::of(request.connection()),
+                aborted: Cell::new(false),
+                work: OnceCell::new(),
             }
             .attach(request);
             output_filter::insert(request);
             response_headers::keep_from_client(request);
+            if let Some(response) = Response::of(request) {
+                on_abort::before_handler(request, response, settings);
+            }
         });
     });
 }
@@ -97,6 +112,22 @@ impl Response {
     /// Asks that the response end at the next flush: the C function's mark.
     pub fn ask(&self) {
         self.asked.set(true);
+    }
+
+    /// The client's connection.
+    pub fn client(&self) -> Connection<'_> {
+        self.client.get()
+    }
+
+    /// What goes on since the client was let go; none before.
+    pub fn work(&self) -> Option<Arc<Work>> {
+        self.work.get().cloned()
+    }
+
+    /// The client has been let go.
+    pub fn set_work(&self, work: Arc<Work>) {
+        // A response ends once.
+        let _ = self.work.set(work);
     }
 
     /// Takes the phase out for the time of a call; to be put back with [`Response::set_phase`]. Meanwhile the
@@ -113,12 +144,14 @@ impl Response {
     /// The phase, decided now if it has not been: to be called when something of the response has come, or is
     /// about to. Afterwards the phase is not [`Phase::Undecided`].
     pub fn decide(&self, request: Request<'_>, settings: &Settings) -> Phase {
-        match self.take_phase() {
+        let phase = match self.take_phase() {
             Phase::Undecided => self.decide_first(request, settings),
             Phase::Ordinary => self.decide_late(request),
             Phase::Marked(marked) => self.decide_again(request, marked),
             other => other,
-        }
+        };
+        on_abort::decided(request, self, settings, &phase);
+        phase
     }
 
     fn decide_first(&self, request: Request<'_>, settings: &Settings) -> Phase {

@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicPtr;
 
 use crate::directives::{Mode, Settings};
 use crate::httpd::{Brigade, Filter, FilterHandle, Request, dir_config, guard, output_filter};
-use crate::sys;
+use crate::{on_abort, sys};
 
 /// The response header by which an application marks its response.
 pub const MARK: &CStr = c"X-Finish-Request";
@@ -29,6 +29,7 @@ pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
     guard((), || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+        on_abort::unshield(request);
         let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
         if mode != Mode::Off && !request.is_subrequest() {
             keep_from_client(request);

@@ -139,6 +139,7 @@ fn htaccess() {
 /// A wrong value stops httpd with a sentence that names the directive, the value, and what is accepted.
 #[test]
 fn wrong_values() {
+    const SECONDS: &str = "a number of seconds from 1 to 4294967295, or none";
     side_by_side(
         [
             ("FinishRequest Maybe", "FinishRequest", "'Maybe'", "Off, On or Auto"),
@@ -147,6 +148,14 @@ fn wrong_values() {
             ("FinishRequest On On", "FinishRequest", "'On On'", "Off, On or Auto"),
             ("FinishRequest %s%n", "FinishRequest", "'%s%n'", "Off, On or Auto"),
             ("FinishRequest \u{e4}", "FinishRequest", r"'\\xc3\\xa4'", "Off, On or Auto"),
+            ("FinishRequestTimeout", "FinishRequestTimeout", "no value", SECONDS),
+            ("FinishRequestTimeout 0", "FinishRequestTimeout", "'0'", SECONDS),
+            ("FinishRequestTimeout -5", "FinishRequestTimeout", "'-5'", SECONDS),
+            ("FinishRequestTimeout 5s", "FinishRequestTimeout", "'5s'", SECONDS),
+            ("FinishRequestTimeout 4294967296", "FinishRequestTimeout", "'4294967296'", SECONDS),
+            ("FinishRequestTimeout 1 2", "FinishRequestTimeout", "'1 2'", SECONDS),
+            ("FinishRequestOnAbort", "FinishRequestOnAbort", "no value", "Stop or Continue"),
+            ("FinishRequestOnAbort Ignore", "FinishRequestOnAbort", "'Ignore'", "Stop or Continue"),
             ("FinishRequestBypass", "FinishRequestBypass", "no value", "the names of output filters, or none"),
             ("FinishRequestBypass none X", "FinishRequestBypass", "'none X'", "the names of output filters, or none"),
             ("FinishRequestBypass X None", "FinishRequestBypass", "'X None'", "the names of output filters, or none"),

@@ -55,7 +55,6 @@ pub fn count_finished() {
 }
 
 /// A request's background work was ended for having taken too long.
-#[allow(dead_code, reason = "for FinishRequestTimeout")]
 pub fn count_timed_out() {
     count(|table| _ = table.state().timed_out.fetch_add(1, Relaxed));
 }

@@ -1,9 +1,13 @@
 //! Where a finished request is read from and written to: nowhere.
 
 use std::sync::atomic::AtomicPtr;
+use std::sync::{Arc, Weak};
 
-use crate::httpd::{Block, Brigade, FilterHandle, Kind, Request, Result, Status, guard, output_filter};
+use crate::directives::Settings;
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter};
+use crate::response::Response;
 use crate::sys;
+use crate::time_limit::Work;
 
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
@@ -18,10 +22,20 @@ pub fn register() {
     INPUT_FILTER.register_input(c"FINISH_REQUEST_EMPTY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE);
 }
 
-/// Cuts a request off from its client. Whatever is written to it later, by the handler, by another module, or by httpd
-/// as an error page, reaches nobody, and is no error. Whatever is read of its body is the body's end.
-pub fn divert(request: Request<'_>) {
-    request.divert(OUTPUT_FILTER, INPUT_FILTER);
+/// Cuts a request off from its client: its background work begins. Whatever is written to it later, by the handler, by
+/// another module, or by httpd as an error page, reaches nobody, and is no error. Whatever is read of its body is the
+/// body's end.
+pub fn divert(request: Request<'_>, response: &Response, settings: &Settings) {
+    let (client, seen) = (response.client(), request.connection());
+    // mod_http2 says of a stream at any time that the client has gone.
+    let connection = match client.is_stream() || client.is_aborted() {
+        true if seen.raw() == client.raw() => client.unaborted(),
+        true => seen,
+        false => client,
+    };
+    let work = Arc::new(Work::begin(request, Record::of(connection), settings));
+    request.divert(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER);
+    response.set_work(work);
 }
 
 /// Takes what is written after the end, and destroys it. Buckets that stand for what a program still writes are read
@@ -29,31 +43,37 @@ pub fn divert(request: Request<'_>) {
 ///
 /// # Errors
 ///
-/// What such a bucket says: that the program's own time limit has passed.
-pub fn swallow(brigade: &mut Brigade<'_>) -> Result {
+/// What such a bucket says: that the program's own time limit has passed; [`Status::ABORTED`] where that of the
+/// background work has.
+pub fn swallow(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
     while !brigade.is_empty() {
-        swallow_to_eos(brigade)?;
+        destroy_to_eos(brigade, work)?;
         brigade.delete_first();
     }
     Ok(())
 }
 
-/// The same up to the end of the stream, which is left in the brigade: whether it is there.
+/// The same up to the end of the stream, which is left in the brigade, for a client that waits: whether it is there.
 ///
 /// # Errors
 ///
 /// As [`swallow`].
 pub fn swallow_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
+    destroy_to_eos(brigade, None)
+}
+
+fn destroy_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<bool> {
     while let Some(kind) = brigade.first() {
-        match kind {
-            Kind::Eos => return Ok(true),
-            Kind::Data(None) => {
-                if let Err(status) = brigade.read_first(Block::Yes) {
-                    brigade.clear();
-                    return Err(status);
-                }
-            }
-            _ => {}
+        let done = match (kind, work) {
+            (Kind::Eos, _) => return Ok(true),
+            (Kind::Data(None), Some(work)) => work.read(brigade).map(|_| ()),
+            (Kind::Data(None), None) => brigade.read_first(Block::Yes).map(|_| ()),
+            (Kind::Data(Some(_)) | Kind::Flush, Some(work)) => work.write(),
+            _ => Ok(()),
+        };
+        if let Err(status) = done {
+            brigade.clear();
+            return Err(status);
         }
         brigade.delete_first();
     }
@@ -61,8 +81,14 @@ pub fn swallow_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
 }
 
 unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
+        // SAFETY: divert adds the filter with this, in the pool of the connection.
+        let work = unsafe { filter.context::<Weak<Work>>() }.and_then(Weak::upgrade);
+        // Without the work the request has ended, and what comes is httpd's own.
+        swallow(brigade, work.as_deref())
+    };
     // SAFETY: httpd calls this filter.
-    unsafe { output_filter(filter, brigade, |_, brigade| swallow(brigade)) }
+    unsafe { output_filter(filter, brigade, take) }
 }
 
 unsafe extern "C" fn input(

@@ -37,12 +37,6 @@ impl<'c> Connection<'c> {
         self.raw
     }
 
-    /// The pool that lives as long as the connection.
-    pub fn pool(self) -> Pool<'c> {
-        // SAFETY: a live connection has a pool (LIVE).
-        unsafe { Pool::from_raw((*self.raw).pool).unwrap_unchecked() }
-    }
-
     /// Whether it is a stream of another connection: mod_http2's.
     pub fn is_stream(self) -> bool {
         // SAFETY: reads a field of a live connection (LIVE).
@@ -53,12 +47,6 @@ impl<'c> Connection<'c> {
     pub fn is_kept_alive(self) -> bool {
         // SAFETY: reads a field of a live connection (LIVE).
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE }
-    }
-
-    /// Says that the client has gone: nothing more is written, and the connection ends with the request.
-    pub fn abort(self) {
-        // SAFETY: writes a field of a live connection (LIVE) of this thread (ONE THREAD).
-        unsafe { (*self.raw).aborted = 1 };
     }
 
     /// Whether its filters hold bytes of an earlier response.
@@ -168,8 +156,26 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
     }
 
+    /// Whether it is known that the client has gone.
+    pub fn is_aborted(self) -> bool {
+        // SAFETY: reads a field of a live connection (LIVE), which another thread may write to (ONE THREAD).
+        unsafe { (&raw const (*self.raw).aborted).read_volatile() != 0 }
+    }
+
+    /// Says that the client has gone: nothing more is written, and the connection ends with the request.
+    pub fn abort(self) {
+        // SAFETY: writes a field of a live connection (LIVE), which another thread may write to (ONE THREAD).
+        unsafe { (&raw mut (*self.raw).aborted).write_volatile(1) };
+    }
+
+    /// The pool that lives as long as the connection.
+    pub fn pool(self) -> Pool<'c> {
+        // SAFETY: a live connection has a pool (LIVE).
+        unsafe { Pool::from_raw((*self.raw).pool).unwrap_unchecked() }
+    }
+
     /// A copy of the record, in the connection's pool, that does not say that the client has gone, and never will.
-    pub(super) fn unaborted(self) -> *mut sys::conn_rec {
+    pub fn unaborted(self) -> Self {
         // An httpd newer than the headers may have added fields to the record's end: there they are zero.
         const ROOM: usize = 256;
         // SAFETY: the connection is live (LIVE), with its pool; the new memory is large enough. Another thread may set
@@ -180,7 +186,7 @@ impl<'c> Connection<'c> {
             copy.cast::<u8>().write_bytes(0, size);
             std::ptr::copy_nonoverlapping(self.raw.cast_const(), copy, 1);
             (*copy).aborted = 0;
-            copy
+            Self::from_raw(copy)
         }
     }
 
@@ -223,5 +229,23 @@ impl<'c> Connection<'c> {
             }
             Some(BorrowedFd::borrow_raw(fd))
         }
+    }
+}
+
+/// A connection's record, for what lives beyond a call into the module.
+///
+/// Only to be kept where a request, or a filter of the connection, is kept: these end before the connection.
+pub struct Record(AtomicPtr<sys::conn_rec>);
+
+impl Record {
+    /// Keeps the record.
+    pub fn of(connection: Connection<'_>) -> Self {
+        Self(AtomicPtr::new(connection.raw))
+    }
+
+    /// The connection, which may be used in a call that is about it or its request.
+    pub fn get(&self) -> Connection<'_> {
+        // SAFETY: the connection is live as long as what this is kept in.
+        unsafe { Connection::from_raw(self.0.load(Ordering::Relaxed)) }
     }
 }

@@ -53,6 +53,16 @@ impl<'f> Filter<'f> {
         unsafe { Connection::from_raw((*self.raw).c) }
     }
 
+    /// What was stored with it when it was added.
+    ///
+    /// # Safety
+    ///
+    /// The filter was added with a `T` that lives as long as its chain, or with nothing.
+    pub unsafe fn context<T>(self) -> Option<&'f T> {
+        // SAFETY: the filter is in a live chain (LIVE); the caller's promise.
+        unsafe { (*self.raw).ctx.cast::<T>().as_ref() }
+    }
+
     /// The name it was registered by, in lower case.
     pub fn name(self) -> &'f [u8] {
         // SAFETY: a filter has a registration with a name (LIVE, NUL).

@@ -50,17 +50,18 @@ impl<'p> Pool<'p> {
     }
 
     /// Has `wait` run when the pool is about to be cleared or destroyed, before it ends the processes that belong to it.
-    pub fn before_end(self, wait: fn()) {
-        unsafe extern "C" fn run(data: *mut c_void) -> sys::apr_status_t {
+    pub fn before_end<F: FnOnce() + 'static>(self, wait: F) {
+        unsafe extern "C" fn run<F: FnOnce()>(data: *mut c_void) -> sys::apr_status_t {
             super::guard((), || {
-                // SAFETY: `data` is the function that was registered below.
-                let wait = unsafe { std::mem::transmute::<*mut c_void, fn()>(data) };
+                // SAFETY: `data` came from Box::into_raw below, and a pool runs a cleanup once.
+                let wait = unsafe { Box::from_raw(data.cast::<F>()) };
                 wait();
             });
             0
         }
+        let wait = Box::into_raw(Box::new(wait));
         // SAFETY: the pool is live (LIVE); the cleanup gets the function that it expects.
-        unsafe { sys::apr_pool_pre_cleanup_register(self.raw(), wait as *const c_void, Some(run)) }
+        unsafe { sys::apr_pool_pre_cleanup_register(self.raw(), wait.cast(), Some(run::<F>)) }
     }
 
     /// A copy of the bytes in the pool, with a NUL after them. A NUL among them ends the string there.

@@ -218,6 +218,12 @@ impl<'r> Request<'r> {
         unsafe { string((*self.raw()).content_type) }
     }
 
+    /// The path of the request's URL.
+    pub fn uri(self) -> Option<&'r [u8]> {
+        // SAFETY: as for handler.
+        unsafe { string((*self.raw()).uri) }
+    }
+
     /// The file, or for mod_proxy `proxy:` and the backend's URL.
     pub fn filename(self) -> Option<&'r [u8]> {
         // SAFETY: as for handler.
@@ -296,26 +302,43 @@ impl<'r> Request<'r> {
     }
 
     /// From now on whatever is written to this request, or to those that were redirected to it, goes to
-    /// `output`, and whatever is read from them comes from `input`. On an HTTP/2 stream they do not learn any more
-    /// that the client has gone: mod_http2 marks its own record of the stream's connection, and they get another.
-    pub fn divert(self, output: FilterHandle, input: FilterHandle) {
-        let connection = self.connection();
+    /// `output`, which gets `context`, and whatever is read from them comes from `input`. They get `connection`, `client` or
+    /// a copy of it, as the record that their handler looks at.
+    pub fn divert<T: 'static>(
+        self,
+        client: Connection<'r>,
+        connection: Connection<'r>,
+        output: FilterHandle,
+        context: T,
+        input: FilterHandle,
+    ) {
+        let context = client.pool().own(context).as_ptr().cast();
         let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (LIVE); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
-        // httpd may still write an error page to them.
+        // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
-            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), connection.raw());
-            let output = sys::ap_add_output_filter_handle(output.raw(), none, std::ptr::null_mut(), connection.raw());
-            let connection = if connection.is_stream() { connection.unaborted() } else { connection.raw() };
+            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), client.raw());
+            let output = sys::ap_add_output_filter_handle(output.raw(), context, none.cast(), client.raw());
+            (*connection.raw()).output_filters = output;
             let mut request = Some(self);
             while let Some(each) = request {
                 (*each.raw()).output_filters = output;
                 (*each.raw()).proto_output_filters = output;
                 (*each.raw()).input_filters = input;
-                (*each.raw()).connection = connection;
                 request = each.prev();
             }
+        }
+        self.set_connection(connection);
+    }
+
+    /// Gives this request, and those that were redirected to it, another record of the connection that they came by.
+    pub fn set_connection(self, connection: Connection<'_>) {
+        let mut request = Some(self);
+        while let Some(each) = request {
+            // SAFETY: writes to live requests (LIVE) of this thread (ONE THREAD); the record lives as long as the connection.
+            unsafe { (*each.raw()).connection = connection.raw() };
+            request = each.prev();
         }
     }
 }

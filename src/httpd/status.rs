@@ -51,6 +51,12 @@ impl Status {
         // SAFETY: compares a number.
         unsafe { sys::fr_is_eagain(self.0) != 0 }
     }
+
+    /// Whether a blocking read has waited as long as it may.
+    pub fn is_timeout(self) -> bool {
+        // SAFETY: compares a number.
+        unsafe { sys::fr_is_timeup(self.0) != 0 }
+    }
 }
 
 impl fmt::Display for Status {

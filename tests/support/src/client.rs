@@ -85,6 +85,14 @@ impl Client {
         Exchange { client: self, stream, to_head: method == "HEAD" }
     }
 
+    /// Gives the connection up: over HTTP/1 the server gets an RST.
+    pub fn abort(self) {
+        match self.connection {
+            Kind::Http1(connection) => connection.abort(),
+            Kind::Http2(connection) => drop(connection),
+        }
+    }
+
     /// The same as a connection with all its possibilities, if it is one of HTTP/1.
     pub fn http1(&self) -> Option<&Connection> {
         match &self.connection {

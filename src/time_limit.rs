@@ -1,0 +1,203 @@
+//! `FinishRequestTimeout`: how long a request may work on after its client was let go, and what becomes of reads that the
+//! handler's own time limits end.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use crate::background;
+use crate::directives::{Settings, TimeLimit};
+use crate::httpd::{Block, Brigade, Record, Request, Result, Seldom, Status};
+use crate::mark;
+
+/// How long the waits between two looks at a silent program are: the first one, and the longest.
+const WAITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+
+/// A request that works on without a client.
+pub struct Work {
+    since: Instant,
+    limit: Option<TimeLimit>,
+    /// The method and path, for the log.
+    what: String,
+    /// Whether a read or a write has failed, after which the handler ends.
+    failed: AtomicBool,
+    /// The connection record that the handler looks at.
+    connection: Record,
+}
+
+/// What was seen when the handler read or wrote.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Seen {
+    /// A write, or a read that gave something.
+    Work,
+    /// A read that gave nothing in the time that it had.
+    Silence,
+    /// A read that failed otherwise.
+    Failure,
+}
+
+/// What follows from it.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Next {
+    /// All is well.
+    GoOn,
+    /// The read is to be tried again.
+    Again,
+    /// The handler learns what the read gave.
+    Fail,
+    /// The handler learns that the client has gone.
+    End,
+}
+
+fn next(limit: Option<TimeLimit>, elapsed: Duration, seen: Seen) -> Next {
+    let over = matches!(limit, Some(TimeLimit::After(limit)) if elapsed >= limit);
+    match seen {
+        Seen::Failure => Next::Fail,
+        _ if over => Next::End,
+        Seen::Work => Next::GoOn,
+        Seen::Silence if limit.is_some() => Next::Again,
+        Seen::Silence => Next::Fail,
+    }
+}
+
+impl Work {
+    /// The background work of this request begins, with `connection` as the record that its handler looks at.
+    pub fn begin(request: Request<'_>, connection: Record, settings: &Settings) -> Self {
+        let limit = settings.time_limit();
+        let what = match limit {
+            Some(TimeLimit::After(_)) => mark::escaped(request.first().uri().unwrap_or_default()),
+            _ => String::new(),
+        };
+        Self { since: Instant::now(), limit, what, failed: AtomicBool::new(false), connection }
+    }
+
+    /// Whether the handler may write.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::ABORTED`] once the limit has been reached.
+    pub fn write(&self) -> Result {
+        match next(self.limit, self.since.elapsed(), Seen::Work) {
+            Next::End => Err(self.end()),
+            _ => Ok(()),
+        }
+    }
+
+    /// Reads the first bucket, and gives its length in bytes. Where a limit is set, silence is borne as long as it says.
+    ///
+    /// # Errors
+    ///
+    /// [`Status::ABORTED`] once the limit has been reached; otherwise what the bucket says.
+    pub fn read(&self, brigade: &mut Brigade<'_>) -> Result<usize> {
+        // mod_cgi and mod_cgid log each of their own timeouts, but not that there is nothing yet. mod_fcgid's buckets
+        // wait anyway.
+        let block = if self.limit.is_some() { Block::No } else { Block::Yes };
+        let [mut wait, longest] = WAITS;
+        loop {
+            let read = brigade.read_first(block).map(<[u8]>::len);
+            let seen = match read {
+                Ok(_) => Seen::Work,
+                Err(status) if status.is_again() || status.is_timeout() => Seen::Silence,
+                Err(_) => Seen::Failure,
+            };
+            match next(self.limit, self.since.elapsed(), seen) {
+                Next::GoOn => return read,
+                Next::Fail => {
+                    self.failed.store(true, Ordering::Relaxed);
+                    return read;
+                }
+                Next::End => return Err(self.end()),
+                Next::Again if read.is_err_and(Status::is_again) => {
+                    std::thread::sleep(wait.min(self.left()));
+                    wait = longest.min(wait * 2);
+                }
+                Next::Again => {}
+            }
+        }
+    }
+
+    /// Waits as long as `program`, of which nothing can be read, goes on and may go on.
+    pub fn wait_while(&self, mut runs: impl FnMut() -> bool) {
+        let [mut wait, longest] = WAITS;
+        while !self.failed.load(Ordering::Relaxed) && runs() {
+            if next(self.limit, self.since.elapsed(), Seen::Work) == Next::End {
+                self.end();
+            }
+            std::thread::sleep(wait.min(self.left()));
+            wait = longest.min(wait * 2);
+        }
+    }
+
+    /// How long it may still go on.
+    fn left(&self) -> Duration {
+        match self.limit {
+            Some(TimeLimit::After(limit)) => limit.saturating_sub(self.since.elapsed()),
+            _ => Duration::MAX,
+        }
+    }
+
+    /// The limit has been reached: from now on it is as if the client had gone, which ends the handler.
+    fn end(&self) -> Status {
+        if !self.failed.swap(true, Ordering::Relaxed) {
+            timed_out(&self.what, self.since.elapsed());
+        }
+        self.connection.get().abort();
+        Status::ABORTED
+    }
+}
+
+/// A request's background work has reached its limit; once for each request.
+fn timed_out(what: &str, after: Duration) {
+    static ENDED: Seldom = Seldom::new();
+    background::count_timed_out();
+    ENDED.log(|more| {
+        let after = after.as_secs();
+        log::warn!(
+            "the background work of {what} has reached the {after} seconds of FinishRequestTimeout: \
+             to its handler the client has gone{more}"
+        );
+    });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMIT: Duration = Duration::from_secs(10);
+    const AFTER: Option<TimeLimit> = Some(TimeLimit::After(LIMIT));
+
+    #[test]
+    fn without_a_limit_of_its_own_the_handler_learns_of_its_time_limits() {
+        for elapsed in [Duration::ZERO, Duration::from_secs(1_000_000)] {
+            assert_eq!(next(None, elapsed, Seen::Work), Next::GoOn);
+            assert_eq!(next(None, elapsed, Seen::Silence), Next::Fail);
+        }
+    }
+
+    #[test]
+    fn silence_is_borne_until_the_limit() {
+        let before = LIMIT.saturating_sub(Duration::from_nanos(1));
+        for (elapsed, silent, working) in [
+            (Duration::ZERO, Next::Again, Next::GoOn),
+            (before, Next::Again, Next::GoOn),
+            (LIMIT, Next::End, Next::End),
+        ] {
+            assert_eq!(next(AFTER, elapsed, Seen::Silence), silent);
+            assert_eq!(next(AFTER, elapsed, Seen::Work), working);
+        }
+    }
+
+    #[test]
+    fn silence_is_borne_for_ever() {
+        assert_eq!(next(Some(TimeLimit::Never), Duration::MAX, Seen::Silence), Next::Again);
+        assert_eq!(next(Some(TimeLimit::Never), Duration::MAX, Seen::Work), Next::GoOn);
+    }
+
+    #[test]
+    fn what_fails_fails() {
+        for limit in [None, AFTER, Some(TimeLimit::Never)] {
+            for elapsed in [Duration::ZERO, LIMIT] {
+                assert_eq!(next(limit, elapsed, Seen::Failure), Next::Fail);
+            }
+        }
+    }
+}

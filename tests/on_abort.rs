@@ -1,0 +1,361 @@
+//! `FinishRequestOnAbort`: what becomes of the application when its client goes away before the response is complete.
+
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, wait_for};
+
+use crate::judge::{Application, path, side_by_side, write};
+
+/// More than the applications print: the response is never complete.
+const LENGTH: usize = 9_000_000;
+
+/// More than the kernel, TLS and HTTP/2 take for a client that reads nothing.
+const AFTER: usize = 8_000_000;
+
+/// How a client goes away.
+#[derive(Clone, Copy, Debug)]
+enum Leaves {
+    /// With an RST; over HTTP/2 without its connection: the stream is reset.
+    Aborts,
+    /// With a FIN, and RST for what comes later; over HTTP/2 with all streams.
+    Closes,
+    /// It is there, but takes nothing more; over HTTP/1 only.
+    Vanishes,
+}
+
+fn server(handler: Handler, mpm: Mpm, config: &str) -> Builder {
+    Httpd::builder(mpm).handler(handler).modules(&["env"]).config(config)
+}
+
+/// Has the client of `page` leave while the application prints the first half; the second half comes after that.
+#[track_caller]
+fn left_in_the_middle(httpd: &Httpd, protocol: Protocol, page: &str, query: &str, leaves: Leaves) -> Background {
+    let background = httpd.background();
+    left_at(httpd, protocol, &background, page, query, leaves);
+    background
+}
+
+/// The same, with background work that may be another server's.
+#[track_caller]
+fn left_at(httpd: &Httpd, protocol: Protocol, background: &Background, page: &str, query: &str, leaves: Leaves) {
+    let target = path(background, page, query);
+    match protocol {
+        Protocol::Http2 => {
+            let connection = httpd.connect_http2();
+            let stream = connection.get(&target, &[]);
+            background.wait_for_begin();
+            wait_for("something of the body", || (!stream.data().is_empty()).then_some(()));
+            match leaves {
+                Leaves::Closes => drop(connection),
+                _ => {
+                    stream.cancel();
+                    // Frames are handled in order: when this is answered, the reset has been seen.
+                    assert_eq!(connection.get("/static.txt", &[]).response().status, 200);
+                }
+            }
+        }
+        _ => {
+            let client = Client::connect(httpd, protocol);
+            let connection = client.http1().unwrap();
+            connection.get(&target, &[]);
+            background.wait_for_begin();
+            connection.next_begins();
+            match leaves {
+                Leaves::Aborts => client.abort(),
+                Leaves::Closes => drop(client),
+                Leaves::Vanishes => {
+                    connection.pause();
+                    background.open_gate();
+                    background.wait_for_done();
+                }
+            }
+        }
+    }
+    background.open_gate();
+}
+
+mod goes_on {
+    use super::*;
+
+    on_every_handler_and_mpm!(to_its_end);
+
+    fn to_its_end(handler: Handler, mpm: Mpm) {
+        let httpd = server(handler, mpm, "FinishRequest On\nFinishRequestOnAbort Continue").start();
+        httpd.install("static.txt", "a static file\n");
+        for mark in ["mark=on", "mark=length%3D9000000", "mark=boundary%3D%220123456789abcdef%22&length=none"] {
+            let query = format!("{mark}&length={LENGTH}&after={AFTER}");
+            let cases = mpm
+                .protocols()
+                .iter()
+                .flat_map(|&protocol| [Leaves::Aborts, Leaves::Closes].map(|leaves| (protocol, leaves)));
+            side_by_side(cases, |(protocol, leaves)| {
+                let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, leaves);
+                let done = background.wait_for_done();
+                assert_eq!(done.errors, "");
+                assert!(done.gate > 0 && done.gate <= done.ended, "{done:?}");
+            });
+        }
+        logged_as_aborted(&httpd, 3 * 2 * mpm.protocols().len());
+        // All threads and processes are there for others.
+        let response = Client::connect(&httpd, Protocol::Http1).get("/static.txt", &[]).response();
+        assert_eq!(response.body, b"a static file\n");
+        httpd.stop();
+    }
+}
+
+/// The client is there, and takes nothing more: writing to it fails when `Timeout` has passed.
+mod vanished {
+    use super::*;
+
+    on_every_handler_and_mpm! { goes_on;
+        mod_php_on_prefork: ModPhp, Prefork;
+        mod_fcgid_on_event: ModFcgid, Event;
+        mod_cgid_on_worker: Cgi, Worker;
+        mod_cgi_on_prefork: Cgi, Prefork;
+        php_fpm_on_event: PhpFpm, Event;
+        mod_lua_on_worker: Lua, Worker;
+    }
+
+    fn goes_on(handler: Handler, mpm: Mpm) {
+        // What the handler's own limit for a program is: that must not end it meanwhile.
+        let config = "FinishRequest On\nFinishRequestOnAbort Continue\nTimeout 1";
+        let httpd = server(handler, mpm, config).start();
+        for protocol in [Protocol::Http1, Protocol::Http1Tls] {
+            let query = format!("length={LENGTH}&after={AFTER}");
+            let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, Leaves::Vanishes);
+            assert_eq!(background.wait_for_done().errors, "");
+        }
+        logged_as_aborted(&httpd, 2);
+        httpd.stop();
+    }
+}
+
+/// What is not to go on ends as on a server without the module.
+mod as_on_stock_httpd {
+    use super::*;
+
+    on_every_handler_and_mpm!(with_stop_and_what_is_not_marked);
+
+    fn with_stop_and_what_is_not_marked(handler: Handler, mpm: Mpm) {
+        let on = "FinishRequest On\nFinishRequestOnAbort";
+        let servers = [
+            (server(handler, mpm, "").without_module(), "mark=none"),
+            (server(handler, mpm, "FinishRequest On"), "mark=on"),
+            (server(handler, mpm, &format!("{on} Stop")), "mark=length%3D9000000"),
+            (server(handler, mpm, &format!("{on} Continue")), "mark=none"),
+            (server(handler, mpm, &format!("{on} Continue")), "mark=off"),
+        ];
+        let mut stock = None;
+        for (builder, mark) in servers {
+            let httpd = builder.start();
+            httpd.install("static.txt", "a static file\n");
+            // That it could not pass on the rest.
+            httpd.allow_log("mod_fcgid: ap_pass_brigade failed");
+            let query = format!("{mark}&length={LENGTH}&after={AFTER}");
+            side_by_side(mpm.protocols(), |&protocol| {
+                let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, Leaves::Aborts);
+                let done = background.wait_for_done();
+                // mod_lua does not look whether anybody gets what it writes.
+                let ran_to_its_end = done.errors.is_empty() && done.ended > 0;
+                assert_eq!(ran_to_its_end, handler == Handler::Lua, "{mark} {protocol:?}: {done:?}");
+            });
+            let logged = logged(&httpd, mpm.protocols().len());
+            assert_eq!(stock.get_or_insert_with(|| logged.clone()), &logged, "{mark}");
+            httpd.stop();
+        }
+    }
+}
+
+/// mod_http2 says that the client has gone before the application writes anything.
+mod before_anything_is_written {
+    use super::*;
+
+    on_every_handler_and_mpm! { goes_on_if_it_is_marked;
+        mod_fcgid_on_event: ModFcgid, Event;
+        mod_cgid_on_worker: Cgi, Worker;
+        php_fpm_on_event: PhpFpm, Event;
+        mod_lua_on_worker: Lua, Worker;
+    }
+
+    fn goes_on_if_it_is_marked(handler: Handler, mpm: Mpm) {
+        let httpd = server(handler, mpm, "FinishRequest On\nFinishRequestOnAbort Continue").start();
+        httpd.install("static.txt", "a static file\n");
+        let page = LATE.install(&httpd, handler, "late");
+        for mark in ["on", "off"] {
+            let background = httpd.background();
+            let connection = httpd.connect_http2();
+            let stream = connection.get(&path(&background, &page, &format!("mark={mark}")), &[]);
+            background.wait_for_begin();
+            stream.cancel();
+            assert_eq!(connection.get("/static.txt", &[]).response().status, 200);
+            background.open_gate();
+            let written = httpd.root().join("gates").join(format!("{}.written", background.id()));
+            if mark == "on" {
+                let said = wait_for("the application to write", || std::fs::read_to_string(&written).ok());
+                assert_eq!(said, "well\n");
+            } else {
+                wait_for("the request to be logged", || {
+                    httpd
+                        .access_log()
+                        .iter()
+                        .any(|line| line.contains("mark=off") && line.ends_with(" X"))
+                        .then_some(())
+                });
+                let said = std::fs::read_to_string(&written).unwrap_or_default();
+                assert_ne!(said, "well\n");
+            }
+        }
+        httpd.allow_log("mod_fcgid: ap_pass_brigade failed");
+        httpd.stop();
+    }
+
+    /// Waits for the gate first; answers then, in several writes, and says whether they went well.
+    const LATE: Application = Application {
+        php: r#"
+            touch("@GATES@/{$_GET['id']}.began");
+            while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
+                usleep(10_000);
+                clearstatcache();
+            }
+            header('Content-Type: text/plain');
+            header('Content-Length: 4000000');
+            header("X-Finish-Request: {$_GET['mark']}");
+            for ($i = 0; $i < 20; $i++) {
+                echo str_repeat('W', 100_000);
+                flush();
+            }
+            $said = connection_status() === CONNECTION_NORMAL ? "well\n" : "badly\n";
+            file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
+            rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.written");
+        "#,
+        sh: r#"
+            query mark none
+            trap '' PIPE
+            gates='@GATES@'
+            : >"$gates/$id.began"
+            while [ ! -e "$gates/$id.gate" ]; do
+                sleep 0.05
+            done
+            printf 'Content-Type: text/plain\r\nContent-Length: 4000000\r\nX-Finish-Request: %s\r\n\r\n' "$mark"
+            said=well
+            i=0
+            while [ $i -lt 20 ]; do
+                leak 100000 2>/dev/null || said=badly
+                i=$((i + 1))
+            done
+            echo $said >"$gates/$id.writing"
+            mv "$gates/$id.writing" "$gates/$id.written"
+        "#,
+        lua: r#"
+            local gates = "@GATES@/" .. query.id
+            assert(io.open(gates .. ".began", "w")):close()
+            local gate = nil
+            while not gate do
+                r.usleep(10000)
+                gate = io.open(gates .. ".gate")
+            end
+            gate:close()
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4000000"
+            r.headers_out["X-Finish-Request"] = query.mark
+            local said = "well"
+            for i = 1, 20 do
+                if r:write(("W"):rep(100000)) < 0 then
+                    said = "badly"
+                end
+            end
+            local file = assert(io.open(gates .. ".writing", "w"))
+            file:write(said .. "\n")
+            file:close()
+            os.rename(gates .. ".writing", gates .. ".written")
+            return apache2.OK
+        "#,
+    };
+}
+
+/// The limit of background work holds for what goes on without its client too.
+#[test]
+fn the_time_limit_counts_from_the_abort() {
+    let config = "FinishRequest On\nFinishRequestOnAbort Continue\nFinishRequestTimeout 1";
+    let httpd = server(Handler::Cgi, Mpm::Event, config).start();
+    httpd.expect_log("background work of /app.cgi has reached the 1 seconds of FinishRequestTimeout");
+    let background = httpd.background();
+    let client = Client::connect(&httpd, Protocol::Http1);
+    // Half of what is printed before the gate is more than the client takes.
+    let query = format!("length={LENGTH}&after={AFTER}");
+    let connection = client.http1().unwrap();
+    connection.pause();
+    connection.get(&path(&background, "app.cgi", &query), &[]);
+    background.wait_for_begin();
+    client.abort();
+    let done = background.wait_for_done();
+    assert_eq!((done.gate, done.errors.as_str()), (0, "ended too early"));
+    httpd.stop();
+}
+
+#[test]
+fn htaccess() {
+    let httpd = server(Handler::Cgi, Mpm::Event, "<Directory ${WWW}>\nAllowOverride FileInfo\n</Directory>").start();
+    write(&httpd, ".htaccess", "FinishRequest On\nFinishRequestOnAbort Continue\n");
+    let query = format!("length={LENGTH}&after={AFTER}");
+    let background = left_in_the_middle(&httpd, Protocol::Http1, "app.cgi", &query, Leaves::Aborts);
+    assert_eq!(background.wait_for_done().errors, "");
+    httpd.stop();
+}
+
+/// mod_proxy_http keeps the connection record that it saw first, and looks at it after each write.
+#[test]
+fn behind_mod_proxy_http() {
+    let backend = server(Handler::Cgi, Mpm::Event, "").without_module().start();
+    let address = backend.address();
+    for mpm in Mpm::ALL {
+        let front = Httpd::builder(mpm)
+            .modules(&["proxy", "proxy_http"])
+            .config(&format!(
+                "FinishRequest On
+                 FinishRequestOnAbort Continue
+                 ProxyPass /static.txt !
+                 ProxyPass / http://{address}/ disablereuse=on"
+            ))
+            .start();
+        front.install("static.txt", "a static file\n");
+        let query = format!("mark=length%3D{LENGTH}&after={AFTER}");
+        for &protocol in mpm.protocols() {
+            let background = backend.background();
+            left_at(&front, protocol, &background, "app.cgi", &query, Leaves::Aborts);
+            let done = background.wait_for_done();
+            assert_eq!(done.errors, "", "{mpm:?} {protocol:?}");
+        }
+        logged_as_aborted(&front, mpm.protocols().len());
+        // A connection that goes on is not lost to a page that is not marked, nor to an error page.
+        let connection = front.connect();
+        for (page, status) in [("app.cgi?mark=none", 200), ("nowhere", 404), ("app.cgi?mark=none", 200)] {
+            connection.get(&format!("/{page}"), &[]);
+            assert_eq!(connection.response().status, status);
+        }
+        assert!(!connection.has_ended());
+        drop(connection);
+        front.stop();
+    }
+    backend.stop();
+}
+
+/// Expects that so many requests were logged, each once, each as one whose client went away.
+#[track_caller]
+fn logged_as_aborted(httpd: &Httpd, count: usize) {
+    assert_eq!(logged(httpd, count), vec!["200 X"; count]);
+}
+
+/// Waits until so many requests have been logged; gives the status and the connection's state of each.
+#[track_caller]
+fn logged(httpd: &Httpd, count: usize) -> Vec<String> {
+    let lines = || httpd.access_log().into_iter().filter(|line| line.contains("/app.")).collect::<Vec<_>>();
+    let lines = wait_for("the requests to be logged", || Some(lines()).filter(|lines| lines.len() >= count));
+    let mut states: Vec<_> = lines
+        .iter()
+        .map(|line| {
+            let fields: Vec<_> = line.rsplit(' ').collect();
+            format!("{} {}", fields[3], fields[0])
+        })
+        .collect();
+    states.sort();
+    states
+}

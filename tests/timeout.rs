@@ -1,0 +1,349 @@
+//! `FinishRequestTimeout`: how long background work may run, and be silent.
+
+use std::path::Path;
+use std::time::{Duration, Instant};
+
+use support::{Background, Builder, Client, Done, Handler, Httpd, Mpm, Protocol, body, wait_for};
+
+use crate::judge::{Application, assert_body, path, ran_to_its_end};
+
+/// The time limit that each handler has of its own in these tests.
+const HANDLERS_OWN: Duration = Duration::from_secs(1);
+
+/// What mod_fcgid says when its own limit has passed: once each time.
+const FCGID_SILENCE: &str = "mod_fcgid: read data timeout in 1 seconds";
+
+/// What it says of a PHP that goes on when it is told to end.
+const FCGID_KILLS: &str = "mod_fcgid: process [0-9]+ graceful kill fail, sending SIGKILL";
+
+/// What the module says at the limit.
+const AT_THE_LIMIT: &str =
+    r"finish_request:warn.*background work of /\w+\.\w+ has reached the \d+ seconds of FinishRequestTimeout";
+
+fn server(handler: Handler, mpm: Mpm, config: &str) -> Builder {
+    Httpd::builder(mpm).handler(handler).config(&format!(
+        "FinishRequest On
+         Timeout 1
+         <IfModule fcgid_module>
+           FcgidIOTimeout 1
+           FcgidErrorScanInterval 1
+           FcgidZombieScanInterval 1
+         </IfModule>
+         {config}"
+    ))
+}
+
+/// Sends a request for `page`, whose client is released at once; gives when it was sent.
+#[track_caller]
+fn released(httpd: &Httpd, protocol: Protocol, background: &Background, page: &str, query: &str) -> Instant {
+    let sent = Instant::now();
+    let client = Client::connect(httpd, protocol);
+    assert_body(&client.get(&path(background, page, query), &[]).released(), &body(4096));
+    assert!(!background.is_done(), "the client had to wait for the background work");
+    sent
+}
+
+/// Waits until more than the handler's own time limit has passed.
+fn outlast(sent: Instant) {
+    wait_for("the handler's own time limit to pass", || (sent.elapsed() > HANDLERS_OWN * 5 / 2).then_some(()));
+}
+
+/// Waits until the work has been ended before its time, and gives what it says of that, if it can say anything.
+#[track_caller]
+fn ended_too_early(httpd: &Httpd, background: &Background, handler: Handler) {
+    if handler == Handler::ModFcgid {
+        // PHP goes on when it is told to end; mod_fcgid then kills it.
+        let process = httpd.root().join("gates").join(format!("{}.pid", background.id()));
+        let process = wait_for("the process id", || std::fs::read_to_string(&process).ok().filter(|id| !id.is_empty()));
+        wait_for("the process to be gone", || (!Path::new("/proc").join(&process).exists()).then_some(()));
+        background.open_gate();
+        assert!(!background.is_done());
+    } else {
+        let Done { gate, ended, errors, .. } = background.wait_for_done();
+        assert_eq!((gate, ended, errors.as_str()), (0, 0, "ended too early"));
+    }
+}
+
+mod silence {
+    use super::*;
+
+    macro_rules! on_programs {
+        ($check:path) => {
+            on_every_handler_and_mpm! { $check;
+                mod_fcgid_on_event: ModFcgid, Event;
+                mod_fcgid_on_worker: ModFcgid, Worker;
+                mod_fcgid_on_prefork: ModFcgid, Prefork;
+                mod_cgid_on_event: Cgi, Event;
+                mod_cgid_on_worker: Cgi, Worker;
+                mod_cgi_on_prefork: Cgi, Prefork;
+            }
+        };
+    }
+
+    mod unset {
+        use super::*;
+
+        on_programs!(ends_at_the_handlers_own_limit);
+
+        fn ends_at_the_handlers_own_limit(handler: Handler, mpm: Mpm) {
+            let httpd = server(handler, mpm, "").start();
+            allow_own_complaints(&httpd, handler, mpm);
+            let page = SILENT.install(&httpd, handler, "silent");
+            let background = httpd.background();
+            released(&httpd, Protocol::Http1, &background, &page, "");
+            ended_too_early(&httpd, &background, handler);
+            httpd.stop();
+        }
+    }
+
+    mod borne {
+        use super::*;
+
+        on_programs!(as_long_as_the_limit_says);
+
+        fn as_long_as_the_limit_says(handler: Handler, mpm: Mpm) {
+            for limit in ["60", "None"] {
+                let httpd = server(handler, mpm, &format!("FinishRequestTimeout {limit}")).start();
+                if handler == Handler::ModFcgid {
+                    httpd.expect_log(FCGID_SILENCE);
+                }
+                let page = SILENT.install(&httpd, handler, "silent");
+                let works: Vec<_> = mpm
+                    .protocols()
+                    .iter()
+                    .map(|&protocol| {
+                        let background = httpd.background();
+                        let sent = released(&httpd, protocol, &background, &page, "");
+                        (background, sent)
+                    })
+                    .collect();
+                for (background, sent) in &works {
+                    outlast(*sent);
+                    ran_to_its_end(background);
+                }
+                httpd.stop();
+            }
+        }
+    }
+
+    mod too_long {
+        use super::*;
+
+        on_programs!(ends_at_the_limit);
+
+        fn ends_at_the_limit(handler: Handler, mpm: Mpm) {
+            let httpd = server(handler, mpm, "FinishRequestTimeout 2").start();
+            httpd.expect_log(AT_THE_LIMIT);
+            if handler == Handler::ModFcgid {
+                httpd.expect_log(FCGID_SILENCE);
+                httpd.allow_log(FCGID_KILLS);
+            }
+            let page = SILENT.install(&httpd, handler, "silent");
+            let background = httpd.background();
+            let sent = released(&httpd, Protocol::Http1, &background, &page, "");
+            ended_too_early(&httpd, &background, handler);
+            assert!(sent.elapsed() >= HANDLERS_OWN * 2, "ended after {:?}", sent.elapsed());
+            httpd.stop();
+        }
+    }
+
+    /// mod_fcgid's own limit, and that it could not pass on the rest; mod_cgi's. mod_cgid may say nothing.
+    fn allow_own_complaints(httpd: &Httpd, handler: Handler, mpm: Mpm) {
+        const CGI_SILENCE: &str = "AH01220: Timeout waiting for output from CGI script";
+        match (handler, mpm) {
+            (Handler::ModFcgid, _) => {
+                httpd.expect_log(FCGID_SILENCE);
+                httpd.expect_log("mod_fcgid: ap_pass_brigade failed");
+                httpd.allow_log(FCGID_KILLS);
+            }
+            (_, Mpm::Prefork) => httpd.expect_log(CGI_SILENCE),
+            _ => httpd.allow_log(CGI_SILENCE),
+        }
+    }
+
+    /// Prints nothing while it waits for the gate.
+    const SILENT: Application = Application {
+        php: r#"
+            header('Content-Type: text/plain');
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            file_put_contents("@GATES@/{$_GET['id']}.pid", getmypid());
+            background($_GET['id'], 0);
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            background "$id" 0
+        "#,
+        lua: "",
+    };
+}
+
+mod closed_output {
+    use super::*;
+
+    /// Under mod_cgi the script is kept after it has closed its output: as long as the limit says.
+    #[test]
+    fn ends_at_the_limit() {
+        let httpd = server(Handler::Cgi, Mpm::Prefork, "FinishRequestTimeout 2").start();
+        httpd.expect_log(AT_THE_LIMIT);
+        let page = CLOSES.install(&httpd, Handler::Cgi, "closes");
+        let background = httpd.background();
+        let sent = released(&httpd, Protocol::Http1, &background, &page, "");
+        ended_too_early(&httpd, &background, Handler::Cgi);
+        assert!(sent.elapsed() >= HANDLERS_OWN * 2, "ended after {:?}", sent.elapsed());
+        httpd.stop();
+    }
+
+    #[test]
+    fn runs_to_its_end_before_it() {
+        for config in ["", "FinishRequestTimeout 60", "FinishRequestTimeout none"] {
+            let httpd = server(Handler::Cgi, Mpm::Prefork, config).start();
+            let page = CLOSES.install(&httpd, Handler::Cgi, "closes");
+            let background = httpd.background();
+            let sent = released(&httpd, Protocol::Http1, &background, &page, "");
+            outlast(sent);
+            ran_to_its_end(&background);
+            httpd.stop();
+        }
+    }
+
+    const CLOSES: Application = Application {
+        php: "",
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            exec >/dev/null 2>/dev/null </dev/null
+            background "$id" 0
+        "#,
+        lua: "",
+    };
+}
+
+mod writing {
+    use super::*;
+
+    on_every_handler_and_mpm!(fails_at_the_limit);
+
+    /// Prints and flushes now and then, until it is ended. Lua goes on: its writes fail.
+    fn fails_at_the_limit(handler: Handler, mpm: Mpm) {
+        let httpd = server(handler, mpm, "FinishRequestTimeout 1").start();
+        httpd.expect_log(AT_THE_LIMIT);
+        let page = WRITES.install(&httpd, handler, "writes");
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let sent = released(&httpd, protocol, &background, &page, "");
+            let done = background.wait_for_done();
+            assert_eq!((done.gate, done.errors.as_str()), (0, "ended too early"));
+            assert!(sent.elapsed() >= Duration::from_secs(1), "ended after {:?}", sent.elapsed());
+        }
+        if mpm != Mpm::Prefork {
+            assert_eq!(httpd.log().matches("has reached the").count(), 1, "once in a while, in each process");
+        }
+        httpd.stop();
+    }
+
+    #[test]
+    fn ignored_by_php_that_ignores_it() {
+        let httpd = server(Handler::ModPhp, Mpm::Prefork, "FinishRequestTimeout 1").start();
+        httpd.expect_log(AT_THE_LIMIT);
+        let page = WRITES.install(&httpd, Handler::ModPhp, "writes");
+        let background = httpd.background();
+        released(&httpd, Protocol::Http1, &background, &page, "ignore=1");
+        httpd.wait_for_log("has reached the");
+        background.open_gate();
+        let done = background.wait_for_done();
+        assert!(done.gate > 0);
+        assert_eq!(done.errors, "connection_status() is 1");
+        httpd.stop();
+    }
+
+    mod goes_on {
+        use super::*;
+
+        on_every_handler_and_mpm!(without_a_limit_or_before_it);
+
+        /// Handlers whose own limits are about silence have nothing against work that writes.
+        fn without_a_limit_or_before_it(handler: Handler, mpm: Mpm) {
+            for config in ["", "FinishRequestTimeout none", "FinishRequestTimeout 60"] {
+                let httpd = server(handler, mpm, config).start();
+                let page = WRITES.install(&httpd, handler, "writes");
+                let background = httpd.background();
+                let sent = released(&httpd, Protocol::Http1, &background, &page, "");
+                outlast(sent);
+                let done = ran_to_its_end(&background);
+                assert!(done.gate > 0);
+                httpd.stop();
+            }
+        }
+    }
+
+    const WRITES: Application = Application {
+        php: r#"
+            ignore_user_abort(isset($_GET['ignore']));
+            header('Content-Type: text/plain');
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
+                if (!isset($begun)) {
+                    $begun = true;
+                    register_shutdown_function(function () {
+                        if (!file_exists("@GATES@/{$_GET['id']}.gate")) {
+                            $said = "began=0\ngate=0\nended=0\nerrors=ended too early\n";
+                            file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
+                            rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.done");
+                        }
+                    });
+                }
+                echo 'L';
+                flush();
+                usleep(50_000);
+                clearstatcache();
+            }
+            background($_GET['id']);
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            gates='@GATES@' work=$id began=0 seen=0 ended=0 errors='ended too early'
+            trap '' PIPE
+            trap 'exit 1' TERM INT HUP
+            trap leave EXIT
+            while [ ! -e "$gates/$id.gate" ]; do
+                echo L || exit 1
+                sleep 0.05
+            done
+            background "$id" 200
+        "#,
+        lua: r#"
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            local gates = "@GATES@/"
+            while true do
+                local gate = io.open(gates .. query.id .. ".gate")
+                if gate then
+                    gate:close()
+                    break
+                end
+                if r:write("L") < 0 then
+                    local file = assert(io.open(gates .. query.id .. ".writing", "w"))
+                    file:write("began=0\ngate=0\nended=0\nerrors=ended too early\n")
+                    file:close()
+                    os.rename(gates .. query.id .. ".writing", gates .. query.id .. ".done")
+                    return apache2.OK
+                end
+                r:flush()
+                r.usleep(50000)
+            end
+            background.run(r, query.id, 200)
+            return apache2.OK
+        "#,
+    };
+}
