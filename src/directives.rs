@@ -446,6 +446,21 @@ mod tests {
     }
 
     #[test]
+    fn the_inner_time_limit_wins() {
+        let outer = Settings {
+            time_limit: Some(TimeLimit::After(Duration::from_secs(5))),
+            on_abort: Some(OnAbort::Continue),
+            ..Settings::default()
+        };
+        let inner =
+            Settings { time_limit: Some(TimeLimit::Never), on_abort: Some(OnAbort::Stop), ..Settings::default() };
+        let inherited = Settings::merge(&outer, &Settings::default());
+        assert_eq!((inherited.time_limit(), inherited.on_abort()), (outer.time_limit, OnAbort::Continue));
+        let merged = Settings::merge(&outer, &inner);
+        assert_eq!((merged.time_limit(), merged.on_abort()), (Some(TimeLimit::Never), OnAbort::Stop));
+    }
+
+    #[test]
     fn a_time_limit_is_a_number_of_seconds() {
         let limit = |arg: &[u8]| set::<FinishRequestTimeout>(&[arg]).ok().and_then(|settings| settings.time_limit());
         let after = |seconds| Some(TimeLimit::After(Duration::from_secs(seconds)));

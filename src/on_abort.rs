@@ -16,9 +16,9 @@ use crate::httpd::{Brigade, Connection, Request, RequestConfig, Result, dir_conf
 use crate::response::{Phase, Response};
 use crate::{cgi_script, sys};
 
-/// A handler is about to run, or httpd is to send an error page of its own: the request gets the client's own record, also
-/// where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of this one
-/// goes to the client.
+/// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
+/// record, also where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of
+/// this one goes to the client.
 pub fn unshield(request: Request<'_>) {
     let mut chain = std::iter::successors(Some(request), |request| request.prev());
     let before = chain.find_map(|request| Response::of(request).zip(dir_config::<Settings>(request)));

@@ -314,6 +314,7 @@ impl Walk<'_> {
         brigade.move_all(&mut self.body);
         self.place.response.header_passed.set(true);
         self.place.response.set_phase(Phase::Settled);
+        on_abort::unshield(self.place.request);
         self.place.filter.pass_on(&mut self.body)
     }
 

@@ -313,6 +313,7 @@ fn behind_mod_proxy_http() {
                 "FinishRequest On
                  FinishRequestOnAbort Continue
                  ProxyPass /static.txt !
+                 ProxyErrorOverride On
                  ProxyPass / http://{address}/ disablereuse=on"
             ))
             .start();
@@ -327,7 +328,8 @@ fn behind_mod_proxy_http() {
         logged_as_aborted(&front, mpm.protocols().len());
         // A connection that goes on is not lost to a page that is not marked, nor to an error page.
         let connection = front.connect();
-        for (page, status) in [("app.cgi?mark=none", 200), ("nowhere", 404), ("app.cgi?mark=none", 200)] {
+        let unmarked = ("app.cgi?mark=none", 200);
+        for (page, status) in [unmarked, ("nowhere", 404), unmarked] {
             connection.get(&format!("/{page}"), &[]);
             assert_eq!(connection.response().status, status);
         }

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use support::{Background, Builder, Client, Done, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
-use crate::judge::{Application, assert_body, path, ran_to_its_end};
+use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side, write};
 
 /// The time limit that each handler has of its own in these tests.
 const HANDLERS_OWN: Duration = Duration::from_secs(1);
@@ -102,7 +102,7 @@ mod silence {
         on_programs!(as_long_as_the_limit_says);
 
         fn as_long_as_the_limit_says(handler: Handler, mpm: Mpm) {
-            for limit in ["60", "None"] {
+            side_by_side(["60", "None"], |limit| {
                 let httpd = server(handler, mpm, &format!("FinishRequestTimeout {limit}")).start();
                 if handler == Handler::ModFcgid {
                     httpd.expect_log(FCGID_SILENCE);
@@ -122,7 +122,7 @@ mod silence {
                     ran_to_its_end(background);
                 }
                 httpd.stop();
-            }
+            });
         }
     }
 
@@ -147,6 +147,27 @@ mod silence {
         }
     }
 
+    /// Under mod_cgi and mod_cgid the limit is seen although the handler's own is a longer one.
+    mod shorter_than_the_handlers_own {
+        use super::*;
+
+        on_every_handler_and_mpm! { ends_at_the_limit;
+            mod_cgid_on_event: Cgi, Event;
+            mod_cgid_on_worker: Cgi, Worker;
+            mod_cgi_on_prefork: Cgi, Prefork;
+        }
+
+        fn ends_at_the_limit(handler: Handler, mpm: Mpm) {
+            let httpd = server(handler, mpm, "FinishRequestTimeout 1\nTimeout 300").start();
+            httpd.expect_log(AT_THE_LIMIT);
+            let page = SILENT.install(&httpd, handler, "silent");
+            let background = httpd.background();
+            released(&httpd, Protocol::Http1, &background, &page, "");
+            ended_too_early(&httpd, &background, handler);
+            httpd.stop();
+        }
+    }
+
     /// mod_fcgid's own limit, and that it could not pass on the rest; mod_cgi's. mod_cgid may say nothing.
     fn allow_own_complaints(httpd: &Httpd, handler: Handler, mpm: Mpm) {
         const CGI_SILENCE: &str = "AH01220: Timeout waiting for output from CGI script";
@@ -162,7 +183,7 @@ mod silence {
     }
 
     /// Prints nothing while it waits for the gate.
-    const SILENT: Application = Application {
+    pub const SILENT: Application = Application {
         php: r#"
             header('Content-Type: text/plain');
             header('Content-Length: 4096');
@@ -179,6 +200,33 @@ mod silence {
         "#,
         lua: "",
     };
+}
+
+#[test]
+fn is_the_administrators() {
+    let httpd = server(Handler::Lua, Mpm::Event, "<Directory ${WWW}>\nAllowOverride FileInfo\n</Directory>").start();
+    write(&httpd, ".htaccess", "FinishRequestTimeout 5\n");
+    httpd.expect_log(".htaccess: FinishRequestTimeout not allowed here");
+    let connection = httpd.connect();
+    connection.get("/app.lua", &[]);
+    assert_eq!(connection.response().status, 500);
+    httpd.stop();
+}
+
+#[test]
+fn holds_where_it_is_set() {
+    let config = "FinishRequestTimeout 1\n<Files patient.cgi>\nFinishRequestTimeout none\n</Files>";
+    let httpd = server(Handler::Cgi, Mpm::Worker, config).start();
+    httpd.expect_log(AT_THE_LIMIT);
+    let [patient, other] = ["patient", "other"].map(|name| {
+        let page = silence::SILENT.install(&httpd, Handler::Cgi, name);
+        let background = httpd.background();
+        released(&httpd, Protocol::Http1, &background, &page, "");
+        background
+    });
+    ended_too_early(&httpd, &other, Handler::Cgi);
+    ran_to_its_end(&patient);
+    httpd.stop();
 }
 
 mod closed_output {
@@ -199,7 +247,7 @@ mod closed_output {
 
     #[test]
     fn runs_to_its_end_before_it() {
-        for config in ["", "FinishRequestTimeout 60", "FinishRequestTimeout none"] {
+        side_by_side(["", "FinishRequestTimeout 60", "FinishRequestTimeout none"], |config| {
             let httpd = server(Handler::Cgi, Mpm::Prefork, config).start();
             let page = CLOSES.install(&httpd, Handler::Cgi, "closes");
             let background = httpd.background();
@@ -207,7 +255,7 @@ mod closed_output {
             outlast(sent);
             ran_to_its_end(&background);
             httpd.stop();
-        }
+        });
     }
 
     const CLOSES: Application = Application {
@@ -267,7 +315,7 @@ mod writing {
 
         /// Handlers whose own limits are about silence have nothing against work that writes.
         fn without_a_limit_or_before_it(handler: Handler, mpm: Mpm) {
-            for config in ["", "FinishRequestTimeout none", "FinishRequestTimeout 60"] {
+            side_by_side(["", "FinishRequestTimeout none", "FinishRequestTimeout 60"], |config| {
                 let httpd = server(handler, mpm, config).start();
                 let page = WRITES.install(&httpd, handler, "writes");
                 let background = httpd.background();
@@ -276,7 +324,7 @@ mod writing {
                 let done = ran_to_its_end(&background);
                 assert!(done.gate > 0);
                 httpd.stop();
-            }
+            });
         }
     }
 
