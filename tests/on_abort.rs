@@ -55,14 +55,22 @@ fn left_at(httpd: &Httpd, protocol: Protocol, background: &Background, page: &st
         _ => {
             let client = Client::connect(httpd, protocol);
             let connection = client.http1().unwrap();
+            if let Leaves::Vanishes = leaves {
+                // Before anything comes: the kernel takes the more for a client the more it has read.
+                connection.pause();
+            }
             connection.get(&target, &[]);
             background.wait_for_begin();
-            connection.next_begins();
             match leaves {
-                Leaves::Aborts => client.abort(),
-                Leaves::Closes => drop(client),
+                Leaves::Aborts => {
+                    connection.next_begins();
+                    client.abort();
+                }
+                Leaves::Closes => {
+                    connection.next_begins();
+                    drop(client);
+                }
                 Leaves::Vanishes => {
-                    connection.pause();
                     background.open_gate();
                     background.wait_for_done();
                 }
@@ -298,6 +306,32 @@ fn htaccess() {
     let query = format!("length={LENGTH}&after={AFTER}");
     let background = left_in_the_middle(&httpd, Protocol::Http1, "app.cgi", &query, Leaves::Aborts);
     assert_eq!(background.wait_for_done().errors, "");
+    httpd.stop();
+}
+
+/// All requests of a chain of internal redirects have the same client.
+#[test]
+fn after_an_internal_redirect() {
+    let config = "FinishRequest On
+        FinishRequestOnAbort Continue
+        <Directory ${WWW}>
+          RewriteEngine On
+          RewriteRule ^front$ /app.cgi
+        </Directory>";
+    let httpd = server(Handler::Cgi, Mpm::Event, config).modules(&["rewrite"]).start();
+    httpd.install("static.txt", "a static file\n");
+    for &protocol in Mpm::Event.protocols() {
+        for (mark, goes_on) in [("on", true), ("off", false)] {
+            let query = format!("mark={mark}&length={LENGTH}&after={AFTER}");
+            let background = left_in_the_middle(&httpd, protocol, "front", &query, Leaves::Aborts);
+            let done = background.wait_for_done();
+            assert_eq!(done.errors.is_empty() && done.ended > 0, goes_on, "{mark} {protocol:?}: {done:?}");
+            let id = format!("id={}&", background.id());
+            wait_for("the request to be logged as aborted", || {
+                httpd.access_log().iter().any(|line| line.contains(&id) && line.ends_with(" X")).then_some(())
+            });
+        }
+    }
     httpd.stop();
 }
 
