@@ -67,7 +67,8 @@ impl Waiting {
     }
 
     fn sent(&mut self, bytes: usize) {
-        let bytes = self.0.drain(..bytes.min(self.0.len())).count();
+        let bytes = bytes.min(self.0.len());
+        self.0.drain(..bytes);
         TOTAL.fetch_sub(bytes, Ordering::Relaxed);
     }
 }
