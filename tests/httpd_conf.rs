@@ -70,6 +70,22 @@ fn enabled_by_a2enmod() {
     httpd.stop();
 }
 
+/// Each directive is in the file, and right when its comment sign is taken away.
+#[test]
+fn what_is_commented_out() {
+    let file = shipped("finish_request.conf").replace('#', "");
+    let lines: Vec<_> = file.lines().map(str::trim).filter(|line| line.starts_with("FinishRequest")).collect();
+    for directive in mod_finish_request::directives::MANUAL {
+        let name = directive.name.to_str().unwrap();
+        let count = lines.iter().filter(|line| line.split(' ').next() == Some(name)).count();
+        assert_eq!(count, 1, "{name}");
+    }
+    let directives = lines.join("\n");
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config(&directives).start();
+    finishes_early(&httpd, "app.lua");
+    httpd.stop();
+}
+
 /// A server with an example's lines, after what `handler` needs besides.
 fn with_example(mpm: Mpm, handler: Handler, example: &str) -> Builder {
     Httpd::builder(mpm).without_module().handler(handler).modules(&["alias"]).config(&load()).config(example)

@@ -58,6 +58,7 @@ mod log;
 mod marks;
 mod matrix;
 mod on_abort;
+mod operations;
 mod own_chunks;
 mod php_function;
 mod proxies;

@@ -4,33 +4,38 @@ use support::http1::Connection;
 use support::{Handler, Httpd, Mpm, Proxy, ProxyKind, body};
 
 macro_rules! behind {
-    ($($name:ident: $kind:ident, $keep_alive:literal;)*) => {
+    ($($name:ident: $kind:ident, $keep_alive:literal, $connection:literal;)*) => {
         $(
             #[test]
             fn $name() {
-                released_behind(ProxyKind::$kind, $keep_alive);
+                released_behind(ProxyKind::$kind, $keep_alive, $connection);
             }
         )*
     };
 }
 
 behind! {
-    nginx: Nginx, false;
-    nginx_with_kept_connections: Nginx, true;
-    haproxy: HaProxy, false;
-    haproxy_with_kept_connections: HaProxy, true;
+    nginx: Nginx, false, "Close";
+    nginx_with_kept_connections: Nginx, true, "Close";
+    nginx_and_keep: Nginx, true, "Keep";
+    haproxy: HaProxy, false, "Close";
+    haproxy_with_kept_connections: HaProxy, true, "Close";
+    haproxy_and_keep: HaProxy, true, "Keep";
 }
 
-fn released_behind(kind: ProxyKind, keep_alive: bool) {
+fn released_behind(kind: ProxyKind, keep_alive: bool, connection: &str) {
     let httpd = Httpd::builder(Mpm::Event)
         .handler(Handler::Cgi)
         .handler(Handler::Lua)
         .modules(&["filter", "deflate"])
-        .config(
+        .config(&format!(
             "FinishRequest Auto
              FinishRequestBypass none
-             AddOutputFilterByType DEFLATE text/plain",
-        )
+             FinishRequestConnection {connection}
+             AddOutputFilterByType DEFLATE text/plain
+             LogFormat %{{remote}}p port
+             CustomLog \"${{ROOT}}/ports.log\" port"
+        ))
         .start();
     let proxy = Proxy::start(kind, httpd.address(), keep_alive);
 
@@ -49,6 +54,11 @@ fn released_behind(kind: ProxyKind, keep_alive: bool) {
     assert!(client.rest().is_empty());
     drop(client);
     drop(proxy);
+    if connection == "Keep" {
+        let ports = std::fs::read_to_string(httpd.root().join("ports.log")).unwrap();
+        let first = ports.lines().next().unwrap();
+        assert!(ports.lines().all(|port| port == first), "the proxy needed more than one connection: {ports}");
+    }
     httpd.stop();
 }
 

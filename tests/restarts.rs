@@ -304,7 +304,7 @@ fn is_running(httpd: &Httpd) -> bool {
 }
 
 /// The children of a process.
-fn children(process: u32) -> HashSet<u32> {
+pub fn children(process: u32) -> HashSet<u32> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
