@@ -172,7 +172,7 @@ impl Taking {
     /// The response was an ordinary one: httpd sends what waits, as it sends all else.
     fn give_back(self, connection: Connection<'_>, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         let mut before = connection.brigade();
-        self.waiting.pieces().into_iter().filter(|piece| !piece.is_empty()).for_each(|piece| before.push_bytes(piece));
+        self.waiting.pieces().for_each(|piece| before.push_bytes(piece));
         connection.count_sent(i64::try_from(self.waiting.len()).map_or(0, |bytes| -bytes));
         drop(self);
         brigade.move_all(&mut before);

@@ -8,9 +8,18 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 /// How many bytes wait in this process.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
 
+/// How much memory is asked for at a time: large pieces, that many small writes share.
+const PIECE: usize = 16_384;
+
 /// The bytes that one client has still to get, in order. They count in [`total`] until they are sent or dropped.
 #[derive(Default, Debug)]
-pub struct Waiting(VecDeque<u8>);
+pub struct Waiting {
+    /// None of them is empty, but the first one's beginning may have been sent.
+    pieces: VecDeque<Vec<u8>>,
+    /// How much of the first piece has been sent.
+    sent: usize,
+    length: usize,
+}
 
 /// How many bytes wait in this process.
 pub fn total() -> usize {
@@ -21,23 +30,33 @@ impl Waiting {
     /// Adds a copy of some bytes.
     pub fn push(&mut self, bytes: &[u8]) {
         TOTAL.fetch_add(bytes.len(), Ordering::Relaxed);
-        self.0.extend(bytes);
+        self.length += bytes.len();
+        let room = self.pieces.back().map_or(0, |last| last.capacity() - last.len());
+        let (fits, rest) = bytes.split_at_checked(room).unwrap_or((bytes, &[]));
+        if let Some(last) = self.pieces.back_mut() {
+            last.extend_from_slice(fits);
+        }
+        if !rest.is_empty() {
+            let mut piece = Vec::with_capacity(rest.len().max(PIECE));
+            piece.extend_from_slice(rest);
+            self.pieces.push_back(piece);
+        }
     }
 
     /// How many there are.
     pub fn len(&self) -> usize {
-        self.0.len()
+        self.length
     }
 
     /// Whether there are none.
     pub fn is_empty(&self) -> bool {
-        self.0.is_empty()
+        self.length == 0
     }
 
-    /// The bytes, in two pieces.
-    pub fn pieces(&self) -> [&[u8]; 2] {
-        let (first, second) = self.0.as_slices();
-        [first, second]
+    /// The bytes, in pieces.
+    pub fn pieces(&self) -> impl Iterator<Item = &[u8]> {
+        let mut sent = self.sent;
+        self.pieces.iter().map(move |piece| piece.get(std::mem::take(&mut sent)..).unwrap_or_default())
     }
 
     /// Sends what the kernel takes without waiting.
@@ -46,15 +65,15 @@ impl Waiting {
     ///
     /// `WouldBlock`: it does not take all, now. Others: the client has gone.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        while !self.is_empty() {
-            let [first, _] = self.pieces();
+        while let Some(first) = self.pieces.front().and_then(|first| first.get(self.sent..)) {
             // SAFETY: the socket is open, and the kernel reads as many bytes as there are in the slice.
             let sent = unsafe {
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
                 libc::send(socket.as_raw_fd(), first.as_ptr().cast(), first.len(), flags)
             };
+            let all = first.len();
             match usize::try_from(sent) {
-                Ok(sent) => self.sent(sent),
+                Ok(sent) => self.forget(sent.min(all), all),
                 Err(_) => {
                     let error = io::Error::last_os_error();
                     if error.kind() != ErrorKind::Interrupted {
@@ -66,16 +85,21 @@ impl Waiting {
         Ok(())
     }
 
-    fn sent(&mut self, bytes: usize) {
-        let bytes = bytes.min(self.0.len());
-        self.0.drain(..bytes);
+    /// So many of `all` bytes of the first piece have been sent.
+    fn forget(&mut self, bytes: usize, all: usize) {
         TOTAL.fetch_sub(bytes, Ordering::Relaxed);
+        self.length -= bytes;
+        self.sent += bytes;
+        if bytes == all {
+            self.pieces.pop_front();
+            self.sent = 0;
+        }
     }
 }
 
 impl Drop for Waiting {
     fn drop(&mut self) {
-        TOTAL.fetch_sub(self.0.len(), Ordering::Relaxed);
+        TOTAL.fetch_sub(self.length, Ordering::Relaxed);
     }
 }
 
@@ -107,10 +131,30 @@ mod tests {
                 Err(error) => assert_eq!(error.kind(), ErrorKind::WouldBlock),
             }
         }
-        assert!(waiting.is_empty());
+        assert!(waiting.is_empty() && waiting.pieces().next().is_none());
         drop(ours);
         theirs.read_to_end(&mut got).unwrap();
         assert!(got == bytes);
+    }
+
+    #[test]
+    fn pieces_are_shared_and_in_order() {
+        let (ours, mut theirs) = UnixStream::pair().unwrap();
+        let mut waiting = Waiting::default();
+        waiting.push(b"first");
+        waiting.send(ours.as_fd()).unwrap();
+        for piece in [&b"second"[..], b"", b"third"] {
+            waiting.push(piece);
+        }
+        waiting.push(&[b'x'; 40_000]);
+        assert_eq!(waiting.len(), 40_011);
+        assert_eq!(waiting.pieces().count(), 2);
+        assert_eq!(waiting.pieces().map(<[u8]>::len).sum::<usize>(), 40_011);
+        waiting.send(ours.as_fd()).unwrap();
+        drop(ours);
+        let mut got = Vec::new();
+        theirs.read_to_end(&mut got).unwrap();
+        assert!(got.starts_with(b"firstsecondthirdxxx") && got.len() == 40_016);
     }
 
     #[test]
