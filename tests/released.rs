@@ -5,12 +5,15 @@ use std::fs;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use support::http1::EndKind;
 use support::{Background, Client, DEADLINE, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
 use crate::judge::{assert_body, path, ran_to_its_end};
+
+/// How long a client may go on sending (`MAX_SECS_TO_LINGER`).
+const LINGERING: Duration = Duration::from_secs(30);
 
 /// A hundred requests are in background work at once; each client was let go before any gate was opened.
 fn a_hundred(mpm: Mpm, protocol: Protocol) {
@@ -192,4 +195,28 @@ fn a_slow_reader_gets_all() {
         ran_to_its_end(&background);
         httpd.stop();
     }
+}
+
+/// A client that never stops sending after its response is cut at httpd's own limit for that, not before.
+#[test]
+fn a_client_that_never_stops_sending() {
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config("FinishRequest On").start();
+    let background = httpd.background();
+    let mut socket = TcpStream::connect(httpd.address()).unwrap();
+    let target = path(&background, "app.lua", "mark=on");
+    let head = format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000000\r\n\r\n");
+    socket.write_all(head.as_bytes()).unwrap();
+    let mut bytes = Vec::new();
+    socket.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.ends_with(&body(4096)));
+
+    let begin = Instant::now();
+    while socket.write_all(b"S").is_ok() {
+        assert!(begin.elapsed() < 3 * LINGERING, "it may send for ever");
+        thread::sleep(Duration::from_millis(200));
+    }
+    assert!(begin.elapsed() > LINGERING / 2, "it was cut after {:?}", begin.elapsed());
+    background.open_gate();
+    background.wait_for_done();
+    httpd.stop();
 }
