@@ -4,11 +4,12 @@ use std::time::Duration;
 
 use support::{Handler, Httpd, Mpm};
 
-use crate::load::time_to_end;
+use crate::load::{requests_per_second, time_to_end};
 use crate::ratio::Ratio;
 
 const ROUNDS: usize = 10;
 const REQUESTS: usize = 41;
+const ROUND: Duration = Duration::from_millis(500);
 
 /// The background work.
 const WORK_MS: u32 = 20;
@@ -49,6 +50,26 @@ pub fn measure() {
         let [idle, working] = ratios(handler, mpm, page);
         println!("{:<38}{idle:>18}{working:>18}", format!("{name}: marked"));
     }
+    println!("\nRequests a second of the same, four clients with a connection each, which Keep lets live on:\n");
+    let [idle, working] = kept();
+    println!("{:<38}{idle:>18}{working:>18}", "Lua, mod_lua, event: marked, Keep");
+}
+
+/// How fast requests follow one another on connections that are kept.
+fn kept() -> [Ratio; 2] {
+    // Each answer leaves its work behind: many workers are needed.
+    let builder = Httpd::builder(Mpm::Event).handler(Handler::Lua).workers(256);
+    let builder = builder.config("LogLevel warn\nMaxKeepAliveRequests 0");
+    let stock = start(builder.clone().without_module());
+    let module = start(builder.config("FinishRequest On\nFinishRequestConnection Keep\nFinishRequestMax none"));
+    let (at_once, working) = ("/work.lua?ms=0", format!("/work.lua?ms={WORK_MS}"));
+    let (mut to_idle, mut to_working) = (Vec::new(), Vec::new());
+    for _ in 0..ROUNDS {
+        let marked = requests_per_second(module.address(), &working, ROUND);
+        to_idle.push(marked / requests_per_second(stock.address(), at_once, ROUND));
+        to_working.push(marked / requests_per_second(stock.address(), &working, ROUND));
+    }
+    [Ratio::of(&to_idle), Ratio::of(&to_working)]
 }
 
 fn ratios(handler: Handler, mpm: Mpm, page: &str) -> [Ratio; 2] {
