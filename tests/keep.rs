@@ -307,3 +307,402 @@ fn a_pipelined_post() {
         httpd.stop();
     });
 }
+
+/// Sends its header and half of its text, then reads the request's body where it is asked to, then sends the other half.
+const BETWEEN: Application = Application {
+    php: "header('Content-Length: 4000');
+          header('X-Finish-Request: on');
+          echo substr(body(4000), 0, 2000);
+          flush();
+          $got = isset($_GET['read']) ? file_get_contents('php://input') : '';
+          file_put_contents('@GATES@/' . $_GET['id'] . '.body', $got);
+          echo substr(body(4000), 2000);
+          flush();
+          background($_GET['id']);",
+    sh: "",
+    lua: "r.content_type = 'text/plain'
+          r.headers_out['Content-Length'] = '4000'
+          r.headers_out['X-Finish-Request'] = 'on'
+          r:write(background.body(4000):sub(1, 2000))
+          r:flush()
+          local got = query.read and r:requestbody() or ''
+          local file = io.open('@GATES@/' .. query.id .. '.body', 'w')
+          file:write(got or 'nothing')
+          file:close()
+          r:write(background.body(4000):sub(2001))
+          r:flush()
+          background.run(r, query.id, 200)
+          return apache2.OK",
+};
+
+const IN_PROCESS: [(Handler, Mpm); 4] = [
+    (Handler::Lua, Mpm::Event),
+    (Handler::Lua, Mpm::Worker),
+    (Handler::Lua, Mpm::Prefork),
+    (Handler::ModPhp, Mpm::Prefork),
+];
+
+/// In one chunk of so many bytes each.
+fn chunked(bytes: &[u8], each: usize) -> Vec<u8> {
+    let mut text = Vec::new();
+    for chunk in bytes.chunks(each) {
+        text.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
+        text.extend(chunk);
+        text.extend(b"\r\n");
+    }
+    text.extend(b"0\r\n\r\n");
+    text
+}
+
+fn post(target: &str, framing: &str) -> String {
+    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n{framing}\r\n\r\n")
+}
+
+/// A body that has come with its header: the connection is kept, and the application can still read it between its own
+/// header and its end; if it does not, the next request is found behind it.
+#[test]
+fn a_body_that_the_application_has_not_read() {
+    side_by_side(IN_PROCESS, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .workers(32)
+            .config(KEEP)
+            .php_ini("enable_post_data_reading", "0")
+            .start();
+        let page = BETWEEN.install(&httpd, handler, "between");
+        for (size, each) in
+            [(1, None), (5000, None), (5000, Some(700)), (5000, Some(1)), (60_000, None), (60_000, Some(9000))]
+        {
+            for read in ["", "&read=1"] {
+                // r:requestbody() refuses chunks.
+                if handler == Handler::Lua && each.is_some() && !read.is_empty() {
+                    continue;
+                }
+                let (background, next) = (httpd.background(), httpd.background());
+                let connection = httpd.connect();
+                let target = path(&background, &page, read);
+                let text = body(size);
+                let sent = match each {
+                    None => [post(&target, &format!("Content-Length: {size}")).as_bytes(), &text].concat(),
+                    Some(each) => {
+                        [post(&target, "Transfer-Encoding: chunked").into_bytes(), chunked(&text, each)].concat()
+                    }
+                };
+                // All of it is there before the server looks: what is sent later may come too late to be kept.
+                connection.send(sent);
+                let response = connection.response();
+                assert_body(&response, &body(4000));
+                background.wait_for_begin();
+                let got = fs::read(httpd.root().join(format!("gates/{}.body", background.id()))).unwrap();
+                assert!(read.is_empty() || got == text, "{handler:?} got {} bytes of {size}, {each:?}", got.len());
+                if size <= 5000 {
+                    assert!(keeps(&response), "{handler:?} {size} {each:?}");
+                }
+                if keeps(&response) {
+                    connection.get(&path(&next, handler.page(), "mark=on&bytes=123"), &[]);
+                    assert_body(&connection.response(), &body(123));
+                    assert!(!background.is_done());
+                    ran_to_its_end(&next);
+                } else {
+                    is_closed(&connection);
+                }
+                ran_to_its_end(&background);
+            }
+        }
+        httpd.stop();
+    });
+}
+
+/// Of the body half has come: the response says `Connection: close`, and what comes later is never taken for a request.
+#[test]
+fn half_of_a_body() {
+    side_by_side(IN_PROCESS, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .workers(32)
+            .config(KEEP)
+            .php_ini("enable_post_data_reading", "0")
+            .start();
+        let page = BETWEEN.install(&httpd, handler, "between");
+        for framing in ["Content-Length: 5000", "Transfer-Encoding: chunked"] {
+            let background = httpd.background();
+            let connection = httpd.connect();
+            let half =
+                if framing.contains("chunked") { [b"9c4\r\n".as_slice(), &body(2500)].concat() } else { body(2500) };
+            connection.send([post(&path(&background, &page, ""), framing).as_bytes(), &half].concat());
+            let response = connection.response();
+            assert_body(&response, &body(4000));
+            assert!(!keeps(&response));
+            let _ = connection.try_send("GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(10));
+            is_closed(&connection);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        assert!(!httpd.access_log().iter().any(|line| line.contains("smuggled")));
+        httpd.stop();
+    });
+}
+
+/// A body that httpd would refuse, if the application read it: the application does not, so its response is what the client gets.
+#[test]
+fn a_body_that_nobody_would_accept() {
+    side_by_side(IN_PROCESS, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .config(KEEP)
+            .config("LimitRequestBody 100")
+            .php_ini("enable_post_data_reading", "0")
+            .start();
+        let page = BETWEEN.install(&httpd, handler, "between");
+        for (framing, text) in [
+            ("Content-Length: 1000", body(1000)),
+            ("Transfer-Encoding: chunked", chunked(&body(1000), 500)),
+            ("Transfer-Encoding: chunked", b"nonsense\r\n0\r\n\r\n".to_vec()),
+        ] {
+            let background = httpd.background();
+            let connection = httpd.connect();
+            connection.send([post(&path(&background, &page, ""), framing).as_bytes(), &text].concat());
+            let response = connection.response();
+            assert_eq!(response.status, 200);
+            assert_body(&response, &body(4000));
+            assert!(!keeps(&response));
+            is_closed(&connection);
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
+
+/// What is in the way of a kept connection. The response says so, and the connection is closed in good order.
+#[test]
+fn what_cannot_be_kept() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["headers", "env", "setenvif"])
+            .config(KEEP)
+            .config("SetEnvIf Request_URI closing nokeepalive")
+            .start();
+        let close = Application {
+            php: "",
+            sh: "",
+            lua: "r.headers_out['Connection'] = 'close'
+            r.headers_out['Content-Length'] = '4096'
+            r.headers_out['X-Finish-Request'] = 'on'
+            r:write(background.body(4096))
+            r:flush()
+            background.run(r, query.id, 0)
+            return apache2.OK",
+        };
+        let closes = close.install(&httpd, Handler::Lua, "closes");
+        httpd.install("closing.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
+        let cases: [(&str, bool, &str, &str); 6] = [
+            ("app.lua", true, "HTTP/1.1", ""),
+            ("app.lua", false, "HTTP/1.0", ""),
+            ("app.lua", false, "HTTP/1.1", "Connection: close\r\n"),
+            ("app.lua", false, "HTTP/1.0", "Connection: close\r\n"),
+            (&closes, false, "HTTP/1.1", ""),
+            ("closing.lua", false, "HTTP/1.1", ""),
+        ];
+        for (page, tls, version, headers) in cases {
+            let background = httpd.background();
+            let connection = if tls { httpd.connect_tls() } else { httpd.connect() };
+            let target = path(&background, page, "mark=on");
+            connection.send(format!("GET {target} {version}\r\nHost: localhost\r\n{headers}\r\n"));
+            let response = connection.response();
+            assert_body(&response, &body(4096));
+            assert!(!keeps(&response), "{page} {version} {headers}");
+            is_closed(&connection);
+            assert_eq!(connection.end().close_notify.is_some(), tls);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
+
+/// Its length is not known when the header goes.
+const UNKNOWN: Application = Application {
+    php: "",
+    sh: "",
+    lua: "r.content_type = 'text/plain'
+          r.headers_out['X-Finish-Request'] = 'boundary=\"----a-boundary-of-some-length\"'
+          r:write(background.body(4096):sub(1, 2000))
+          r:flush()
+          r:write(background.body(4096):sub(2001) .. '----a-boundary-of-some-length')
+          r:flush()
+          background.run(r, query.id, 0)
+          return apache2.OK",
+};
+
+/// HTTP/1.0 with `Connection: keep-alive` and a length is kept; without a length it cannot be.
+#[test]
+fn http_1_0_with_keep_alive() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(KEEP).start();
+        let connection = httpd.connect();
+        let works: Vec<Background> = (0..3).map(|_| httpd.background()).collect();
+        for background in &works {
+            let target = path(background, "app.lua", "mark=on");
+            connection.send(format!("GET {target} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+            let response = connection.response();
+            assert_body(&response, &body(4096));
+            assert!(response.header("Connection").is_some_and(|value| value.contains("Keep-Alive")));
+            background.wait_for_begin();
+        }
+        assert!(works.iter().all(|background| !background.is_done()));
+        works.iter().for_each(|background| {
+            ran_to_its_end(background);
+        });
+        let background = httpd.background();
+        let page = UNKNOWN.install(&httpd, Handler::Lua, "unknown");
+        let target = background.query(&page);
+        connection.send(format!("GET {target} HTTP/1.0\r\nConnection: keep-alive\r\n\r\n"));
+        is_closed_after(&connection, &body(4096));
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// The body ends with the connection.
+#[track_caller]
+fn is_closed_after(connection: &Connection, body: &[u8]) {
+    assert_eq!(connection.end().kind, EndKind::Fin);
+    let response = connection.response();
+    assert!(!keeps(&response));
+    assert_body(&response, body);
+}
+
+/// The PROXY protocol speaks at the start of a connection only: such a connection is closed.
+#[test]
+fn the_proxy_protocol() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["remoteip"])
+            .config(KEEP)
+            .config("RemoteIPProxyProtocol On")
+            .start();
+        let background = httpd.background();
+        let connection = httpd.connect();
+        connection.send("PROXY TCP4 192.0.2.1 192.0.2.2 4711 80\r\n");
+        connection.get(&path(&background, "app.lua", "mark=on"), &[]);
+        let response = connection.response();
+        assert_body(&response, &body(4096));
+        assert!(!keeps(&response));
+        is_closed(&connection);
+        assert!(httpd.access_log().iter().any(|line| line.starts_with("192.0.2.1 ")));
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// `Keep` in .htaccess alone: the server has no socket for it, and the response says that it is closed.
+#[test]
+fn htaccess_alone_cannot_keep() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .config("FinishRequest On\n<Directory \"${WWW}\">\nAllowOverride All\n</Directory>")
+            .start();
+        httpd.install(".htaccess", "FinishRequestConnection Keep\n");
+        let background = httpd.background();
+        let connection = httpd.connect();
+        connection.get(&path(&background, "app.lua", "mark=on"), &[]);
+        let response = connection.response();
+        assert!(!keeps(&response));
+        is_closed(&connection);
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// Responses without a body, a request's body that is asked for by `100 Continue`, a client that closes its own side, and one that
+/// goes on sending at the end: with `Close` as with `Keep`.
+#[test]
+fn odd_requests() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, false), (mpm, true)]);
+    side_by_side(cases, |(mpm, keep)| {
+        let config = if keep { KEEP } else { "FinishRequest On" };
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi).workers(32).config(config).start();
+        let page = BETWEEN.install(&httpd, Handler::Lua, "between");
+        let ends = |connection: &Connection, kept: bool, response: &Response, background: &Background| {
+            assert_eq!(keeps(response), kept);
+            background.wait_for_begin();
+            assert!(!background.is_done());
+            if kept {
+                goes_on(connection, Handler::Lua);
+            } else {
+                is_closed(connection);
+            }
+            ran_to_its_end(background);
+        };
+
+        // mod_lua runs nothing for HEAD.
+        for (page, method, status) in [
+            ("app.cgi", "HEAD", 200),
+            ("app.cgi", "HEAD", 304),
+            ("app.cgi", "GET", 304),
+            ("app.lua", "GET", 204),
+            ("app.lua", "GET", 304),
+        ] {
+            let (connection, background) = (httpd.connect(), httpd.background());
+            let target = path(&background, page, &format!("mark=on&status={status}"));
+            connection.request(method, &target, &[], None);
+            let response = connection.head_response();
+            assert_eq!(response.status, status);
+            ends(&connection, keep, &response, &background);
+        }
+
+        // The client waits for the server's word before it sends the body, and the application never asks for it.
+        let (connection, background) = (httpd.connect(), httpd.background());
+        connection.send(post(&path(&background, &page, ""), "Content-Length: 5000\r\nExpect: 100-continue"));
+        let response = connection.response();
+        assert_body(&response, &body(4000));
+        let _ = connection.try_send(body(5000));
+        ends(&connection, false, &response, &background);
+
+        // The application asks before its header.
+        let early = Application {
+            php: "",
+            sh: "",
+            lua: "local text = r:requestbody()
+            r.headers_out['Content-Length'] = tostring(#text)
+            r.headers_out['X-Finish-Request'] = 'on'
+            r:write(text)
+            r:flush()
+            background.run(r, query.id, 0)
+            return apache2.OK",
+        };
+        let early = early.install(&httpd, Handler::Lua, "early");
+        let (connection, background) = (httpd.connect(), httpd.background());
+        connection.send(post(&background.query(&early), "Content-Length: 5000\r\nExpect: 100-continue"));
+        connection.next_begins();
+        assert!(connection.received().starts_with(b"HTTP/1.1 100 Continue\r\n"));
+        connection.send(body(5000));
+        let response = connection.response();
+        assert_body(&response, &body(5000));
+        ends(&connection, keep, &response, &background);
+
+        // The client has said that nothing follows.
+        let (connection, background) = (httpd.connect(), httpd.background());
+        connection.get(&path(&background, "app.lua", "mark=on"), &[]);
+        connection.close_sending();
+        assert_body(&connection.response(), &body(4096));
+        is_closed(&connection);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+
+        // It goes on sending its body.
+        let (connection, background) = (httpd.connect(), httpd.background());
+        connection.send(post(&path(&background, &page, ""), "Content-Length: 100000"));
+        connection.send(body(30_000));
+        let response = connection.response();
+        assert_body(&response, &body(4000));
+        assert!(!keeps(&response));
+        let _ = connection.try_send(body(30_000));
+        is_closed(&connection);
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}

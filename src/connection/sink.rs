@@ -11,7 +11,8 @@ use crate::time_limit::Work;
 
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
+/// The filter that takes what reaches nobody.
+pub const OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
 const INPUT_FILTER: FilterHandle = FilterHandle::new(&INPUT);
 
 /// Registers the two filters.

@@ -117,15 +117,26 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).expecting_100 != 0 }
     }
 
-    /// Reads from the request's body, as its handler does.
+    /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
+    /// not accept (`bail_out_on_error`) goes to `errors`: the response is the handler's.
     ///
     /// # Errors
     ///
     /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
-    pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
+    pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64, errors: FilterHandle) -> Result {
         let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
-        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters.
-        Status::check(unsafe { sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most) })
+        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. The place that stands for its
+        // output filters meanwhile has nothing below it, and no request, whose end it would note (ap_pass_brigade);
+        // nobody keeps it.
+        unsafe {
+            let mut place: sys::ap_filter_t = std::mem::zeroed();
+            place.frec = errors.raw();
+            place.c = self.connection().raw();
+            let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut place);
+            let read = sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most);
+            (*self.raw()).output_filters = output;
+            Status::check(read)
+        }
     }
 
     /// Has what was read of the body read again, by way of a filter whose function is [`input_filter`](super::input_filter).

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::AtomicPtr;
 
+use crate::connection::sink;
 use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
 use crate::sys;
 
@@ -33,7 +34,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
     let mut piece = request.connection().brigade();
     let mut length = 0;
     let complete = loop {
-        if request.read_body(&mut piece, Block::No, PIECE).is_err() {
+        if request.read_body(&mut piece, Block::No, PIECE, sink::OUTPUT_FILTER).is_err() {
             break false;
         }
         let mut ended = false;
