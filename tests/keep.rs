@@ -706,3 +706,40 @@ fn odd_requests() {
         httpd.stop();
     });
 }
+
+/// mod_reqtimeout's time for a request's body has passed when the response ends: what has come behind the body is answered.
+#[test]
+fn a_request_behind_a_body_whose_time_has_passed() {
+    const SLOW: Application = Application {
+        php: "",
+        sh: "",
+        lua: "local text = r:requestbody()
+              r.usleep(1200000)
+              r.content_type = 'text/plain'
+              r.headers_out['X-Finish-Request'] = 'length=' .. #text
+              r:write(text)
+              r:flush()
+              background.run(r, query.id, 0)
+              return apache2.OK",
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["reqtimeout"])
+            .config(KEEP)
+            .config("RequestReadTimeout body=1")
+            .start();
+        let page = SLOW.install(&httpd, Handler::Lua, "slow");
+        let (connection, background) = (httpd.connect(), httpd.background());
+        let mut works = Vec::new();
+        let next = request(&httpd, true, 100, &mut works);
+        let first = post(&background.query(&page), "Content-Length: 300");
+        connection.send([first.as_bytes(), &body(300), next.as_bytes()].concat());
+        assert_body(&connection.response(), &body(300));
+        assert_body(&connection.response(), &body(100));
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        ran_to_its_end(&works[0]);
+        httpd.stop();
+    });
+}

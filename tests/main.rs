@@ -52,6 +52,7 @@ mod hidden_mark;
 mod httpd_conf;
 mod judge;
 mod keep;
+mod kept_clients;
 mod leaks;
 mod limit;
 mod log;

@@ -84,15 +84,24 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalives = keepalives };
     }
 
-    /// Reads what is there already of its input, without waiting, past all filters of requests.
+    /// Reads what httpd's own filter, the last one, has of its input, without waiting: past mod_reqtimeout, whose time may
+    /// be up, and past mod_logio, which counts what belongs to the request.
     ///
     /// # Errors
     ///
-    /// What the filters say; most have no more then.
+    /// What the filter says; it has no more then.
     pub fn read_input(self, to: &mut Brigade<'_>, most: i64) -> Result {
         let (mode, block) = (sys::ap_input_mode_t_AP_MODE_READBYTES, sys::apr_read_type_e_APR_NONBLOCK_READ);
-        // SAFETY: the connection and the brigade are live (LIVE).
-        Status::check(unsafe { sys::ap_get_brigade((*self.raw).input_filters, to.raw(), mode, block, most) })
+        // SAFETY: the connection, its chain of filters, which ends in null, and the brigade are live (LIVE).
+        Status::check(unsafe {
+            let mut last = (*self.raw).input_filters;
+            while let Some(filter) = last.as_ref()
+                && !filter.next.is_null()
+            {
+                last = filter.next;
+            }
+            sys::ap_get_brigade(last, to.raw(), mode, block, most)
+        })
     }
 
     /// Puts its MPM into the state that follows a response: it waits for the client's next request, without holding a

@@ -65,6 +65,15 @@ impl Connection {
         Connection { shared, reader: Some(reader), taken: Mutex::new(0) }
     }
 
+    /// The client's own address and port.
+    ///
+    /// # Panics
+    ///
+    /// Never, in practice: a connected socket has them.
+    pub fn local_address(&self) -> SocketAddr {
+        self.shared.socket.local_addr().expect("a connected socket has an address")
+    }
+
     /// Sends `bytes` as they are.
     ///
     /// # Panics
