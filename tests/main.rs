@@ -67,6 +67,7 @@ mod recipes;
 mod regressions;
 mod released;
 mod restarts;
+mod slow_clients;
 mod status;
 mod streams;
 mod timeout;

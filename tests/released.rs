@@ -141,7 +141,7 @@ fn nobody_holds_the_connection() {
 }
 
 /// The inodes of the connections whose other side has this port.
-fn connections_to(port: u16) -> Vec<u64> {
+pub fn connections_to(port: u16) -> Vec<u64> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
     let remote = format!(":{port:04X}");
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
@@ -152,7 +152,7 @@ fn connections_to(port: u16) -> Vec<u64> {
 }
 
 /// The inodes of all sockets that a process and its descendants hold.
-fn sockets_of(process: u32) -> HashSet<u64> {
+pub fn sockets_of(process: u32) -> HashSet<u64> {
     let mut sockets = HashSet::new();
     let mut processes = vec![process];
     while let Some(process) = processes.pop() {

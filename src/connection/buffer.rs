@@ -143,26 +143,26 @@ impl Taking {
             }
             read => read?,
         };
-        for piece in bytes.chunks(PIECE.min(self.bounds.response)) {
-            self.make_room(connection, piece.len())?;
+        for piece in bytes.chunks(PIECE) {
             self.waiting.push(piece);
             connection.count_sent(i64::try_from(piece.len()).unwrap_or(0));
+            self.stay_within_bounds(connection)?;
         }
         Ok(())
     }
 
-    /// Whether so many bytes more may wait. What is sent at once does not count, so one piece is always allowed.
-    fn has_room(&self, bytes: usize) -> bool {
+    /// Whether more waits than may.
+    fn is_too_much(&self) -> bool {
         let mine = self.waiting.len();
-        mine == 0 || mine + bytes <= self.bounds.response && waiting::total() + bytes <= self.bounds.total.max(bytes)
+        mine > self.bounds.response || mine > 0 && waiting::total() > self.bounds.total
     }
 
-    /// Waits for the client where too much waits for it already.
-    fn make_room(&mut self, connection: Connection<'_>, bytes: usize) -> Result {
-        if self.waiting.len() + bytes >= PIECE || !self.has_room(bytes) {
+    /// Waits for the client where too much waits for it. A piece at a time is above the bounds meanwhile.
+    fn stay_within_bounds(&mut self, connection: Connection<'_>) -> Result {
+        if self.waiting.len() >= PIECE || self.is_too_much() {
             offer(connection, &mut self.waiting)?;
         }
-        while !self.has_room(bytes) {
+        while self.is_too_much() {
             wait_for(connection)?;
             offer(connection, &mut self.waiting)?;
         }

@@ -7,6 +7,7 @@ use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
 use rustix::event::{EventfdFlags, eventfd};
+use rustix::net::{AddressFamily, SocketType, socket, sockopt};
 use rustls::ClientConnection;
 
 use super::parse::{parse, parse_so_far};
@@ -15,6 +16,9 @@ use crate::certificate::Certificate;
 use crate::deadline::DEADLINE;
 use crate::response::Response;
 use crate::watch::Watch;
+
+/// How many bytes the kernel keeps for a slow client, at the most; it doubles the number.
+const LITTLE_ROOM: usize = 16 * 1024;
 
 /// A connection to a server. Closed when dropped.
 pub struct Connection {
@@ -42,7 +46,36 @@ impl Connection {
     /// When that fails.
     #[track_caller]
     pub fn tls(address: SocketAddr, certificate: &Certificate) -> Connection {
-        let mut socket = connect(address);
+        Connection::shake_hands(connect(address), certificate)
+    }
+
+    /// As [`Connection::plain`] for a client that reads nothing before [`Connection::resume`], and for which the kernel keeps
+    /// little.
+    ///
+    /// # Panics
+    ///
+    /// When nobody listens there.
+    #[track_caller]
+    pub fn slow(address: SocketAddr) -> Connection {
+        let connection = Connection::start(connect_with_little_room(address), None);
+        connection.pause();
+        connection
+    }
+
+    /// The same over TLS, after the handshake.
+    ///
+    /// # Panics
+    ///
+    /// When that fails.
+    #[track_caller]
+    pub fn slow_tls(address: SocketAddr, certificate: &Certificate) -> Connection {
+        let connection = Connection::shake_hands(connect_with_little_room(address), certificate);
+        connection.pause();
+        connection
+    }
+
+    #[track_caller]
+    fn shake_hands(mut socket: TcpStream, certificate: &Certificate) -> Connection {
         let config = certificate.client_config(b"http/1.1");
         let mut tls = ClientConnection::new(config, Certificate::server_name()).expect("the TLS settings are right");
         while tls.is_handshaking() {
@@ -296,7 +329,7 @@ impl Connection {
     /// Gives the connection up: the server gets an RST.
     pub fn abort(self) {
         let none = Some(Duration::ZERO);
-        rustix::net::sockopt::set_socket_linger(&self.shared.socket, none).expect("SO_LINGER");
+        sockopt::set_socket_linger(&self.shared.socket, none).expect("SO_LINGER");
     }
 }
 
@@ -312,7 +345,20 @@ impl Drop for Connection {
 
 #[track_caller]
 fn connect(address: SocketAddr) -> TcpStream {
-    let socket = TcpStream::connect_timeout(&address, DEADLINE).expect("the server listens");
+    prepared(TcpStream::connect_timeout(&address, DEADLINE).expect("the server listens"))
+}
+
+#[track_caller]
+fn connect_with_little_room(address: SocketAddr) -> TcpStream {
+    let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
+    let socket = socket(family, SocketType::STREAM, None).expect("a socket");
+    // Before it connects: it decides which window is offered.
+    sockopt::set_socket_recv_buffer_size(&socket, LITTLE_ROOM).expect("SO_RCVBUF");
+    rustix::net::connect(&socket, &address).expect("the server listens");
+    prepared(socket.into())
+}
+
+fn prepared(socket: TcpStream) -> TcpStream {
     socket.set_nodelay(true).expect("TCP_NODELAY");
     // For the handshake and for what is sent: the reader does not wait in the socket.
     socket.set_read_timeout(Some(DEADLINE)).expect("a timeout");

@@ -113,6 +113,18 @@ impl Httpd {
         Connection::tls(self.tls_address(), Certificate::get())
     }
 
+    /// A new HTTP/1 connection whose client reads nothing before it is told to.
+    #[track_caller]
+    pub fn connect_slow(&self) -> Connection {
+        Connection::slow(self.address())
+    }
+
+    /// The same over TLS.
+    #[track_caller]
+    pub fn connect_slow_tls(&self) -> Connection {
+        Connection::slow_tls(self.tls_address(), Certificate::get())
+    }
+
     /// A new HTTP/2 connection over TLS.
     #[track_caller]
     pub fn connect_http2(&self) -> Http2 {

@@ -1,0 +1,365 @@
+//! `FinishRequestBuffer`: a client that reads slowly holds up nobody. What it has not read waits in memory, and comes in order, to
+//! the last byte.
+
+use std::fs;
+
+use support::http1::{Connection, EndKind};
+use support::{Background, Handler, Httpd, Mpm, body, wait_for};
+
+use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
+use crate::released::{connections_to, sockets_of};
+
+/// The kernel keeps little on the server's side too, so that a response need not be large.
+const LITTLE: &str = "FinishRequest On\nSendBufferSize 16384\nLogLevel finish_request:debug\n";
+/// More than the kernel takes.
+const LARGE: usize = 400_000;
+
+fn server(handler: Handler, mpm: Mpm, config: &str) -> Httpd {
+    Httpd::builder(mpm).handler(handler).workers(32).config(LITTLE).config(config).start()
+}
+
+fn connect(httpd: &Httpd, tls: bool) -> Connection {
+    if tls { httpd.connect_slow_tls() } else { httpd.connect_slow() }
+}
+
+/// Sends a request for a large response.
+fn ask(httpd: &Httpd, connection: &Connection, handler: Handler, bytes: usize) -> Background {
+    let background = httpd.background();
+    connection.get(&path(&background, handler.page(), &format!("mark=on&bytes={bytes}")), &[]);
+    background
+}
+
+/// The client reads now, and gets everything, ended as it should be.
+#[track_caller]
+fn gets_all(connection: &Connection, tls: bool, bytes: usize) {
+    connection.resume();
+    let end = connection.end();
+    assert_eq!((end.kind, end.close_notify.is_some()), (EndKind::Fin, tls));
+    assert_body(&connection.response(), &body(bytes));
+    assert_eq!(connection.rest(), b"");
+}
+
+on_every_handler_and_mpm!(work_begins);
+
+/// The client has read nothing when the work begins, plain and over TLS. It gets everything when it reads.
+fn work_begins(handler: Handler, mpm: Mpm) {
+    let httpd = server(handler, mpm, "FinishRequestBuffer 4M");
+    for tls in [false, true] {
+        let connection = connect(&httpd, tls);
+        let background = ask(&httpd, &connection, handler, LARGE);
+        background.wait_for_begin();
+        assert_eq!(connection.received(), b"");
+        gets_all(&connection, tls, LARGE);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+/// The work ends, and the request with it, before the client reads: it gets everything all the same.
+#[test]
+fn the_work_ends_first() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 4M");
+        for tls in [false, true] {
+            let connection = connect(&httpd, tls);
+            ran_to_its_end(&ask(&httpd, &connection, Handler::Lua, LARGE));
+            wait_for("the request to be over", || httpd.log().contains("finished early").then_some(()));
+            gets_all(&connection, tls, LARGE);
+        }
+        httpd.stop();
+    });
+}
+
+/// `Keep`: first all bytes go to the client, then its connection goes on.
+#[test]
+fn a_kept_connection() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 4M\nFinishRequestConnection Keep");
+        // The next request comes when all has been read, or has been sent already.
+        for pipelined in [false, true] {
+            let connection = httpd.connect_slow();
+            let works: Vec<Background> = (0..3).map(|_| httpd.background()).collect();
+            let targets: Vec<String> =
+                works.iter().map(|work| path(work, "app.lua", &format!("mark=on&bytes={LARGE}"))).collect();
+            if pipelined {
+                let text = |target| format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+                connection.send(targets.iter().map(text).collect::<String>());
+            }
+            for (target, work) in targets.iter().zip(&works) {
+                if !pipelined {
+                    connection.get(target, &[]);
+                }
+                work.wait_for_begin();
+                connection.resume();
+                let response = connection.response();
+                assert_body(&response, &body(LARGE));
+                if !pipelined {
+                    connection.pause();
+                }
+            }
+            assert!(works.iter().all(|work| !work.is_done()));
+            works.iter().for_each(|work| {
+                ran_to_its_end(work);
+            });
+            assert!(!connection.has_ended());
+        }
+        httpd.stop();
+    });
+}
+
+/// Above `BYTES` the application waits for its client: its work has not begun when that of a later request has, and begins when the
+/// client reads. The same with 0, which turns the buffer off.
+#[test]
+fn above_its_own_limit_it_waits() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| ["100K", "0", "1"].map(|bytes| (mpm, bytes)));
+    side_by_side(cases, |(mpm, bytes)| {
+        let httpd = server(
+            Handler::Lua,
+            mpm,
+            &format!("FinishRequestBuffer 4M\n<Location /small.lua>\nFinishRequestBuffer {bytes}\n</Location>"),
+        );
+        httpd.install("small.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
+        for tls in [false, true] {
+            let (waits, passes) = (connect(&httpd, tls), connect(&httpd, tls));
+            let first = httpd.background();
+            waits.get(&path(&first, "small.lua", &format!("mark=on&bytes={LARGE}")), &[]);
+            let second = ask(&httpd, &passes, Handler::Lua, LARGE);
+            second.wait_for_begin();
+            let later = connect(&httpd, tls);
+            let third = ask(&httpd, &later, Handler::Lua, LARGE);
+            third.wait_for_begin();
+            assert!(!first.has_begun());
+            gets_all(&passes, tls, LARGE);
+            assert!(!first.has_begun());
+            gets_all(&waits, tls, LARGE);
+            first.wait_for_begin();
+            for work in [first, second, third] {
+                ran_to_its_end(&work);
+            }
+        }
+        httpd.stop();
+    });
+}
+
+/// Above `TOTAL`, which is for all clients of a child process, the application waits too; when the others have got theirs, there is
+/// room again.
+#[test]
+fn above_the_limit_of_all_it_waits() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 500K 600K");
+        let (passes, waits) = (httpd.connect_slow(), httpd.connect_slow());
+        let first = ask(&httpd, &passes, Handler::Lua, LARGE);
+        first.wait_for_begin();
+        let second = ask(&httpd, &waits, Handler::Lua, LARGE);
+        let other = httpd.connect();
+        let third = ask(&httpd, &other, Handler::Lua, 1000);
+        third.wait_for_begin();
+        assert!(!second.has_begun());
+        gets_all(&passes, false, LARGE);
+        gets_all(&waits, false, LARGE);
+        second.wait_for_begin();
+
+        let again = httpd.connect_slow();
+        let fourth = ask(&httpd, &again, Handler::Lua, LARGE);
+        fourth.wait_for_begin();
+        gets_all(&again, false, LARGE);
+        for work in [first, second, third, fourth] {
+            ran_to_its_end(&work);
+        }
+        httpd.stop();
+    });
+}
+
+/// A client that reads nothing is given up after `Timeout`: its connection is let go, and so is what waited for it.
+#[test]
+fn who_reads_nothing_is_given_up() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 500K 500K\nTimeout 1");
+        let mut works = Vec::new();
+        for _ in 0..3 {
+            let connection = httpd.connect_slow();
+            let port = connection.local_address().port();
+            let background = ask(&httpd, &connection, Handler::Lua, LARGE);
+            // There is room for it, though the one before it never read.
+            background.wait_for_begin();
+            wait_for("the connection to be given up", || {
+                let sockets = sockets_of(httpd.id());
+                (!connections_to(port).iter().any(|inode| sockets.contains(inode))).then_some(())
+            });
+            assert!(!background.is_done());
+            works.push(background);
+        }
+        works.iter().for_each(|work| {
+            ran_to_its_end(work);
+        });
+        httpd.stop();
+    });
+}
+
+/// More slow clients at once than the helping thread takes: each gets its own response.
+#[test]
+fn three_hundred_at_once() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        const CLIENTS: usize = 300;
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .workers(64)
+            .config("FinishRequest On\nSendBufferSize 16384")
+            .start();
+        // As many threads wait for clients as there are, for a while.
+        httpd.allow_log("AH00484");
+        let connections: Vec<Connection> = (0..CLIENTS)
+            .map(|number| {
+                let connection = httpd.connect_slow();
+                connection.get(&format!("/app.lua?mark=on&bytes={}", 200_000 + number), &[]);
+                connection
+            })
+            .collect();
+        wait_for("most to be finished", || (httpd.access_log().len() >= 256).then_some(()));
+        assert!(connections.iter().all(|connection| connection.received().is_empty()));
+        for (number, connection) in connections.iter().enumerate() {
+            gets_all(connection, false, 200_000 + number);
+        }
+        httpd.stop();
+    });
+}
+
+/// `%O` is what the client got: for clients that read at once and for slow ones, with and without the buffer, for responses that
+/// are finished early and for those that end with their handler.
+#[test]
+fn bytes_are_counted() {
+    const TOGETHER: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r.headers_out['Content-Length'] = query.bytes
+              r.headers_out['X-Finish-Request'] = 'on'
+              r:write(background.body(tonumber(query.bytes)))
+              return apache2.OK",
+    };
+    let cases = Mpm::ALL
+        .into_iter()
+        .flat_map(|mpm| [(mpm, "4M", "Close"), (mpm, "0", "Close"), (mpm, "4M", "Keep"), (mpm, "0", "Keep")]);
+    side_by_side(cases, |(mpm, buffer, keep)| {
+        let httpd = server(
+            Handler::Lua,
+            mpm,
+            &format!(
+                "FinishRequestBuffer {buffer}\nFinishRequestConnection {keep}\nCustomLog \"${{ROOT}}/bytes.log\" \"%q %O %X\""
+            ),
+        );
+        let together = TOGETHER.install(&httpd, Handler::Lua, "together");
+        let mut number = 0;
+        for page in ["app.lua", &together] {
+            for slow in [true, false] {
+                for bytes in [0, 1000, LARGE] {
+                    if page == together && bytes == 0 {
+                        continue;
+                    }
+                    number += 1;
+                    let connection = if slow { httpd.connect_slow() } else { httpd.connect() };
+                    connection.get(&format!("/{page}?bytes={bytes}&number={number}"), &[]);
+                    // What is not buffered is logged when the client has read: it does so when the server has begun to wait.
+                    connection.resume();
+                    let response = connection.response();
+                    assert_body(&response, &body(bytes));
+                    let line = format!("?bytes={bytes}&number={number} {}", response.raw.len());
+                    wait_for(&format!("the line '{line}'"), || {
+                        let log = fs::read_to_string(httpd.root().join("bytes.log")).unwrap_or_default();
+                        let found = log.lines().find(|logged| logged.contains(&format!("&number={number} ")))?;
+                        assert!(found.starts_with(&format!("{line} ")), "'{found}', not '{line}'");
+                        Some(())
+                    });
+                }
+            }
+        }
+        httpd.stop();
+    });
+}
+
+/// A marked response that ends with its handler, for a slow client: it is complete, and its connection goes on, with what the client
+/// has sent meanwhile.
+#[test]
+fn an_ordinary_response() {
+    const TOGETHER: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r.headers_out['Content-Length'] = '400000'
+              r.headers_out['X-Finish-Request'] = 'length=400000'
+              r.headers_out['Connection'] = nil
+              local text = background.body(400000)
+              if query.flush then
+                  r:write(text:sub(1, 200000))
+                  r:flush()
+                  text = text:sub(200001)
+              end
+              r:write(text)
+              return apache2.OK",
+    };
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, "4M"), (mpm, "50K"), (mpm, "0")]);
+    side_by_side(cases, |(mpm, buffer)| {
+        let httpd = server(Handler::Lua, mpm, &format!("FinishRequestConnection Keep\nFinishRequestBuffer {buffer}"));
+        let page = TOGETHER.install(&httpd, Handler::Lua, "together");
+        for query in ["", "?flush=1"] {
+            let connection = httpd.connect_slow();
+            let text = format!("GET /{page}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            connection.send(text.repeat(2) + "GET /app.lua?mark=none&bytes=50 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            connection.resume();
+            assert_body(&connection.response(), &body(LARGE));
+            assert_body(&connection.response(), &body(LARGE));
+            assert_body(&connection.response(), &body(50));
+            assert!(!connection.has_ended());
+        }
+        httpd.stop();
+    });
+}
+
+/// A file, larger than the buffer, and a compressed response.
+#[test]
+fn files_and_compressed_responses() {
+    const FILE: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r.headers_out['Content-Length'] = '6000000'
+              r.headers_out['X-Finish-Request'] = 'on'
+              r:sendfile(r.filename:gsub('[^/]*$', 'large.txt'))
+              r:flush()
+              background.run(r, query.id, 0)
+              return apache2.OK",
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["deflate", "filter"])
+            .config(LITTLE)
+            .config(
+                "FinishRequestBypass none\nFinishRequestBuffer 4M\nSetOutputFilter DEFLATE\nDeflateCompressionLevel 1",
+            )
+            .start();
+        let page = FILE.install(&httpd, Handler::Lua, "file");
+        httpd.install("large.txt", &String::from_utf8(body(6_000_000)).unwrap());
+        for tls in [false, true] {
+            let connection = connect(&httpd, tls);
+            let background = httpd.background();
+            connection.get(&background.query(&page), &[]);
+            gets_all(&connection, tls, 6_000_000);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+
+            let connection = connect(&httpd, tls);
+            let background = httpd.background();
+            let target = path(&background, "app.lua", "mark=on&bytes=6000000");
+            connection.get(&target, &[("Accept-Encoding", "gzip")]);
+            background.wait_for_begin();
+            connection.resume();
+            assert_eq!(connection.end().kind, EndKind::Fin);
+            assert!(connection.response().decoded() == body(6_000_000));
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
