@@ -202,6 +202,7 @@ fn who_reads_nothing_is_given_up() {
 fn three_hundred_at_once() {
     side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
         const CLIENTS: usize = 300;
+        const BYTES: usize = 120_000;
         let httpd = Httpd::builder(mpm)
             .handler(Handler::Lua)
             .workers(64)
@@ -212,14 +213,17 @@ fn three_hundred_at_once() {
         let connections: Vec<Connection> = (0..CLIENTS)
             .map(|number| {
                 let connection = httpd.connect_slow();
-                connection.get(&format!("/app.lua?mark=on&bytes={}", 200_000 + number), &[]);
+                connection.get(&format!("/app.lua?mark=on&bytes={}", BYTES + number), &[]);
                 connection
             })
             .collect();
         wait_for("most to be finished", || (httpd.access_log().len() >= 256).then_some(()));
         assert!(connections.iter().all(|connection| connection.received().is_empty()));
+        connections.iter().for_each(Connection::resume);
+        let text = body(BYTES + CLIENTS);
         for (number, connection) in connections.iter().enumerate() {
-            gets_all(connection, false, 200_000 + number);
+            assert_eq!(connection.end().kind, EndKind::Fin);
+            assert!(connection.received().ends_with(&[b"\r\n\r\n", &text[..BYTES + number]].concat()), "{number}");
         }
         httpd.stop();
     });
