@@ -55,6 +55,7 @@ mod keep;
 mod kept_clients;
 mod leaks;
 mod limit;
+mod listener;
 mod log;
 mod marks;
 mod matrix;

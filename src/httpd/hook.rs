@@ -200,6 +200,12 @@ pub fn retrieve_optional(name: &CStr) -> *mut c_void {
     }
 }
 
+/// Whether the configuration is read for the first time, to see whether it is right: httpd then reads it once more, and starts.
+pub fn is_rehearsal() -> bool {
+    // SAFETY: asks for a number.
+    unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
+}
+
 /// Whether the MPM serves several requests in a process at once.
 pub fn is_threaded() -> bool {
     mpm_query(sys::AP_MPMQ_IS_THREADED) != sys::AP_MPMQ_NOT_SUPPORTED

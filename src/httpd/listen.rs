@@ -4,6 +4,7 @@ use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Pool, Result, Status};
 use crate::sys;
@@ -13,6 +14,27 @@ use crate::sys;
 const PROTOCOL: &CStr = c"finish_request";
 /// An address that no virtual host has.
 const ADDRESS: &CStr = c"127.255.255.254";
+
+/// What APR made of the socket that was given to [`add_listener`] last.
+static ADDED: AtomicPtr<sys::apr_socket_t> = AtomicPtr::new(std::ptr::null_mut());
+
+/// The socket that was given to [`add_listener`] last, for a new record of it: httpd closes its own descriptor when it has
+/// opened the listeners of the new configuration, or when it stops.
+///
+/// # Safety
+///
+/// As for [`add_listener`].
+pub unsafe fn added_listener() -> Option<OwnedFd> {
+    let mut descriptor: RawFd = -1;
+    // SAFETY: null, or a socket in the process's pool; one that httpd has closed has no descriptor any more.
+    unsafe {
+        let added = ADDED.load(Ordering::Relaxed);
+        if added.is_null() || sys::apr_os_sock_get(&raw mut descriptor, added) != 0 || descriptor < 0 {
+            return None;
+        }
+        BorrowedFd::borrow_raw(descriptor).try_clone_to_owned().ok()
+    }
+}
 
 /// Has the MPM listen to a socket as well, behind those of `Listen`, until the next restart.
 ///
@@ -57,6 +79,7 @@ pub unsafe fn add_listener(server: *mut sys::server_rec, socket: OwnedFd) -> Res
             slave: std::ptr::null_mut(),
         });
         *last = record;
+        ADDED.store(listening, Ordering::Relaxed);
     }
     Ok(())
 }
@@ -87,7 +110,12 @@ unsafe fn ratios(mut directive: *const sys::ap_directive_t) -> Vec<i64> {
     unsafe {
         while let Some(each) = directive.as_ref() {
             if CStr::from_ptr(each.directive).to_bytes().eq_ignore_ascii_case(b"ListenCoresBucketsRatio") {
-                ratios.extend(CStr::from_ptr(each.args).to_str().ok().and_then(|args| args.trim().parse::<i64>().ok()));
+                ratios.extend(
+                    CStr::from_ptr(each.args)
+                        .to_str()
+                        .ok()
+                        .and_then(|args| args.trim_matches(['"', ' ']).parse::<i64>().ok()),
+                );
             }
             ratios.extend(self::ratios(each.first_child));
             directive = each.next;

@@ -38,9 +38,9 @@ pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, FilterHandle, InputFilter, Replaced, input_filter, output_filter};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{
-    ChildState, Hooks, OptionalFunction, is_async, is_threaded, register_optional, retrieve_optional,
+    ChildState, Hooks, OptionalFunction, is_async, is_rehearsal, is_threaded, register_optional, retrieve_optional,
 };
-pub use self::listen::{Accepted, add_listener, has_listen_buckets};
+pub use self::listen::{Accepted, add_listener, added_listener, has_listen_buckets};
 pub use self::log::{install as install_log, with_context};
 pub use self::module::Module;
 pub use self::mpm::Mpm;

@@ -9,7 +9,7 @@ use std::sync::{Arc, PoisonError, RwLock};
 
 use super::message::{Kept, SECRET};
 use super::unix::{self, Name};
-use crate::httpd::{add_listener, has_listen_buckets};
+use crate::httpd::{add_listener, added_listener, has_listen_buckets, is_rehearsal};
 use crate::sys;
 
 /// Whether the configuration that is being read has `Keep`.
@@ -17,9 +17,9 @@ static WANTED: AtomicBool = AtomicBool::new(false);
 /// The one that the MPM listens to; or why there is none, though it is wanted.
 static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err(None));
 
-/// A listening socket, as parent and children have it.
+/// What parent and children know of the listening socket. Its descriptors are httpd's alone: when the last process that
+/// accepts from it has closed them, nobody can hand a connection in any more.
 pub struct Listener {
-    socket: OwnedFd,
     name: Name,
     secret: [u8; SECRET],
 }
@@ -59,12 +59,13 @@ pub unsafe fn open_logs(server: *mut sys::server_rec) {
     let listener = if unsafe { has_listen_buckets() } {
         Err("it cannot be had together with ListenCoresBucketsRatio".to_owned())
     } else {
-        let listener = before.map_or_else(|| Listener::new().map(Arc::new), Ok);
-        listener.map_err(|error| format!("there is no socket for it: {error}")).and_then(|listener| {
-            let copy =
-                listener.socket.try_clone().map_err(|error| format!("there is no descriptor for it: {error}"))?;
+        // SAFETY: the caller's promise.
+        let open = before.zip(unsafe { added_listener() });
+        let open = open.map_or_else(|| Listener::new().map(|(listener, socket)| (Arc::new(listener), socket)), Ok);
+        open.map_err(|error| format!("there is no socket for it: {error}")).and_then(|(listener, socket)| {
             // SAFETY: the caller's promise.
-            unsafe { add_listener(server, copy) }.map_err(|status| format!("httpd cannot listen for it: {status}"))?;
+            unsafe { add_listener(server, socket) }
+                .map_err(|status| format!("httpd cannot listen for it: {status}"))?;
             Ok(listener)
         })
     };
@@ -74,13 +75,16 @@ pub unsafe fn open_logs(server: *mut sys::server_rec) {
 /// Says in the error log why `Keep` acts as `Close`, where it does though it is wanted.
 pub fn warn_if_unavailable() {
     let listener = LISTENER.read().unwrap_or_else(PoisonError::into_inner);
+    if is_rehearsal() {
+        return;
+    }
     if let (Err(Some(why)), true) = (&*listener, WANTED.load(Ordering::Relaxed)) {
         log::warn!("'FinishRequestConnection Keep' acts as Close: {why}");
     }
 }
 
 impl Listener {
-    fn new() -> io::Result<Self> {
+    fn new() -> io::Result<(Self, OwnedFd)> {
         let mut secret = [0; SECRET];
         // SAFETY: the kernel fills the array; so few bytes it gives at once, or none.
         if unsafe { libc::getrandom(secret.as_mut_ptr().cast(), SECRET, 0) } != SECRET.cast_signed() {
@@ -88,7 +92,7 @@ impl Listener {
         }
         let socket = unix::listen()?;
         let name = Name::of(socket.as_fd())?;
-        Ok(Self { socket, name, secret })
+        Ok((Self { name, secret }, socket))
     }
 
     /// Puts a client's connection into the queue. Does not wait.

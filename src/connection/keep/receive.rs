@@ -129,7 +129,8 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
     }
 }
 
-/// Whether the process that has connected is a child of this server's parent, or this process itself (`httpd -X`).
+/// Whether the process that has connected is a child of this server's parent, of the same user, or this process itself
+/// (`httpd -X`). A parent that is the first process of a container has foreign children as well.
 fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
     let Ok(peer) = unix::peer(socket) else { return false };
     let parent = |process: i32| -> Option<u32> {
@@ -137,7 +138,10 @@ fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
         // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
         stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
     };
-    peer.pid.cast_unsigned() == std::process::id() || parent(peer.pid) == Some(std::os::unix::process::parent_id())
+    // SAFETY: only asks.
+    let user = unsafe { libc::geteuid() };
+    peer.pid.cast_unsigned() == std::process::id()
+        || peer.uid == user && parent(peer.pid) == Some(std::os::unix::process::parent_id())
 }
 
 /// Whether a socket can be read, or is at its end, within that time.

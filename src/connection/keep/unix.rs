@@ -220,6 +220,23 @@ mod tests {
     }
 
     #[test]
+    fn a_full_queue_is_an_error_at_once() {
+        let listening = listen().unwrap();
+        let name = Name::of(listening.as_fd()).unwrap();
+        // SAFETY: a descriptor that is open.
+        check(unsafe { libc::listen(listening.as_raw_fd(), 2) }).unwrap();
+        let sent = (0..10).map(|_| send(&name, b"a message", std::io::stdin().as_fd()));
+        let error = sent.filter_map(Result::err).next().unwrap();
+        assert_eq!(error.kind(), ErrorKind::WouldBlock);
+
+        drop(listening);
+        assert_eq!(
+            send(&name, b"a message", std::io::stdin().as_fd()).unwrap_err().kind(),
+            ErrorKind::ConnectionRefused
+        );
+    }
+
+    #[test]
     fn silence_is_not_waited_for() {
         let listening = listen().unwrap();
         let name = Name::of(listening.as_fd()).unwrap();

@@ -1,0 +1,466 @@
+//! The socket by which kept connections go back to the server: it is there only where it is wanted, nobody but the server's own
+//! processes gets anything by it, and it lives through restarts.
+
+use std::collections::HashSet;
+use std::fs;
+use std::io;
+use std::net::{TcpListener, TcpStream};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::thread;
+
+use support::http1::{Connection, EndKind};
+use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
+
+use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
+use crate::released::sockets_of;
+
+/// After a graceful restart the old processes have their places besides the new ones.
+const KEEP: &str = "ServerLimit 100\nLogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
+
+/// The names of the sockets of the kernel's own family that a server listens to, each with its inode.
+fn listeners(httpd: &Httpd) -> Vec<(String, u64)> {
+    let sockets = sockets_of(httpd.id());
+    let table = fs::read_to_string("/proc/net/unix").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // Connections whose messages stay whole, that are accepted (__SO_ACCEPTCON): mod_cgid's is another kind.
+    rows.filter(|row| row[3] == "00010000" && row[4] == "0005")
+        .map(|row| (row.get(7).copied().unwrap_or_default().to_owned(), row[6].parse().unwrap()))
+        .filter(|(_, inode)| sockets.contains(inode))
+        .collect()
+}
+
+/// Connects to a server's socket.
+fn connect(name: &str) -> io::Result<OwnedFd> {
+    let name = name.strip_prefix('@').unwrap().as_bytes();
+    // SAFETY: the address has room for the name, which begins with a NUL; the kernel's descriptor is nobody else's.
+    unsafe {
+        let socket = libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
+        assert!(socket >= 0);
+        let socket = OwnedFd::from_raw_fd(socket);
+        let mut address: libc::sockaddr_un = std::mem::zeroed();
+        address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+        for (to, from) in address.sun_path.iter_mut().skip(1).zip(name) {
+            *to = *from as libc::c_char;
+        }
+        let length = size_of::<libc::sa_family_t>() + 1 + name.len();
+        match libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length as libc::socklen_t) {
+            0 => Ok(socket),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+}
+
+/// Sends a message, perhaps with a descriptor.
+fn send(socket: &OwnedFd, message: &[u8], descriptor: Option<i32>) {
+    // SAFETY: the header points to buffers of this function's; the control buffer has room for a descriptor.
+    unsafe {
+        let mut data = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
+        let mut control = [0_u64; 8];
+        let mut header: libc::msghdr = std::mem::zeroed();
+        header.msg_iov = &raw mut data;
+        header.msg_iovlen = 1;
+        if let Some(descriptor) = descriptor {
+            header.msg_control = control.as_mut_ptr().cast();
+            header.msg_controllen = libc::CMSG_SPACE(4) as usize;
+            let first = libc::CMSG_FIRSTHDR(&raw const header);
+            (*first).cmsg_level = libc::SOL_SOCKET;
+            (*first).cmsg_type = libc::SCM_RIGHTS;
+            (*first).cmsg_len = libc::CMSG_LEN(4) as usize;
+            libc::CMSG_DATA(first).cast::<i32>().write_unaligned(descriptor);
+        }
+        // An error says that the server has closed it already.
+        libc::sendmsg(socket.as_raw_fd(), &raw const header, libc::MSG_NOSIGNAL);
+    }
+}
+
+/// Waits until the server has ended the connection, without a word.
+#[track_caller]
+fn is_sent_away(socket: &OwnedFd) {
+    let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+    let mut bytes = [0_u8; 64];
+    // SAFETY: one record and one buffer, of this function's own.
+    unsafe {
+        let limit = i32::try_from(DEADLINE.as_millis()).unwrap();
+        assert_eq!(libc::poll(&raw mut watched, 1, limit), 1, "the stranger is not sent away");
+        let read = libc::recv(socket.as_raw_fd(), bytes.as_mut_ptr().cast(), bytes.len(), libc::MSG_DONTWAIT);
+        assert!(
+            read == 0 || read < 0 && io::Error::last_os_error().kind() == io::ErrorKind::ConnectionReset,
+            "{read} bytes"
+        );
+    }
+}
+
+/// Does something as another user, in a thread of its own; as the same one where the tests do not run as root.
+fn as_user<T: Send>(name: &str, act: impl FnOnce() -> T + Send) -> T {
+    let accounts = fs::read_to_string("/etc/passwd").unwrap();
+    let account = accounts.lines().find(|line| line.starts_with(&format!("{name}:"))).unwrap();
+    let user: libc::uid_t = account.split(':').nth(2).unwrap().parse().unwrap();
+    thread::scope(|scope| {
+        scope
+            .spawn(move || {
+                // SAFETY: the system call itself, past libc, changes the calling thread only.
+                unsafe {
+                    if libc::geteuid() == 0 {
+                        assert_eq!(libc::syscall(libc::SYS_setresuid, user, user, user), 0);
+                    }
+                }
+                act()
+            })
+            .join()
+            .unwrap()
+    })
+}
+
+/// Three requests over one connection, and work that goes on meanwhile.
+#[track_caller]
+fn is_kept(httpd: &Httpd, connection: &Connection) {
+    let works: Vec<Background> = (0..3).map(|_| httpd.background()).collect();
+    for background in &works {
+        connection.get(&path(background, "app.lua", "mark=on"), &[]);
+        let response = connection.response();
+        assert_body(&response, &body(4096));
+        assert!(!response.header("Connection").is_some_and(|value| value.contains("close")));
+        background.wait_for_begin();
+    }
+    assert!(works.iter().all(|background| !background.is_done()));
+    works.iter().for_each(|background| {
+        ran_to_its_end(background);
+    });
+}
+
+/// The response says that the connection is closed, and it is.
+#[track_caller]
+fn is_closed(httpd: &Httpd, connection: &Connection) {
+    let background = httpd.background();
+    connection.get(&path(&background, "app.lua", "mark=on"), &[]);
+    let response = connection.response();
+    assert_body(&response, &body(4096));
+    assert!(response.header("Connection").is_some_and(|value| value.contains("close")));
+    assert_eq!(connection.end().kind, EndKind::Fin);
+    assert!(!background.is_done());
+    ran_to_its_end(&background);
+}
+
+/// There is one where the server's own configuration has `Keep`, in whatever section, and none otherwise.
+#[test]
+fn it_is_there_only_where_it_is_wanted() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| {
+        [
+            (mpm, "", 0),
+            (mpm, "FinishRequest On", 0),
+            (mpm, "FinishRequest Auto\nFinishRequestConnection Close", 0),
+            (mpm, "FinishRequest On\nFinishRequestConnection Keep", 1),
+            (
+                mpm,
+                "<VirtualHost *:1>\n<Location /somewhere>\nFinishRequestConnection Keep\n</Location>\n</VirtualHost>",
+                1,
+            ),
+        ]
+    });
+    side_by_side(cases, |(mpm, config, expected)| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Cgi).config(config).start();
+        assert_eq!(listeners(&httpd).len(), expected, "{config}");
+        httpd.stop();
+    });
+}
+
+/// Whoever is not one of the server's processes is sent away: whatever it sends, and whoever it is.
+#[test]
+fn strangers_are_sent_away() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi).config(KEEP).start();
+        let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
+        for user in ["root", "nobody", "www-data"] {
+            as_user(user, || {
+                send(&connect(name).unwrap(), b"gone already", None);
+                for message in [b"".to_vec(), b"x".to_vec(), vec![0; 44], vec![b'A'; 60_000], vec![b'A'; 100_000]] {
+                    let socket = connect(name).unwrap();
+                    send(&socket, &message, None);
+                    is_sent_away(&socket);
+                }
+                // A connection of its own, with a request that nobody answers.
+                let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+                let client = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+                let (server, _) = listener.accept().unwrap();
+                let socket = connect(name).unwrap();
+                let made_up =
+                    [vec![0; 32], 1_i32.to_le_bytes().to_vec(), 60_000_000_i64.to_le_bytes().to_vec()].concat();
+                send(
+                    &socket,
+                    &[&made_up[..], b"GET /made-up HTTP/1.1\r\nHost: localhost\r\n\r\n"].concat(),
+                    Some(server.as_raw_fd()),
+                );
+                drop(server);
+                is_sent_away(&socket);
+                client.set_read_timeout(Some(DEADLINE)).unwrap();
+                assert_eq!(io::Read::read(&mut &client, &mut [0; 64]).unwrap(), 0);
+            });
+        }
+        assert!(!httpd.access_log().iter().any(|line| line.contains("made-up")));
+        is_kept(&httpd, &httpd.connect());
+        httpd.stop();
+    });
+}
+
+/// A CGI script, whose user is the server's, is a stranger too; and it inherits neither that socket nor others of the server's.
+#[test]
+fn a_script_is_a_stranger() {
+    const SCRIPT: &str = r#"#!/usr/bin/perl
+use Socket;
+print "Content-Type: text/plain\r\n\r\n";
+for my $fd (glob("/proc/self/fd/*")) { my $to = readlink($fd); print "$1\n" if defined($to) && $to =~ /^socket:\[(\d+)\]/; }
+my $name = $ENV{QUERY_STRING};
+socket(my $socket, AF_UNIX, SOCK_SEQPACKET, 0) or die;
+connect($socket, pack("Sxa*", AF_UNIX, $name)) or die "cannot connect: $!";
+if ($ENV{PATH_INFO} eq "/junk") { send($socket, "junk", 0); }
+my $answer = "";
+my $got = recv($socket, $answer, 100, 0);
+print "got '$answer'\n";
+"#;
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi).config(KEEP).start();
+        httpd.install("stranger.cgi", SCRIPT);
+        let servers: HashSet<u64> = listeners(&httpd).into_iter().map(|(_, inode)| inode).collect();
+        let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
+        for how in ["junk", "silence"] {
+            let connection = httpd.connect();
+            connection.get(&format!("/stranger.cgi/{how}?{}", name.strip_prefix('@').unwrap()), &[]);
+            let response = connection.response();
+            let text = String::from_utf8(response.body.clone()).unwrap();
+            assert!(text.ends_with("got ''\n"), "{} {text}", response.status);
+            let inherited: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
+            assert!(inherited.iter().all(|inode| !servers.contains(inode)), "{inherited:?}, {servers:?}");
+            // mod_cgid's and mod_cgi's own; neither is a socket of the network.
+            let network = fs::read_to_string("/proc/net/tcp").unwrap();
+            let of_network =
+                |inode: &u64| network.lines().any(|line| line.split_whitespace().nth(9) == Some(&inode.to_string()));
+            assert!(!inherited.iter().any(of_network), "{inherited:?}");
+        }
+        is_kept(&httpd, &httpd.connect());
+        httpd.stop();
+    });
+}
+
+/// Strangers that say nothing hold no thread: there are three times as many as threads, and the server answers.
+#[test]
+fn silence_holds_nobody() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(8).config(KEEP).start();
+        let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
+        for user in ["root", "nobody", "www-data"] {
+            let strangers: Vec<OwnedFd> = as_user(user, || (0..24).map(|_| connect(name).unwrap()).collect());
+            is_kept(&httpd, &httpd.connect());
+            strangers.iter().for_each(is_sent_away);
+        }
+        httpd.stop();
+    });
+}
+
+/// Sends its header and half of its body; ends, and works on, when it is told to.
+const HELD: Application = Application {
+    php: "",
+    sh: "",
+    lua: "r.content_type = 'text/plain'
+          r.headers_out['Content-Length'] = '4096'
+          r.headers_out['X-Finish-Request'] = 'on'
+          local text = background.body(4096)
+          r:write(text:sub(1, 2000))
+          r:flush()
+          local file
+          repeat
+              r.usleep(5000)
+              file = io.open('@GATES@/' .. query.id .. '.end')
+          until file
+          file:close()
+          r:write(text:sub(2001))
+          r:flush()
+          background.run(r, query.id, 0)
+          return apache2.OK",
+};
+
+/// A request whose header has promised that its connection goes on, and whose response has not ended.
+fn hold(httpd: &Httpd, page: &str) -> (Connection, Background) {
+    let (connection, background) = (httpd.connect(), httpd.background());
+    connection.get(&background.query(page), &[]);
+    let response =
+        wait_for("half of a response", || connection.so_far().filter(|response| response.body.len() == 2000));
+    assert!(!response.header("Connection").is_some_and(|value| value.contains("close")));
+    (connection, background)
+}
+
+/// Has the held response end.
+fn release(httpd: &Httpd, (connection, background): &(Connection, Background)) {
+    fs::write(httpd.root().join(format!("gates/{}.end", background.id())), "").unwrap();
+    assert_body(&connection.response(), &body(4096));
+    background.wait_for_begin();
+}
+
+/// Changes the configuration, and restarts.
+fn restart(httpd: &Httpd, signal: Signal, change: impl FnOnce(String) -> String) {
+    let file = httpd.root().join("httpd.conf");
+    fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+    let started = || httpd.log().matches("resuming normal operations").count();
+    let before = started();
+    httpd.signal(signal);
+    wait_for("the restart", || (started() > before).then_some(()));
+}
+
+/// A connection that a child of the old generation hands in after a graceful restart is served by the new one; also where the
+/// new configuration has no `Keep` any more.
+#[test]
+fn a_graceful_restart() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, true), (mpm, false)]);
+    side_by_side(cases, |(mpm, keep)| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let page = HELD.install(&httpd, Handler::Lua, "held");
+        let before = listeners(&httpd);
+        let held: Vec<_> = (0..4).map(|_| hold(&httpd, &page)).collect();
+        restart(&httpd, Signal::USR1, |text| {
+            let text = if keep { text } else { text.replace("FinishRequestConnection Keep", "") };
+            text + "CustomLog \"${ROOT}/new.log\" \"%U%q\"\n"
+        });
+        assert_eq!(listeners(&httpd), before);
+        for (number, held) in held.iter().enumerate() {
+            release(&httpd, held);
+            assert!(!held.1.is_done());
+            held.0.get(&format!("/app.lua?mark=none&bytes=10&number={number}"), &[]);
+            assert_body(&held.0.response(), &body(10));
+            wait_for("the new server to log it", || {
+                let log = fs::read_to_string(httpd.root().join("new.log")).unwrap_or_default();
+                log.contains(&format!("number={number}")).then_some(())
+            });
+        }
+        for (connection, background) in &held {
+            if keep {
+                is_kept(&httpd, connection);
+            } else {
+                is_closed(&httpd, connection);
+            }
+            ran_to_its_end(background);
+        }
+        httpd.stop();
+    });
+}
+
+/// A request that is still to give its header when the restart comes: its child ends, so the connection is closed, and the
+/// header says so.
+#[test]
+fn a_child_that_ends() {
+    const LATE: Application = Application {
+        php: "",
+        sh: "",
+        lua: "local file
+              repeat
+                  r.usleep(5000)
+                  file = io.open('@GATES@/' .. query.id .. '.end')
+              until file
+              file:close()
+              r.headers_out['Content-Length'] = '4096'
+              r.headers_out['X-Finish-Request'] = 'on'
+              r:write(background.body(4096))
+              r:flush()
+              background.run(r, query.id, 0)
+              return apache2.OK",
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let page = LATE.install(&httpd, Handler::Lua, "late");
+        let (connection, background) = (httpd.connect(), httpd.background());
+        // The first response says that the request after it has been taken.
+        connection.get("/app.lua?mark=none&bytes=1", &[]);
+        connection.response();
+        connection.get(&background.query(&page), &[]);
+        wait_for("the request to be worked on", || {
+            let other = httpd.connect();
+            other.get("/app.lua?mark=none&bytes=1", &[]);
+            other.response();
+            Some(())
+        });
+        restart(&httpd, Signal::USR1, |text| text);
+        // The child has closed its listeners when a new one answers.
+        is_kept(&httpd, &httpd.connect());
+        fs::write(httpd.root().join(format!("gates/{}.end", background.id())), "").unwrap();
+        let response = connection.response();
+        assert_body(&response, &body(4096));
+        if response.header("Connection").is_some_and(|value| value.contains("close")) {
+            assert_eq!(connection.end().kind, EndKind::Fin);
+        } else {
+            is_kept(&httpd, &connection);
+        }
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// A restart that is not graceful, several times; with and without the TLS port, with other ports, and with `Keep` gone and back.
+#[test]
+fn other_restarts() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        httpd.allow_log("AH0004[5-9]|AH00051|AH00052|exit signal");
+        for round in 0..3 {
+            restart(&httpd, Signal::HUP, |text| text + &format!("Listen 127.0.0.{}:${{PORT}}\n", 10 + round));
+            assert_eq!(listeners(&httpd).len(), 1);
+            is_kept(&httpd, &httpd.connect());
+            is_kept(&httpd, &Connection::plain(([127, 0, 0, 10 + round], httpd.address().port()).into()));
+        }
+        restart(&httpd, Signal::HUP, |text| text.replace("FinishRequestConnection Keep", ""));
+        is_closed(&httpd, &httpd.connect());
+        restart(&httpd, Signal::HUP, |text| text + "FinishRequestConnection Keep\n");
+        assert_eq!(listeners(&httpd).len(), 1);
+        is_kept(&httpd, &httpd.connect());
+        // TLS alone.
+        restart(&httpd, Signal::HUP, |text| {
+            let lines = text.lines().filter(|line| !line.starts_with("Listen 127") || line.contains("TLS_PORT"));
+            lines.map(|line| format!("{line}\n")).collect()
+        });
+        is_closed(&httpd, &httpd.connect_tls());
+        restart(&httpd, Signal::USR1, |text| text);
+        is_closed(&httpd, &httpd.connect_tls());
+        httpd.stop();
+    });
+}
+
+/// Servers side by side have a socket each.
+#[test]
+fn two_servers() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let servers = [0, 1].map(|_| Httpd::builder(mpm).handler(Handler::Lua).workers(8).config(KEEP).start());
+        assert_ne!(listeners(&servers[0]), listeners(&servers[1]));
+        let connections = servers.each_ref().map(Httpd::connect);
+        for _ in 0..3 {
+            for (httpd, connection) in servers.iter().zip(&connections) {
+                is_kept(httpd, connection);
+            }
+        }
+        for (httpd, connection) in servers.iter().zip(connections) {
+            assert_eq!(httpd.access_log().len(), 9);
+            drop(connection);
+        }
+        servers.into_iter().for_each(Httpd::stop);
+    });
+}
+
+/// With several listeners for each socket there is none for kept connections: a warning says so, and the responses that their
+/// connections are closed.
+#[test]
+fn listen_buckets() {
+    for mpm in Mpm::ALL {
+        for ratio in ["1", "\"1\""] {
+            if thread::available_parallelism().unwrap().get() < 2 {
+                panic!("a machine with one core has no buckets of listeners: this cannot be tried here");
+            }
+            let httpd = Httpd::builder(mpm)
+                .handler(Handler::Lua)
+                .config(KEEP)
+                .config(&format!("ListenCoresBucketsRatio {ratio}"))
+                .start();
+            httpd.expect_log("'FinishRequestConnection Keep' acts as Close: .*ListenCoresBucketsRatio");
+            is_closed(&httpd, &httpd.connect());
+            assert_eq!(httpd.log().matches("acts as Close").count(), 1);
+            assert!(listeners(&httpd).is_empty());
+            httpd.stop();
+        }
+    }
+}
