@@ -464,3 +464,23 @@ fn listen_buckets() {
         }
     }
 }
+
+/// The server stops gracefully while a response is sent that has promised to keep its connection: nobody is left to take it, so it
+/// is closed at the end of the response, and does not wait for the end of the work.
+#[test]
+fn a_graceful_stop() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let page = HELD.install(&httpd, Handler::Lua, "held");
+        let held = hold(&httpd, &page);
+        httpd.signal(Signal::WINCH);
+        wait_for("the server to close its listeners", || TcpStream::connect(httpd.address()).is_err().then_some(()));
+        wait_for("its own as well", || listeners(&httpd).is_empty().then_some(()));
+        release(&httpd, &held);
+        let (connection, background) = held;
+        assert_eq!(connection.end().kind, EndKind::Fin);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}

@@ -109,43 +109,64 @@ fn the_client_goes_on_sending() {
     }
 }
 
-/// While the work goes on no process of the server holds the client's connection.
+/// While the work of two hundred requests goes on no process of the server holds a connection of any client: with `Close` at
+/// once, with `Keep` when the clients have gone.
 #[test]
-fn nobody_holds_the_connection() {
-    for (handler, mpm) in [
-        (Handler::Lua, Mpm::Event),
-        (Handler::Cgi, Mpm::Worker),
-        (Handler::ModPhp, Mpm::Prefork),
-        (Handler::Cgi, Mpm::Prefork),
+fn nobody_holds_the_connections() {
+    for (handler, mpm, count) in [
+        (Handler::Lua, Mpm::Event, 200),
+        (Handler::Lua, Mpm::Worker, 200),
+        (Handler::Cgi, Mpm::Worker, 20),
+        (Handler::ModPhp, Mpm::Prefork, 20),
+        (Handler::Cgi, Mpm::Prefork, 20),
     ] {
-        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
-        let background = httpd.background();
-        let mut socket = TcpStream::connect(httpd.address()).unwrap();
-        socket.set_read_timeout(Some(DEADLINE)).unwrap();
-        let port = socket.local_addr().unwrap().port();
-        let target = path(&background, handler.page(), "mark=on");
-        write!(socket, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
-        let mut bytes = Vec::new();
-        socket.read_to_end(&mut bytes).unwrap();
-        assert!(bytes.ends_with(&body(4096)));
-        drop(socket);
-        background.wait_for_begin();
-        wait_for("the server to let go of the connection", || {
-            let sockets = sockets_of(httpd.id());
-            (!connections_to(port).iter().any(|inode| sockets.contains(inode))).then_some(())
-        });
-        assert!(!background.is_done());
-        ran_to_its_end(&background);
-        httpd.stop();
+        for keep in ["Close", "Keep"] {
+            // With Keep a connection that waits for its next request holds a thread under worker and prefork.
+            let httpd = Httpd::builder(mpm)
+                .handler(handler)
+                .workers(2 * count + 24)
+                .config(&format!("FinishRequest On\nFinishRequestConnection {keep}"))
+                .start();
+            let backgrounds: Vec<Background> = (0..count).map(|_| httpd.background()).collect();
+            let mut ports = HashSet::new();
+            for background in &backgrounds {
+                let mut socket = TcpStream::connect(httpd.address()).unwrap();
+                socket.set_read_timeout(Some(DEADLINE)).unwrap();
+                ports.insert(socket.local_addr().unwrap().port());
+                let target = path(background, handler.page(), "mark=on");
+                write!(socket, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+                let mut bytes = Vec::new();
+                while !bytes.ends_with(&body(4096)) {
+                    let mut some = [0; 8192];
+                    let read = socket.read(&mut some).unwrap();
+                    assert!(read > 0, "{}", bytes.escape_ascii());
+                    bytes.extend_from_slice(&some[..read]);
+                }
+                if keep == "Close" {
+                    assert_eq!(socket.read(&mut [0; 64]).unwrap(), 0);
+                }
+            }
+            backgrounds.iter().for_each(Background::wait_for_begin);
+            wait_for("the server to let go of the connections", || {
+                let sockets = sockets_of(httpd.id());
+                (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
+            });
+            assert!(backgrounds.iter().all(|background| !background.is_done()));
+            backgrounds.iter().for_each(Background::open_gate);
+            for background in &backgrounds {
+                assert_eq!(background.wait_for_done().errors, "");
+            }
+            httpd.stop();
+        }
     }
 }
 
-/// The inodes of the connections whose other side has this port.
-pub fn connections_to(port: u16) -> Vec<u64> {
+/// The inodes of the connections whose other side has one of these ports.
+pub fn connections_to(ports: &HashSet<u16>) -> Vec<u64> {
     let table = fs::read_to_string("/proc/net/tcp").unwrap();
-    let remote = format!(":{port:04X}");
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    rows.filter(|row| row[2].ends_with(&remote))
+    let port = |row: &[&str]| row[2].rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
+    rows.filter(|row| port(row).is_some_and(|port| ports.contains(&port)))
         .filter_map(|row| row[9].parse().ok())
         .filter(|&inode| inode != 0)
         .collect()

@@ -1,6 +1,7 @@
 //! `FinishRequestBuffer`: a client that reads slowly holds up nobody. What it has not read waits in memory, and comes in order, to
 //! the last byte.
 
+use std::collections::HashSet;
 use std::fs;
 
 use support::http1::{Connection, EndKind};
@@ -185,7 +186,7 @@ fn who_reads_nothing_is_given_up() {
             background.wait_for_begin();
             wait_for("the connection to be given up", || {
                 let sockets = sockets_of(httpd.id());
-                (!connections_to(port).iter().any(|inode| sockets.contains(inode))).then_some(())
+                (!connections_to(&HashSet::from([port])).iter().any(|inode| sockets.contains(inode))).then_some(())
             });
             assert!(!background.is_done());
             works.push(background);
