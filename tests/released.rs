@@ -163,7 +163,7 @@ fn nobody_holds_the_connections() {
 
 /// The inodes of the connections whose other side has one of these ports.
 pub fn connections_to(ports: &HashSet<u16>) -> Vec<u64> {
-    let table = fs::read_to_string("/proc/net/tcp").unwrap();
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
     let port = |row: &[&str]| row[2].rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
     rows.filter(|row| port(row).is_some_and(|port| ports.contains(&port)))

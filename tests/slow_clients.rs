@@ -368,3 +368,67 @@ fn files_and_compressed_responses() {
         httpd.stop();
     });
 }
+
+/// Brings the loopback interface of the thread's network up, or down: then packets vanish without a word.
+fn loopback(up: bool) {
+    // SAFETY: a socket of this function's own; the kernel reads and writes a record of its own kind.
+    unsafe {
+        let socket = libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0);
+        assert!(socket >= 0);
+        let mut request: libc::ifreq = std::mem::zeroed();
+        for (to, from) in request.ifr_name.iter_mut().zip(b"lo") {
+            *to = *from as libc::c_char;
+        }
+        request.ifr_ifru.ifru_flags = if up { libc::IFF_UP as libc::c_short } else { 0 };
+        let set = libc::ioctl(socket, libc::SIOCSIFFLAGS, &raw const request);
+        assert_eq!(set, 0, "{}", std::io::Error::last_os_error());
+        libc::close(socket);
+    }
+}
+
+/// A client vanishes: its packets and those to it are lost, and nobody says so. Its application loses nothing by it, and the
+/// connection is given up: by the server in its time, whether bytes wait for it, it is closed, or waits for its next request.
+#[test]
+fn a_client_that_vanishes() {
+    side_by_side(Mpm::ALL, |mpm| {
+        // SAFETY: the thread is this test's own, and gets a network of its own.
+        let unshared = unsafe { libc::unshare(libc::CLONE_NEWNET) };
+        let error = std::io::Error::last_os_error();
+        assert_eq!(
+            unshared, 0,
+            "this test needs a network namespace of its own, which this machine does not permit: {error}"
+        );
+        loopback(true);
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .workers(32)
+            .in_network_of_this_thread()
+            .config(LITTLE)
+            .config("FinishRequestBuffer 500K 500K\nTimeout 2\nKeepAliveTimeout 2")
+            .config("<Location /kept.lua>\nFinishRequestConnection Keep\n</Location>")
+            .start();
+        httpd.install("kept.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
+        for (page, bytes) in
+            [("app.lua", LARGE), ("app.lua", 1000), ("kept.lua", LARGE), ("kept.lua", 1000), ("app.lua", LARGE)]
+        {
+            let connection = httpd.connect_slow();
+            let ports = HashSet::from([connection.local_address().port()]);
+            let background = httpd.background();
+            connection.get(&path(&background, page, &format!("mark=on&bytes={bytes}")), &[]);
+            background.wait_for_begin();
+            if bytes == LARGE {
+                let sockets = sockets_of(httpd.id());
+                assert!(connections_to(&ports).iter().any(|inode| sockets.contains(inode)));
+            }
+            loopback(false);
+            wait_for("the connection to be given up", || {
+                let sockets = sockets_of(httpd.id());
+                (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
+            });
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+            loopback(true);
+        }
+        httpd.stop();
+    });
+}

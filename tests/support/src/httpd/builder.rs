@@ -3,11 +3,14 @@
 use std::fmt;
 use std::fs;
 use std::io;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::fs::PermissionsExt;
+use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 use tempfile::TempDir;
 
 use super::{Httpd, Mpm, config};
@@ -35,6 +38,7 @@ pub struct Builder {
     pub(super) config: String,
     pub(super) workers: usize,
     php_ini: String,
+    network: Option<Arc<OwnedFd>>,
 }
 
 /// Why a server did not start: all that it said.
@@ -59,6 +63,7 @@ impl Builder {
             php_ini: "output_buffering = 0\nhtml_errors = 0\ndisplay_errors = 0\n\
                       log_errors = 1\nerror_reporting = -1\n"
                 .to_owned(),
+            network: None,
         }
     }
 
@@ -106,6 +111,17 @@ impl Builder {
     /// How many requests the server can process at once, 64 if unset; php-fpm too.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = workers;
+        self
+    }
+
+    /// Has the server run in the network namespace of the calling thread, whatever that of the process is.
+    ///
+    /// # Panics
+    ///
+    /// When the kernel does not tell.
+    pub fn in_network_of_this_thread(mut self) -> Builder {
+        let namespace = fs::File::open("/proc/thread-self/ns/net").expect("the thread's network namespace");
+        self.network = Some(Arc::new(namespace.into()));
         self
     }
 
@@ -169,7 +185,7 @@ impl Builder {
                 .expect("the configuration can be written");
             let _ = fs::remove_file(&log.path);
 
-            let process = Process::spawn(command(root.path(), &log)).expect("httpd can be run");
+            let process = Process::spawn(command(root.path(), &log, self.network.clone())).expect("httpd can be run");
             if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
                 return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, root });
@@ -201,7 +217,7 @@ impl Builder {
     }
 }
 
-fn command(root: &Path, log: &ErrorLog) -> Command {
+fn command(root: &Path, log: &ErrorLog, network: Option<Arc<OwnedFd>>) -> Command {
     let mut command = Command::new(programs::httpd());
     command
         .arg("-DFOREGROUND")
@@ -214,6 +230,14 @@ fn command(root: &Path, log: &ErrorLog) -> Command {
         .stdin(Stdio::null())
         .stdout(Stdio::null())
         .stderr(fs::File::create(&log.stderr).expect("a file"));
+    if let Some(network) = network {
+        let enter = move || {
+            let kind = Some(LinkNameSpaceType::Network);
+            Ok(move_into_link_name_space(network.as_fd(), kind)?)
+        };
+        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+        unsafe { command.pre_exec(enter) };
+    }
     command
 }
 
