@@ -6,13 +6,14 @@ use std::fs;
 use std::io;
 use std::net::{TcpListener, TcpStream};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::path::PathBuf;
 use std::thread;
 
 use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
-use crate::released::sockets_of;
+use crate::released::{connections_to, sockets_of};
 
 /// After a graceful restart the old processes have their places besides the new ones.
 const KEEP: &str = "ServerLimit 100\nLogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
@@ -29,21 +30,36 @@ fn listeners(httpd: &Httpd) -> Vec<(String, u64)> {
         .collect()
 }
 
-/// Connects to a server's socket.
-fn connect(name: &str) -> io::Result<OwnedFd> {
-    let name = name.strip_prefix('@').unwrap().as_bytes();
-    // SAFETY: the address has room for the name, which begins with a NUL; the kernel's descriptor is nobody else's.
+/// The way to a server's socket that its parent has, for who may look at the parent's descriptors.
+fn door(httpd: &Httpd) -> String {
+    let [(name, _)] = &listeners(httpd)[..] else { panic!("one socket") };
+    let folder = format!("/proc/{}/fd", httpd.id());
+    let mut descriptors = fs::read_dir(&folder).unwrap().flatten().map(|entry| entry.path());
+    let is_door = |path: &PathBuf| fs::read_link(path).is_ok_and(|to| to.to_string_lossy().starts_with(name));
+    descriptors.find(is_door).unwrap().to_str().unwrap().to_owned()
+}
+
+/// Whether this user may look at the server's descriptors.
+fn may_enter(user: &str) -> bool {
+    // SAFETY: only asks.
+    user == "root" || unsafe { libc::geteuid() } != 0
+}
+
+/// Connects to the socket of a path.
+fn connect(path: &str) -> io::Result<OwnedFd> {
+    // SAFETY: the address has room for the path, and a NUL behind it; the kernel's descriptor is nobody else's.
     unsafe {
         let socket = libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
         assert!(socket >= 0);
         let socket = OwnedFd::from_raw_fd(socket);
         let mut address: libc::sockaddr_un = std::mem::zeroed();
         address.sun_family = libc::AF_UNIX as libc::sa_family_t;
-        for (to, from) in address.sun_path.iter_mut().skip(1).zip(name) {
-            *to = *from as libc::c_char;
+        assert!(path.len() < address.sun_path.len());
+        for (to, from) in address.sun_path.iter_mut().zip(path.bytes()) {
+            *to = from as libc::c_char;
         }
-        let length = size_of::<libc::sa_family_t>() + 1 + name.len();
-        match libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length as libc::socklen_t) {
+        let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        match libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length) {
             0 => Ok(socket),
             _ => Err(io::Error::last_os_error()),
         }
@@ -170,8 +186,15 @@ fn strangers_are_sent_away() {
     side_by_side(Mpm::ALL, |mpm| {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi).config(KEEP).start();
         let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
+        assert!(!fs::exists(name).unwrap());
+        let name = &door(&httpd);
         for user in ["root", "nobody", "www-data"] {
+            let may_enter = may_enter(user);
             as_user(user, || {
+                if !may_enter {
+                    assert_eq!(connect(name).unwrap_err().kind(), io::ErrorKind::PermissionDenied);
+                    return;
+                }
                 send(&connect(name).unwrap(), b"gone already", None);
                 for message in [b"".to_vec(), b"x".to_vec(), vec![0; 44], vec![b'A'; 60_000], vec![b'A'; 100_000]] {
                     let socket = connect(name).unwrap();
@@ -211,7 +234,7 @@ print "Content-Type: text/plain\r\n\r\n";
 for my $fd (glob("/proc/self/fd/*")) { my $to = readlink($fd); print "$1\n" if defined($to) && $to =~ /^socket:\[(\d+)\]/; }
 my $name = $ENV{QUERY_STRING};
 socket(my $socket, AF_UNIX, SOCK_SEQPACKET, 0) or die;
-connect($socket, pack("Sxa*", AF_UNIX, $name)) or die "cannot connect: $!";
+connect($socket, pack("Sa108", AF_UNIX, $name)) or do { print "refused\n"; exit };
 if ($ENV{PATH_INFO} eq "/junk") { send($socket, "junk", 0); }
 my $answer = "";
 my $got = recv($socket, $answer, 100, 0);
@@ -221,13 +244,13 @@ print "got '$answer'\n";
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi).config(KEEP).start();
         httpd.install("stranger.cgi", SCRIPT);
         let servers: HashSet<u64> = listeners(&httpd).into_iter().map(|(_, inode)| inode).collect();
-        let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
+        let answer = if may_enter("www-data") { "got ''\n" } else { "refused\n" };
         for how in ["junk", "silence"] {
             let connection = httpd.connect();
-            connection.get(&format!("/stranger.cgi/{how}?{}", name.strip_prefix('@').unwrap()), &[]);
+            connection.get(&format!("/stranger.cgi/{how}?{}", door(&httpd)), &[]);
             let response = connection.response();
             let text = String::from_utf8(response.body.clone()).unwrap();
-            assert!(text.ends_with("got ''\n"), "{} {text}", response.status);
+            assert!(text.ends_with(answer), "{} {text}", response.status);
             let inherited: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
             assert!(inherited.iter().all(|inode| !servers.contains(inode)), "{inherited:?}, {servers:?}");
             // mod_cgid's and mod_cgi's own; neither is a socket of the network.
@@ -246,12 +269,10 @@ print "got '$answer'\n";
 fn silence_holds_nobody() {
     side_by_side(Mpm::ALL, |mpm| {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(8).config(KEEP).start();
-        let [(name, _)] = &listeners(&httpd)[..] else { panic!("one socket") };
-        for user in ["root", "nobody", "www-data"] {
-            let strangers: Vec<OwnedFd> = as_user(user, || (0..24).map(|_| connect(name).unwrap()).collect());
-            is_kept(&httpd, &httpd.connect());
-            strangers.iter().for_each(is_sent_away);
-        }
+        let door = door(&httpd);
+        let strangers: Vec<OwnedFd> = (0..24).map(|_| connect(&door).unwrap()).collect();
+        is_kept(&httpd, &httpd.connect());
+        strangers.iter().for_each(is_sent_away);
         httpd.stop();
     });
 }
@@ -483,4 +504,48 @@ fn a_graceful_stop() {
         ran_to_its_end(&background);
         httpd.stop();
     });
+}
+
+/// The queue is full, since nobody takes anything out of it: the connection that cannot be handed in is closed when its response has
+/// ended, and nobody waits.
+#[test]
+fn a_full_queue() {
+    let httpd = Httpd::builder(Mpm::Prefork).handler(Handler::Lua).workers(4).config(KEEP).start();
+    let page = HELD.install(&httpd, Handler::Lua, "held");
+    let held = hold(&httpd, &page);
+    let own = connections_to(&HashSet::from([held.0.local_address().port()]));
+    let id = httpd.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let children = children.split_whitespace().map(|child| child.parse::<u32>().unwrap());
+    let idle: Vec<u32> = children.filter(|child| !own.iter().any(|inode| sockets_of(*child).contains(inode))).collect();
+    let tell = |signal| {
+        for child in &idle {
+            // SAFETY: signals to this server's own children.
+            assert_eq!(unsafe { libc::kill(child.cast_signed(), signal) }, 0);
+        }
+    };
+    // SAFETY: the record is this function's own. The queue is as long as the kernel allows, mostly 4096.
+    unsafe {
+        let mut limit: libc::rlimit = std::mem::zeroed();
+        libc::getrlimit(libc::RLIMIT_NOFILE, &raw mut limit);
+        limit.rlim_cur = limit.rlim_max;
+        libc::setrlimit(libc::RLIMIT_NOFILE, &raw const limit);
+    }
+    let door = door(&httpd);
+    tell(libc::SIGSTOP);
+    let mut strangers = Vec::new();
+    let full = loop {
+        match connect(&door) {
+            Ok(socket) => strangers.push(socket),
+            Err(error) => break error,
+        }
+    };
+    assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "after {}", strangers.len());
+    release(&httpd, &held);
+    assert_eq!(held.0.end().kind, EndKind::Fin);
+    assert!(!held.1.is_done());
+    tell(libc::SIGCONT);
+    is_kept(&httpd, &httpd.connect());
+    ran_to_its_end(&held.1);
+    httpd.stop();
 }

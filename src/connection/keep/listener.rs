@@ -1,11 +1,12 @@
 //! The socket by which connections go back to the server. The parent makes it when the configuration first has `Keep`, and
-//! has the MPM listen to it as to any other. Its name, which no file has, is the kernel's choice; who does not know the
-//! parent's secret is sent away. It is the same one across restarts, so that nothing that waits in its queue is lost.
+//! has the MPM listen to it as to any other. Nobody can connect to it without a descriptor that the parent's children have
+//! from it; and whoever connects and does not know the parent's secret is sent away. It is the same one across
+//! restarts, so that nothing that waits in its queue is lost.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, PoisonError, RwLock};
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::message::{Kept, SECRET};
 use super::unix::{self, Name};
@@ -20,6 +21,7 @@ static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err
 /// What parent and children know of the listening socket. Its descriptors are httpd's alone: when the last process that
 /// accepts from it has closed them, nobody can hand a connection in any more.
 pub struct Listener {
+    door: OwnedFd,
     name: Name,
     secret: [u8; SECRET],
 }
@@ -34,9 +36,10 @@ pub fn want() {
     WANTED.store(true, Ordering::Relaxed);
 }
 
-/// Whether there is one.
+/// Whether there is one, and this process can get at it.
 pub fn is_there() -> bool {
-    get().is_some()
+    static REACHABLE: OnceLock<bool> = OnceLock::new();
+    get().is_some() && *REACHABLE.get_or_init(unix::has_doors)
 }
 
 /// The one that the MPM listens to.
@@ -90,9 +93,9 @@ impl Listener {
         if unsafe { libc::getrandom(secret.as_mut_ptr().cast(), SECRET, 0) } != SECRET.cast_signed() {
             return Err(io::Error::last_os_error());
         }
-        let socket = unix::listen()?;
+        let (socket, door) = unix::listen()?;
         let name = Name::of(socket.as_fd())?;
-        Ok((Self { name, secret }, socket))
+        Ok((Self { door, name, secret }, socket))
     }
 
     /// Puts a client's connection into the queue. Does not wait.
@@ -101,7 +104,7 @@ impl Listener {
     ///
     /// The kernel's: nobody listens any more, or the queue is full.
     pub fn send(&self, client: BorrowedFd<'_>, kept: &Kept) -> io::Result<()> {
-        unix::send(&self.name, &kept.to_bytes(&self.secret), client)
+        unix::send(self.door.as_fd(), &kept.to_bytes(&self.secret), client)
     }
 
     /// Whether a socket was accepted here.

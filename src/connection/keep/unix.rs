@@ -1,8 +1,13 @@
 //! Sockets of the kernel's own family, that carry a descriptor beside a message.
 
+use std::ffi::OsString;
+use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
 use std::mem::{size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
+use std::path::PathBuf;
 
 /// The kind of socket: connections whose messages stay whole.
 const KIND: libc::c_int = libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK;
@@ -41,34 +46,88 @@ impl PartialEq for Name {
     }
 }
 
-/// A listening socket under a name that the kernel chooses and no file has.
+/// Where the file of a socket can be made, for a moment.
+const PLACES: [&str; 4] = ["/run", "/tmp", "/dev/shm", "/var/tmp"];
+
+/// A listening socket without a name, and the door to it: its file, which is deleted at once. Who has no descriptor of that, from
+/// the process that made it, cannot connect.
 ///
 /// # Errors
 ///
 /// The kernel's.
-pub fn listen() -> io::Result<OwnedFd> {
-    let socket = new()?;
-    // SAFETY: an address of the family alone has the kernel choose (unix(7), autobind).
-    unsafe {
-        let family = libc::AF_UNIX as libc::sa_family_t;
-        let length = size_of::<libc::sa_family_t>() as libc::socklen_t;
-        check(libc::bind(socket.as_raw_fd(), (&raw const family).cast(), length))?;
-        check(libc::listen(socket.as_raw_fd(), BACKLOG))?;
+pub fn listen() -> io::Result<(OwnedFd, OwnedFd)> {
+    let mut error = ErrorKind::NotFound.into();
+    for place in PLACES {
+        match listen_in(place) {
+            Ok(listening) => return Ok(listening),
+            Err(failed) => error = failed,
+        }
     }
-    Ok(socket)
+    Err(error)
 }
 
-/// Connects to the name and sends a message, with a descriptor. Does not wait.
+fn listen_in(place: &str) -> io::Result<(OwnedFd, OwnedFd)> {
+    let socket = new()?;
+    let mut folder = format!("{place}/finish_request-XXXXXX\0").into_bytes();
+    // SAFETY: the bytes end in NUL, and the kernel's choice takes the place of the last six before it.
+    if unsafe { libc::mkdtemp(folder.as_mut_ptr().cast()) }.is_null() {
+        return Err(io::Error::last_os_error());
+    }
+    folder.pop();
+    let folder = PathBuf::from(OsString::from_vec(folder));
+    let file = folder.join("socket");
+    let opened = (|| {
+        let address = address(file.as_os_str().as_bytes())?;
+        // SAFETY: the address is a valid one, of its own length.
+        unsafe {
+            let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+            check(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length))?;
+            check(libc::listen(socket.as_raw_fd(), BACKLOG))?;
+        }
+        // Children of another user go in by the door; the folder is shut for everybody else.
+        fs::set_permissions(&file, fs::Permissions::from_mode(0o666))?;
+        OpenOptions::new().read(true).custom_flags(libc::O_PATH).open(&file)
+    })();
+    let _ = fs::remove_file(&file);
+    fs::remove_dir(&folder)?;
+    Ok((socket, opened?.into()))
+}
+
+/// The address of a file.
+fn address(file: &[u8]) -> io::Result<libc::sockaddr_un> {
+    // SAFETY: an all-zero address is valid.
+    let mut address: libc::sockaddr_un = unsafe { zeroed() };
+    address.sun_family = libc::AF_UNIX as libc::sa_family_t;
+    if file.len() >= address.sun_path.len() {
+        return Err(ErrorKind::InvalidInput.into());
+    }
+    for (to, from) in address.sun_path.iter_mut().zip(file) {
+        *to = *from as libc::c_char;
+    }
+    Ok(address)
+}
+
+/// Where the kernel shows a process its own descriptors.
+const DESCRIPTORS: &str = "/proc/self/fd";
+
+/// Whether doors can be used: not where the process has been shut up without `/proc`.
+pub fn has_doors() -> bool {
+    fs::exists(DESCRIPTORS).unwrap_or(false)
+}
+
+/// Connects by the door and sends a message, with a descriptor. Does not wait.
 ///
 /// # Errors
 ///
 /// The kernel's: nobody listens, or the queue is full.
-pub fn send(name: &Name, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
+pub fn send(door: BorrowedFd<'_>, message: &[u8], descriptor: BorrowedFd<'_>) -> io::Result<()> {
     let socket = new()?;
-    // SAFETY: the name is one that the kernel gave; the header points to buffers of this function's, of the lengths
-    // that it says; CMSG_FIRSTHDR gives a place in the control buffer, which has room for a descriptor.
+    let address = address(format!("{DESCRIPTORS}/{}", door.as_raw_fd()).as_bytes())?;
+    // SAFETY: the address is a valid one, of its own length; the header points to buffers of this function's, of the
+    // lengths that it says; CMSG_FIRSTHDR gives a place in the control buffer, which has room for a descriptor.
     unsafe {
-        check(libc::connect(socket.as_raw_fd(), (&raw const name.address).cast(), name.length))?;
+        let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        check(libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length))?;
         let mut data = libc::iovec { iov_base: message.as_ptr().cast_mut().cast(), iov_len: message.len() };
         let mut control = [0_u64; CONTROL / 8];
         let mut header = header(&mut data, &mut control);
@@ -199,10 +258,10 @@ mod tests {
         let (server, _) = tcp.accept().unwrap();
         assert!(is_tcp(server.as_fd()));
 
-        let listening = listen().unwrap();
+        let (listening, door) = listen().unwrap();
         assert!(!is_tcp(listening.as_fd()));
         let name = Name::of(listening.as_fd()).unwrap();
-        send(&name, b"a message", server.as_fd()).unwrap();
+        send(door.as_fd(), b"a message", server.as_fd()).unwrap();
         drop(server);
 
         let accepted = accept(&listening);
@@ -221,28 +280,28 @@ mod tests {
 
     #[test]
     fn a_full_queue_is_an_error_at_once() {
-        let listening = listen().unwrap();
-        let name = Name::of(listening.as_fd()).unwrap();
+        let (listening, door) = listen().unwrap();
         // SAFETY: a descriptor that is open.
         check(unsafe { libc::listen(listening.as_raw_fd(), 2) }).unwrap();
-        let sent = (0..10).map(|_| send(&name, b"a message", std::io::stdin().as_fd()));
+        let sent = (0..10).map(|_| send(door.as_fd(), b"a message", std::io::stdin().as_fd()));
         let error = sent.filter_map(Result::err).next().unwrap();
         assert_eq!(error.kind(), ErrorKind::WouldBlock);
 
         drop(listening);
         assert_eq!(
-            send(&name, b"a message", std::io::stdin().as_fd()).unwrap_err().kind(),
+            send(door.as_fd(), b"a message", std::io::stdin().as_fd()).unwrap_err().kind(),
             ErrorKind::ConnectionRefused
         );
     }
 
     #[test]
     fn silence_is_not_waited_for() {
-        let listening = listen().unwrap();
-        let name = Name::of(listening.as_fd()).unwrap();
+        let (listening, door) = listen().unwrap();
         let silent = new().unwrap();
-        // SAFETY: the name is one that the kernel gave.
-        check(unsafe { libc::connect(silent.as_raw_fd(), (&raw const name.address).cast(), name.length) }).unwrap();
+        let address = address(format!("{DESCRIPTORS}/{}", door.as_raw_fd()).as_bytes()).unwrap();
+        let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
+        // SAFETY: the address is a valid one.
+        check(unsafe { libc::connect(silent.as_raw_fd(), (&raw const address).cast(), length) }).unwrap();
         let accepted = accept(&listening);
         assert_eq!(receive(accepted.as_fd(), &mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
         drop(silent);
