@@ -35,7 +35,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_optional_hook_add",
     "apr_os_sock_(get|make|put)",
     "apr_sockaddr_info_get",
-    "apr_socket_(addr_get|data_get|data_set|timeout_get)",
+    "apr_socket_(addr_get|data_get|data_set|timeout_get|timeout_set)",
     "apr_strerror",
     "apr_palloc",
     "apr_pool_(cleanup_null|cleanup_register|pre_cleanup_register)",

@@ -443,6 +443,34 @@ fn half_of_a_body() {
     });
 }
 
+/// The last chunk has come, and the line that ends the body has not: the response does not wait for it.
+#[test]
+fn the_end_of_a_chunked_body_is_missing() {
+    side_by_side(IN_PROCESS, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .modules(&["reqtimeout"])
+            .config(KEEP)
+            .php_ini("enable_post_data_reading", "0")
+            .start();
+        let page = BETWEEN.install(&httpd, handler, "between");
+        for end in
+            ["4\r\nbody\r\n0\r\n", "4\r\nbody\r\n0\r\nX-Trailer: some", "4\r\nbody\r\n0", "4\r\nbo", "4\r", "4", ""]
+        {
+            let background = httpd.background();
+            let connection = httpd.connect();
+            connection.send(post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + end);
+            let response = connection.response();
+            assert_body(&response, &body(4000));
+            assert!(!keeps(&response));
+            assert!(!background.is_done());
+            is_closed(&connection);
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
+
 /// A body that httpd would refuse, if the application read it: the application does not, so its response is what the client gets.
 #[test]
 fn a_body_that_nobody_would_accept() {

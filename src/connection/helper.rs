@@ -128,7 +128,7 @@ pub fn leave(mut client: Leaving) {
         }
     }
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-    if thread.as_ref().is_none_or(|thread| thread.process != std::process::id()) {
+    if thread.as_ref().is_none_or(|thread| thread.process != std::process::id() || thread.handle.is_finished()) {
         match Thread::start() {
             Ok(started) => *thread = Some(started),
             Err(error) => {

@@ -147,6 +147,23 @@ impl<'c> Connection<'c> {
         u64::try_from(timeout).ok().map(Duration::from_micros)
     }
 
+    /// Does something that reads from the client, without waiting for it: where a filter waits though it was asked not to, it
+    /// is told that the time is up.
+    pub fn without_waiting<T>(self, read: impl FnOnce() -> T) -> T {
+        // SAFETY: the connection is live (LIVE), with its socket, if it has one, of this thread (ONE THREAD).
+        unsafe {
+            let socket = sys::ap_get_conn_socket(self.raw);
+            let mut timeout = 0;
+            if socket.is_null() || sys::apr_socket_timeout_get(socket, &raw mut timeout) != 0 {
+                return read();
+            }
+            sys::apr_socket_timeout_set(socket, 0);
+            let result = read();
+            sys::apr_socket_timeout_set(socket, timeout);
+            result
+        }
+    }
+
     /// Has mod_logio count bytes that are sent past httpd's own filter; less than zero takes bytes back.
     pub fn count_sent(self, bytes: i64) {
         let count = ADD_BYTES_OUT.load(Ordering::Acquire);
