@@ -314,5 +314,9 @@ fn wait(clients: &[Leaving], woken: Option<RawFd>) {
     let glance = if woken.is_none() { Some(GLANCE) } else { None };
     let timeout = next.into_iter().chain(glance).min();
     // SAFETY: the array is this function's own, of the length that is given. What is ready is found out by trying.
-    unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.map_or(-1, milliseconds)) };
+    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.map_or(-1, milliseconds)) };
+    if ready < 0 {
+        // More than the limit of open files allows, say: it is tried now and then.
+        std::thread::sleep(GLANCE);
+    }
 }
