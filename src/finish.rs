@@ -1,10 +1,11 @@
 //! The one place where a response is finished: its steps, in order.
 
+use crate::background::{self, Kind};
 use crate::directives::{After, LogAt, Settings};
-use crate::httpd::{Brigade, Filter, Request, Result, Seldom, Status};
+use crate::httpd::{Brigade, Filter, Request, Result, Status};
 use crate::mark::Source;
 use crate::response::Response;
-use crate::{background, connection, report, sys};
+use crate::{connection, report, sys};
 
 /// Where the module's output filter stands, and for which response.
 #[derive(Clone, Copy)]
@@ -44,10 +45,11 @@ pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Resul
 ///
 /// As [`finish`].
 pub fn cut(place: Place<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
-    static CUT: Seldom = Seldom::new();
-    CUT.log(|more| {
+    background::seldom(Kind::BadBody, |more| {
         log::warn!(
-            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed{more}"
+            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
+             the application at {} is to be mended{more}",
+            report::path(place.request)
         );
     });
     place.request.forbid_caching();

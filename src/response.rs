@@ -4,14 +4,14 @@ use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
 use std::sync::Arc;
 
-use crate::background::Background;
+use crate::background::{self, Background, Kind};
 use crate::directives::{Mode, Settings};
 use crate::ending::{Ending, Length};
-use crate::httpd::{Connection, Record, Request, RequestConfig, Seldom, Status, dir_config, guard, with_context};
+use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_config, guard, with_context};
 use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::response_headers::{self, MARK};
 use crate::time_limit::Work;
-use crate::{bypass, cgi_length, on_abort, output_filter, sys};
+use crate::{bypass, cgi_length, on_abort, output_filter, report, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 const VARIABLE: &CStr = c"finish-request";
@@ -172,7 +172,7 @@ impl Response {
             .and_then(|idiom| mark::recognise(&idiom));
         let env = self.variable(request);
         let (choice, rejected) = mark::choose(&Said { api: self.asked.take(), header: &header, env: &env, auto });
-        log_rejected(&rejected);
+        log_rejected(request, &rejected);
 
         let (mark, source) = match choice {
             Choice::Marked(mark, source) => (mark, source),
@@ -183,11 +183,11 @@ impl Response {
         };
         let mut ending = Ending::new(&mark, content_length, chunked);
         if chunked && !matches!(ending, Ending::Chunks(_)) {
-            static CHUNKED: Seldom = Seldom::new();
-            CHUNKED.log(|more| {
+            background::seldom(Kind::OwnChunks, |more| {
                 log::warn!(
-                    "the application chunks its body by itself, which goes with the mark 'on' only: \
-                     this response is not finished early{more}"
+                    "the application at {} chunks its body by itself, for which its mark must be 'on': this response is \
+                     not finished early{more}",
+                    report::path(request)
                 );
             });
             return Phase::Settled;
@@ -226,7 +226,7 @@ impl Response {
         }
         let env = self.variable(request);
         let (choice, rejected) = mark::choose(&Said { api, header: &[], env: &env, auto: None });
-        log_rejected(&rejected);
+        log_rejected(request, &rejected);
         let (mark, source) = match choice {
             Choice::Marked(mark, source) => (mark, source),
             Choice::Unmarked => return Phase::Ordinary,
@@ -294,16 +294,16 @@ impl Response {
     }
 }
 
-fn log_rejected(rejected: &[Rejected<'_>]) {
-    static REJECTED: Seldom = Seldom::new();
+fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {
     for Rejected { source, value, error } in rejected {
         let place = match source {
             Source::Env => "environment variable finish-request",
             _ => "header X-Finish-Request",
         };
         let value = mark::escaped(value);
-        REJECTED.log(|more| {
-            log::warn!("the {place} is '{value}', so this response is not finished early: {error}{more}");
+        background::seldom(Kind::BadMark, |more| {
+            let path = report::path(request);
+            log::warn!("for {path} the {place} is '{value}', so this response is not finished early: {error}{more}");
         });
     }
 }

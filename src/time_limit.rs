@@ -4,10 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::background;
+use crate::background::{self, Kind};
 use crate::directives::{Settings, TimeLimit};
-use crate::httpd::{Block, Brigade, Record, Request, Result, Seldom, Status};
-use crate::mark;
+use crate::httpd::{Block, Brigade, Record, Request, Result, Status};
+use crate::report;
 
 /// How long the waits between two looks at a silent program are: the first one, and the longest.
 const WAITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
@@ -64,7 +64,7 @@ impl Work {
     pub fn begin(request: Request<'_>, connection: Record, settings: &Settings) -> Self {
         let limit = settings.time_limit();
         let what = match limit {
-            Some(TimeLimit::After(_)) => mark::escaped(request.first().uri().unwrap_or_default()),
+            Some(TimeLimit::After(_)) => report::path(request),
             _ => String::new(),
         };
         Self { since: Instant::now(), limit, what, failed: AtomicBool::new(false), connection }
@@ -147,13 +147,12 @@ impl Work {
 
 /// A request's background work has reached its limit; once for each request.
 fn timed_out(what: &str, after: Duration) {
-    static ENDED: Seldom = Seldom::new();
     background::count_timed_out();
-    ENDED.log(|more| {
+    background::seldom(Kind::TimeLimit, |more| {
         let after = after.as_secs();
         log::warn!(
-            "the background work of {what} has reached the {after} seconds of FinishRequestTimeout: \
-             to its handler the client has gone{more}"
+            "the background work of {what} has reached the {after} seconds of FinishRequestTimeout, and its handler is told \
+             to end: raise the limit, or have less work done after the response{more}"
         );
     });
 }

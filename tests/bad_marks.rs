@@ -36,9 +36,7 @@ const MARKED: Application = Application {
 
 /// Sends `query` three times over each protocol, and expects one warning that shows the value as `shown`.
 fn warned_once(handler: Handler, mpm: Mpm, query: &str, shown: &str) {
-    // One process where there are threads, so that "once" can be seen.
-    let workers = if mpm == Mpm::Prefork { 24 } else { 6 };
-    let httpd = Httpd::builder(mpm).handler(handler).workers(workers).config("FinishRequest On").start();
+    let httpd = Httpd::builder(mpm).handler(handler).workers(24).config("FinishRequest On").start();
     let page = MARKED.install(&httpd, handler, "marked");
     let place = if query.contains("env=") { "environment variable finish-request" } else { "header X-Finish-Request" };
     httpd.expect_log(&format!("finish_request:warn.* the {place} is '"));
@@ -47,8 +45,7 @@ fn warned_once(handler: Handler, mpm: Mpm, query: &str, shown: &str) {
     }
     let log = httpd.log();
     let warnings: Vec<&str> = log.lines().filter(|line| line.contains("finish_request:warn")).collect();
-    // Each child process keeps its own count.
-    assert!(warnings.len() == 1 || mpm == Mpm::Prefork, "{warnings:#?}");
+    assert_eq!(warnings.len(), 1, "{warnings:#?}");
     let told = format!("the {place} is '{shown}', so this response is not finished early: ");
     assert!(warnings[0].contains(&told), "not \"{told}\" in {}", warnings[0]);
     httpd.stop();

@@ -2,6 +2,7 @@
 
 mod entry;
 mod limit;
+mod seldom;
 mod shared;
 mod table;
 
@@ -11,6 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 pub use self::entry::Work;
 pub use self::limit::Max;
+pub use self::seldom::{Kind, seldom};
 use self::table::Table;
 use crate::httpd::{Mpm, Request, now};
 use crate::mark::Source;
@@ -178,11 +180,11 @@ impl Background {
             // As the administrator wants it.
             return;
         }
-        table.state().warning.log(|more| {
+        seldom(Kind::Limit, |more| {
             log::warn!(
-                "{limit} requests are in background work, as many as FinishRequestMax allows: until one of them ends, \
-                 marked responses end with their handlers, and their clients wait. Raise FinishRequestMax, or \
-                 MaxRequestWorkers, or have less work done after the responses{more}"
+                "{limit} requests are in background work, as many as FinishRequestMax allows, and the clients of further \
+                 marked responses wait for their handlers: raise FinishRequestMax or MaxRequestWorkers, or have less work \
+                 done after the responses{more}"
             );
         });
     }

@@ -5,6 +5,7 @@ use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use super::entry::{Entry, Work};
+use super::seldom::Kind;
 use super::shared::{Shared, zeroed};
 use crate::httpd::Seldom;
 
@@ -30,8 +31,8 @@ pub struct State {
     pub timed_out: AtomicU64,
     /// Connections of finished responses that were kept.
     pub kept: AtomicU64,
-    /// The warning about the limit.
-    pub warning: Seldom,
+    /// What is said once in a while.
+    pub said: [Seldom; Kind::COUNT],
 }
 
 // SAFETY: atomics alone, in Seldom too.

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::mpsc::{Receiver, Sender, TryRecvError, channel};
+use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -16,6 +16,7 @@ use super::buffer::milliseconds;
 use super::keep::{self, Kept};
 use super::stop;
 use super::waiting::Waiting;
+use crate::background::Kind;
 use crate::httpd::{guard, is_threaded};
 
 /// How long a client may be silent (`SECONDS_TO_LINGER`).
@@ -116,8 +117,8 @@ fn hurry_when_terminated() {
     unsafe { libc::signal(libc::SIGTERM, hurry as extern "C" fn(libc::c_int) as libc::sighandler_t) };
 }
 
-/// Sees a client out. Does not wait, unless the thread has too much to do already, or none can be started: then it returns
-/// when all has been sent.
+/// Sees a client out. Does not wait, unless the thread has too much to do already, and then until all has been sent; or none
+/// can be started: then all is done here.
 pub fn leave(mut client: Leaving) {
     if !client.waiting.is_empty() {
         if WRITING.load(Ordering::Relaxed) >= MOST_WRITING {
@@ -133,16 +134,23 @@ pub fn leave(mut client: Leaving) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 drop(thread);
-                super::warn_no_resources("no thread for the clients' connections", &error);
-                client.send_here();
+                let what = "a child process has no thread to close its clients' connections, and background work waits for them";
+                super::warn_no_resources(Kind::Thread, what, &error);
+                client.see_out();
                 return;
             }
         }
     }
-    if let Some(Thread { leaving, wake, .. }) = &*thread {
-        // Errors: the thread has ended, which closes the socket; or so many bytes wait that it will wake anyway.
-        if leaving.send(client).is_ok() {
-            let _ = std::io::Write::write(&mut &*wake, &[0]);
+    let Some(Thread { leaving, wake, .. }) = &*thread else { return };
+    match leaving.send(client) {
+        // Errors: so many bytes wait that it will wake anyway.
+        Ok(()) => _ = std::io::Write::write(&mut &*wake, &[0]),
+        // The thread has ended, for what is an error of this module: the next client gets another one.
+        Err(SendError(client)) => {
+            stop::forget();
+            *thread = None;
+            drop(thread);
+            client.see_out();
         }
     }
 }
@@ -158,7 +166,8 @@ impl Thread {
             std::thread::Builder::new()
                 .name("finish_request".into())
                 .spawn(move || guard((), || run(&incoming, &woken)))
-        })?;
+        })
+        .inspect_err(|_| stop::forget())?;
         Ok(Self { process: std::process::id(), leaving, wake, handle })
     }
 }
@@ -286,6 +295,13 @@ impl Leaving {
     /// When something is due, whatever the client does.
     fn next(&self) -> Option<Instant> {
         self.silent.into_iter().chain(self.limit).min()
+    }
+
+    /// Does all that is to do, while the caller waits.
+    fn see_out(mut self) {
+        while self.goes_on(Instant::now()) {
+            wait(std::slice::from_ref(&self), None);
+        }
     }
 
     /// Sends what waits, while the caller waits. None when the connection has been handed on, or the client has gone.

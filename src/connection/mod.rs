@@ -12,8 +12,9 @@ pub use self::release::release;
 
 use std::io;
 
+use crate::background::{self, Kind};
 use crate::directives::{After, Settings};
-use crate::httpd::{Connection, ConnectionConfig, Pool, Request, Result, Seldom};
+use crate::httpd::{Connection, ConnectionConfig, Pool, Request, Result};
 
 /// What the module keeps for a connection.
 #[derive(Default)]
@@ -75,8 +76,16 @@ pub fn after(request: Request<'_>, settings: &Settings) -> After {
 }
 
 /// Something that the kernel does not give.
-fn warn_no_resources(what: &str, error: &io::Error) {
-    static FAILED: Seldom = Seldom::new();
-    FAILED
-        .log(|more| log::warn!("{what}: {error} (see ulimit -n, ulimit -u and the memory limit of the service){more}"));
+fn warn_no_resources(kind: Kind, what: &str, error: &io::Error) {
+    background::seldom(kind, |more| log::warn!("{what}: {error}; raise {}{more}", limit(error)));
+}
+
+/// What an administrator can raise.
+fn limit(error: &io::Error) -> &'static str {
+    match error.raw_os_error() {
+        Some(libc::EMFILE | libc::ETOOMANYREFS) => "the number of files that a process may open (ulimit -n, LimitNOFILE)",
+        Some(libc::ENFILE) => "the number of files that the system may open (fs.file-max)",
+        Some(libc::EAGAIN) => "the number of processes and threads (ulimit -u, LimitNPROC, TasksMax)",
+        _ => "the memory that the service may use",
+    }
 }

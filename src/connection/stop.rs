@@ -35,6 +35,13 @@ pub fn prepare(wake: RawFd) {
     }
 }
 
+/// There is no thread. To be called in the main thread.
+pub fn forget() {
+    WAKE.store(-1, Ordering::Release);
+    // SAFETY: as for answer.
+    unsafe { libc::free(MEMORY.swap(std::ptr::null_mut(), Ordering::AcqRel)) };
+}
+
 /// The thread has been woken: tries, if it is asked to.
 pub fn answer() {
     if STATE.load(Ordering::Acquire) == ASKED {

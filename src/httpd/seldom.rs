@@ -3,21 +3,16 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{SystemTime, UNIX_EPOCH};
 
-/// How long a kind of message is kept quiet after it was logged, in each child process.
+/// How long a kind of message is kept quiet after it was logged.
 const QUIET_SECONDS: u64 = 60;
 
-/// One kind of message: a static beside the place that logs it.
+/// One kind of message. All zero it is one that has not been logged yet.
 pub struct Seldom {
     next: AtomicU64,
     left_out: AtomicU64,
 }
 
 impl Seldom {
-    /// A kind that has not been logged yet.
-    pub const fn new() -> Self {
-        Self { next: AtomicU64::new(0), left_out: AtomicU64::new(0) }
-    }
-
     /// Calls `log` with a suffix for the message, unless this kind was logged within the last minute. The suffix says
     /// how often it was left out since.
     pub fn log(&self, log: impl FnOnce(&str)) {
@@ -42,7 +37,7 @@ mod tests {
 
     #[test]
     fn a_kind_is_logged_once_in_a_while() {
-        let kind = Seldom::new();
+        let kind = Seldom { next: AtomicU64::new(0), left_out: AtomicU64::new(0) };
         let mut said = Vec::new();
         for _ in 0..3 {
             kind.log(|suffix| said.push(suffix.to_owned()));

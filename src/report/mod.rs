@@ -6,7 +6,7 @@ pub mod status;
 use std::ffi::c_int;
 
 use crate::httpd::{Request, RequestConfig, guard, with_context};
-use crate::mark::Source;
+use crate::mark::{self, Source};
 use crate::response::Response;
 use crate::sys;
 
@@ -17,6 +17,11 @@ pub fn note(request: Request<'_>, source: Source) {
     let set = |name, value: String| notes.set(name, request.pool().string(value.as_bytes()));
     set(c"finish-request", source.as_str().to_owned());
     set(c"finish-request-us", request.age_us().to_string());
+}
+
+/// The path that the client asked for, for a message.
+pub fn path(request: Request<'_>) -> String {
+    mark::escaped(request.first().uri().unwrap_or_default())
 }
 
 /// Has the request logged now, and not once more at its end.

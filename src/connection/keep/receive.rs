@@ -11,9 +11,10 @@ use std::time::{Duration, Instant};
 use super::listener::{self, Listener};
 use super::message::{Kept, LONGEST};
 use super::unix;
+use crate::background::{self, Kind};
 use crate::connection::State;
 use crate::connection::buffer::milliseconds;
-use crate::httpd::{Accepted, Brigade, Connection, ConnectionConfig, Pool, Seldom, is_async};
+use crate::httpd::{Accepted, Brigade, Connection, ConnectionConfig, Pool, is_async};
 
 /// How long a process of the server's own may take from connecting to sending: it does the one after the other.
 const SENDING: Duration = Duration::from_secs(1);
@@ -44,10 +45,9 @@ pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
         Ok(kept) => Received::Kept { kept, fresh: Cell::new(true) },
         Err(error) => {
             if error.raw_os_error() == Some(libc::EMFILE) {
-                crate::connection::warn_no_resources("a kept connection is lost", &error);
+                crate::connection::warn_no_resources(Kind::Kept, "a kept connection is closed", &error);
             } else {
-                static STRANGER: Seldom = Seldom::new();
-                STRANGER.log(|more| {
+                background::seldom(Kind::Stranger, |more| {
                     log::debug!("somebody at the socket for kept connections was sent away: {error}{more}")
                 });
             }
