@@ -1,9 +1,12 @@
 //! One line in the access log for each request, at the right time, with what the client waited for.
 
-use std::fs::File;
+use std::fs::{self, File};
 use std::io::Read;
+use std::time::Instant;
 
-use support::{Background, Client, Handler, Httpd, Mpm, Protocol, wait_for};
+use support::{Background, Client, Handler, Httpd, Mpm, Protocol, body, wait_for};
+
+use crate::judge::{Application, assert_body, path, ran_to_its_end};
 
 const FORMAT: &str = "LogFormat \"%>s %D %{finish-request}n %{finish-request-us}n %B %{SSL_PROTOCOL}x %q\" finish\n\
                       CustomLog \"${ROOT}/finish.log\" finish\n";
@@ -15,7 +18,9 @@ fn logged_once_when_the_client_is_released(handler: Handler, mpm: Mpm) {
     for &protocol in mpm.protocols() {
         let background = httpd.background();
         let client = Client::connect(&httpd, protocol);
-        client.get(&background.query(handler.page()), &[]).response();
+        let sent = Instant::now();
+        client.get(&background.query(handler.page()), &[]).released();
+        let waited = sent.elapsed().as_micros();
 
         let line = line(&httpd, &background);
         assert!(!background.is_done(), "logged before the background work ended");
@@ -24,6 +29,7 @@ fn logged_once_when_the_client_is_released(handler: Handler, mpm: Mpm) {
         };
         assert_eq!((status, marked, bytes), ("200", "header", "4096"));
         assert!(released.parse::<u64>().unwrap() <= us.parse().unwrap(), "{line}");
+        assert!(us.parse::<u128>().unwrap() <= waited, "the client waited {waited} us: {line}");
         assert_eq!(tls == "-", protocol == Protocol::Http1, "{protocol:?}: {line}");
 
         background.open_gate();
@@ -37,22 +43,281 @@ fn logged_once_when_the_client_is_released(handler: Handler, mpm: Mpm) {
     assert_eq!(lines.lines().count(), mpm.protocols().len(), "{lines}");
 }
 
-#[test]
-fn at_the_end_of_the_work_where_it_is_wanted_there() {
-    let httpd = start(Handler::Lua, Mpm::Event, "FinishRequest On\nFinishRequestLog End");
-    let background = httpd.background();
-    let client = Client::connect(&httpd, Protocol::Http1);
-    client.get(&background.query("app.lua"), &[]).released();
-    background.wait_for_begin();
-    assert!(!log(&httpd).contains(background.id()));
-    background.open_gate();
-    let done = background.wait_for_done();
-    let line = line(&httpd, &background);
-    let fields: Vec<_> = line.split(' ').collect();
-    let (took, released): (u64, u64) = (fields[1].parse().unwrap(), fields[3].parse().unwrap());
-    assert!(took >= done.ended - done.began && released < took, "{line}");
-    httpd.stop();
+mod with_end {
+    use super::*;
+
+    on_every_handler_and_mpm!(logged_once_when_the_work_ends);
+
+    fn logged_once_when_the_work_ends(handler: Handler, mpm: Mpm) {
+        for connection in ["Close", "Keep"] {
+            let config = format!("FinishRequest On\nFinishRequestLog End\nFinishRequestConnection {connection}");
+            let httpd = start(handler, mpm, &config);
+            for &protocol in mpm.protocols() {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                client.get(&background.query(handler.page()), &[]).response();
+                background.wait_for_begin();
+                assert!(!log(&httpd).contains(background.id()));
+                let done = ran_to_its_end(&background);
+                let line = line(&httpd, &background);
+                let fields: Vec<_> = line.split(' ').collect();
+                let (took, released): (u64, u64) = (fields[1].parse().unwrap(), fields[3].parse().unwrap());
+                assert!(took >= done.ended - done.began && released < took, "{line}");
+                assert_eq!([fields[0], fields[2], fields[4]], ["200", "header", "4096"], "{line}");
+                drop(client);
+            }
+            let mut file = File::open(httpd.root().join("finish.log")).unwrap();
+            httpd.stop();
+            let mut lines = String::new();
+            file.read_to_string(&mut lines).unwrap();
+            assert_eq!(lines.lines().count(), mpm.protocols().len(), "{lines}");
+        }
+    }
 }
+
+/// On a kept connection each request has its line when its response has come, and `%I` and `%O` are its own bytes, to the
+/// last one.
+#[test]
+fn bytes_in_and_out() {
+    for (handler, mpm) in [
+        (Handler::Lua, Mpm::Event),
+        (Handler::Cgi, Mpm::Worker),
+        (Handler::ModFcgid, Mpm::Worker),
+        (Handler::ModPhp, Mpm::Prefork),
+    ] {
+        for log in ["Client", "End"] {
+            let config = format!(
+                // mod_http2 looks at the first bytes of a connection, and mod_logio counts them twice.
+                "<IfModule http2_module>\nH2Direct off\n</IfModule>\nFinishRequest On\nFinishRequestConnection Keep\nFinishRequestLog {log}\n\
+                 CustomLog \"${{ROOT}}/bytes.log\" \"%I %O %k %q\""
+            );
+            let httpd = Httpd::builder(mpm).handler(handler).config(&config).start();
+            let connection = httpd.connect();
+            let works: Vec<_> = (0..4).map(|_| httpd.background()).collect();
+            let head = |work: &Background, index: usize| {
+                // One of them is larger than what is passed on in one piece, and one has a body.
+                let bytes = if index == 1 { 300_000 } else { 4096 };
+                let target = path(work, handler.page(), &format!("mark=on&bytes={bytes}"));
+                match index {
+                    2 => format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 5\r\n\r\nhello"),
+                    _ => format!("GET {target} HTTP/1.1\r\nHost: localhost\r\nX-Number: {index}\r\n\r\n"),
+                }
+            };
+            let requests: Vec<_> = works.iter().enumerate().map(|(index, work)| head(work, index)).collect();
+            // The last two come in one packet.
+            connection.send(&requests[0]);
+            let mut responses = vec![connection.response()];
+            connection.send(&requests[1]);
+            responses.push(connection.response());
+            connection.send(requests[2..].concat());
+            responses.extend([connection.response(), connection.response()]);
+            for (index, ((work, request), response)) in works.iter().zip(&requests).zip(&responses).enumerate() {
+                if log == "End" {
+                    ran_to_its_end(work);
+                }
+                let line = line_of(&httpd, "bytes.log", work);
+                let (request, response) = (request.len(), response.raw.len());
+                assert!(
+                    line.starts_with(&format!("{request} {response} {index} ")),
+                    "{handler:?} {log} {request} {response} {index}: {line}"
+                );
+                assert_eq!(work.is_done(), log == "End");
+            }
+            drop(connection);
+            works.iter().for_each(|work| _ = ran_to_its_end(work));
+            httpd.stop();
+        }
+    }
+}
+
+/// Whichever way the administrator logs: conditions see what is known when the client is released, and each log has one
+/// line.
+#[test]
+fn every_kind_of_log() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["setenvif", "log_forensic"])
+            .config(
+                "FinishRequest On
+                SetEnvIf Request_URI ^/app wanted
+                LogFormat \"%>s %{finish-request}n %q %{forensic-id}n\" kinds
+                CustomLog \"${ROOT}/env.log\" kinds env=wanted
+                CustomLog \"${ROOT}/env-not.log\" kinds env=!wanted
+                CustomLog \"${ROOT}/marked.log\" kinds \"expr=note('finish-request') == 'header'\"
+                CustomLog \"${ROOT}/unmarked.log\" kinds \"expr=-z note('finish-request')\"
+                CustomLog \"|/usr/bin/tee -a ${ROOT}/piped.log\" kinds
+                ForensicLog \"${ROOT}/forensic.log\"",
+            )
+            .start();
+        let works: Vec<_> = mpm.protocols().iter().map(|protocol| (protocol, httpd.background())).collect();
+        for (protocol, work) in &works {
+            Client::connect(&httpd, **protocol).get(&work.query("app.lua"), &[]).released();
+            work.wait_for_begin();
+            for name in ["env.log", "marked.log", "piped.log"] {
+                let line = line_of(&httpd, name, work);
+                assert!(line.starts_with("200 header "), "{name}: {line}");
+                let id = line.rsplit(' ').next().unwrap();
+                let marks = forensic_marks(&httpd, id);
+                assert_eq!(marks, ["+", "-"], "{mpm:?} {protocol:?}: begin and end of {id}");
+            }
+            assert!(!work.is_done());
+        }
+        let mut logs = ["env", "env-not", "marked", "unmarked", "forensic"]
+            .map(|name| File::open(httpd.root().join(name).with_extension("log")).unwrap());
+        let mut piped = File::open(httpd.root().join("piped.log")).unwrap();
+        works.iter().for_each(|(_, work)| _ = ran_to_its_end(work));
+        httpd.stop();
+        let count = |log: &mut File| {
+            let mut lines = String::new();
+            log.read_to_string(&mut lines).unwrap();
+            lines.lines().filter(|line| !line.is_empty()).count()
+        };
+        let requests = works.len();
+        assert_eq!(logs.each_mut().map(count), [requests, 0, requests, 0, 2 * requests], "{mpm:?}");
+        assert_eq!(count(&mut piped), requests);
+    }
+}
+
+/// With `BufferedLogs` the lines come in their own time; each of them once.
+#[test]
+fn buffered_logs() {
+    for mpm in Mpm::ALL {
+        let httpd = start(Handler::Lua, mpm, "FinishRequest On\nBufferedLogs On");
+        let works: Vec<_> = mpm.protocols().iter().map(|protocol| (protocol, httpd.background())).collect();
+        for (protocol, work) in &works {
+            Client::connect(&httpd, **protocol).get(&work.query("app.lua"), &[]).released();
+        }
+        works.iter().for_each(|(_, work)| _ = ran_to_its_end(work));
+        let mut file = File::open(httpd.root().join("finish.log")).unwrap();
+        httpd.stop();
+        let mut lines = String::new();
+        file.read_to_string(&mut lines).unwrap();
+        assert_eq!(lines.lines().count(), works.len(), "{lines}");
+        assert!(works.iter().all(|(_, work)| lines.contains(work.id())), "{lines}");
+    }
+}
+
+/// How the marks of a request in the forensic log begin.
+fn forensic_marks(httpd: &Httpd, id: &str) -> Vec<String> {
+    let log = fs::read_to_string(httpd.root().join("forensic.log")).unwrap_or_default();
+    let lines = log.lines().filter(|line| line.get(1..).is_some_and(|rest| rest.split('|').next() == Some(id)));
+    lines.map(|line| line[..1].to_owned()).collect()
+}
+
+mod error_log {
+    use super::*;
+
+    on_every_handler_and_mpm!(has_what_the_application_says_after_the_end);
+
+    /// Whose words the log says they are, where it says it: mod_cgid's scripts write to the log by themselves.
+    fn has_what_the_application_says_after_the_end(handler: Handler, mpm: Mpm) {
+        for log in ["Client", "End"] {
+            let config = format!("FinishRequest On\nFinishRequestLog {log}");
+            let httpd = Httpd::builder(mpm).handler(handler).config(&config).start();
+            let page = SPEAKS.install(&httpd, handler, "speaks");
+            let says = |words: &str, work: &Background| match (handler, mpm) {
+                (Handler::Cgi, Mpm::Event | Mpm::Worker) => format!("^{words} {}", work.id()),
+                _ => format!(r"\[(client|remote) 127\.0\.0\.1:\d+\] .*{words} {}", work.id()),
+            };
+            for &protocol in mpm.protocols() {
+                let work = httpd.background();
+                Client::connect(&httpd, protocol).get(&work.query(&page), &[]).released();
+                work.wait_for_begin();
+                httpd.expect_log(&says("before the gate", &work));
+                httpd.expect_log(&says("behind the gate", &work));
+                if handler == Handler::ModPhp || handler == Handler::ModFcgid || handler == Handler::PhpFpm {
+                    httpd.expect_log(&says(".*Undefined variable .*", &work).replace(work.id(), ""));
+                }
+                // PHP under FastCGI sends them together.
+                ran_to_its_end(&work);
+                httpd.wait_for_log(&format!("before the gate {}", work.id()));
+                httpd.wait_for_log(&format!("behind the gate {}", work.id()));
+            }
+            httpd.stop();
+        }
+    }
+
+    const SPEAKS: Application = Application {
+        php: r#"
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            error_log('before the gate ' . $_GET['id']);
+            background($_GET['id']);
+            $nothing = $undefined;
+            error_log('behind the gate ' . $_GET['id']);
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            echo "before the gate $id" >&2
+            background "$id" 200
+            echo "behind the gate $id" >&2
+        "#,
+        lua: r#"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            r:err("before the gate " .. query.id)
+            background.run(r, query.id, 200)
+            r:err("behind the gate " .. query.id)
+            return apache2.OK
+        "#,
+    };
+}
+
+/// One line for each finished request, that says how it was marked, its bytes and its time.
+#[test]
+fn each_finished_request_is_in_the_error_log() {
+    for mpm in Mpm::ALL {
+        let httpd = start(Handler::Lua, mpm, "FinishRequest On");
+        for (count, &protocol) in mpm.protocols().iter().enumerate() {
+            let work = httpd.background();
+            let sent = Instant::now();
+            let query = format!("mark=on&bytes={}", 100 + count);
+            let client = Client::connect(&httpd, protocol);
+            assert_body(&client.get(&path(&work, "app.lua", &query), &[]).released(), &body(100 + count));
+            let log = httpd.wait_for_log(&format!("finished early, marked by header: {} bytes of body, ", 100 + count));
+            assert!(log.contains("[finish_request:info]") && log.contains(" 127.0.0.1:"), "{log}");
+            let us: u128 = log.rsplit(", ").next().and_then(|rest| rest.split(' ').next()?.parse().ok()).unwrap();
+            assert!(us > 0 && us <= sent.elapsed().as_micros(), "{log}");
+            assert!(log.ends_with(" microseconds after the request came"), "{log}");
+            ran_to_its_end(&work);
+        }
+        let log = httpd.log();
+        assert_eq!(log.matches("finished early").count(), mpm.protocols().len());
+        httpd.stop();
+    }
+}
+
+/// A warning is one for the whole server, however many processes it has.
+#[test]
+fn warnings_come_once_in_a_while() {
+    for mpm in Mpm::ALL {
+        let config = match mpm {
+            Mpm::Prefork => "MaxConnectionsPerChild 1",
+            _ => "ThreadsPerChild 2\nServerLimit 8\nStartServers 8\nMaxRequestWorkers 16\nMaxSpareThreads 16",
+        };
+        let config = format!("FinishRequest On\n{config}\n{PIDS}");
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(&config).start();
+        httpd.expect_log("finish_request:warn.*for /app.lua the header X-Finish-Request is 'please'");
+        let clients: Vec<_> = (0..12).map(|_| Client::connect(&httpd, Protocol::Http1)).collect();
+        let exchanges: Vec<_> = clients.iter().map(|client| client.get("/app.lua?mark=please", &[])).collect();
+        exchanges.iter().for_each(|exchange| assert_body(&exchange.response(), &body(4096)));
+        let processes: Vec<_> = wait_for("all lines", || {
+            let pids = fs::read_to_string(httpd.root().join("pids.log")).unwrap();
+            (pids.lines().count() == 12).then(|| pids.lines().map(str::to_owned).collect())
+        });
+        assert!(processes.iter().any(|process| *process != processes[0]), "{mpm:?}: several processes");
+        assert_eq!(httpd.log().matches("finish_request:warn").count(), 1, "{mpm:?}");
+        httpd.stop();
+    }
+}
+
+const PIDS: &str = "CustomLog \"${ROOT}/pids.log\" \"%P\"";
 
 /// The error log says it when the work ends, and how long it took, wherever the request is logged.
 #[test]
@@ -102,13 +367,19 @@ fn start(handler: Handler, mpm: Mpm, config: &str) -> Httpd {
 }
 
 fn log(httpd: &Httpd) -> String {
-    std::fs::read_to_string(httpd.root().join("finish.log")).unwrap_or_default()
+    fs::read_to_string(httpd.root().join("finish.log")).unwrap_or_default()
 }
 
 /// The line of this background work's request, as soon as it is there.
 fn line(httpd: &Httpd, background: &Background) -> String {
-    wait_for("a line in the access log", || {
-        let log = log(httpd);
-        log.lines().find(|line| line.contains(background.id())).map(str::to_owned)
+    line_of(httpd, "finish.log", background)
+}
+
+/// The same in another log.
+fn line_of(httpd: &Httpd, log: &str, background: &Background) -> String {
+    wait_for(&format!("a line in {log}"), || {
+        let log = fs::read_to_string(httpd.root().join(log)).unwrap_or_default();
+        let mut lines = log.split_inclusive('\n').filter_map(|line| line.strip_suffix('\n'));
+        lines.find(|line| line.contains(background.id())).map(str::to_owned)
     })
 }

@@ -83,7 +83,9 @@ fn warn_no_resources(kind: Kind, what: &str, error: &io::Error) {
 /// What an administrator can raise.
 fn limit(error: &io::Error) -> &'static str {
     match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ETOOMANYREFS) => "the number of files that a process may open (ulimit -n, LimitNOFILE)",
+        Some(libc::EMFILE | libc::ETOOMANYREFS) => {
+            "the number of files that a process may open (ulimit -n, LimitNOFILE)"
+        }
         Some(libc::ENFILE) => "the number of files that the system may open (fs.file-max)",
         Some(libc::EAGAIN) => "the number of processes and threads (ulimit -u, LimitNPROC, TasksMax)",
         _ => "the memory that the service may use",
