@@ -6,7 +6,7 @@ use crate::connection::keep;
 use crate::directives::{COMMANDS, Settings};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
-    install_log, server_config, set_panic_hook,
+    install_log, server_config, set_panic_hook, with_context,
 };
 use crate::{api, background, connection, fcgid, on_abort, output_filter, report, response, response_headers, sys};
 
@@ -113,7 +113,7 @@ unsafe extern "C" fn post_config(
 
 /// In the parent: a child process has begun, or ended.
 unsafe extern "C" fn child_status(
-    _server: *mut sys::server_rec,
+    server: *mut sys::server_rec,
     pid: sys::pid_t,
     _generation: sys::ap_generation_t,
     _slot: c_int,
@@ -121,7 +121,11 @@ unsafe extern "C" fn child_status(
 ) {
     guard((), || {
         if let (ChildState::Exited, Ok(pid)) = (state.into(), pid.try_into()) {
-            background::child_ended(pid);
+            // SAFETY: httpd gives the main server.
+            match unsafe { Server::from_raw(server) } {
+                Some(server) => with_context(server, || background::child_ended(pid)),
+                None => background::child_ended(pid),
+            }
         }
     });
 }

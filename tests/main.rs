@@ -46,6 +46,7 @@ mod docs;
 mod elsewhere;
 mod ending;
 mod endurance;
+mod faults;
 mod fcgid;
 mod flush;
 mod hidden_mark;

@@ -46,8 +46,9 @@ pub fn configure(max: Max) -> Result<(), String> {
 
 /// A child process has ended.
 pub fn child_ended(pid: u32) {
-    if let Some(table) = TABLE.get() {
-        table.release_all(pid);
+    match TABLE.get().map_or(0, |table| table.release_all(pid)) {
+        0 => {}
+        count => log::info!("child process {pid} has ended, and the background work of {count} requests with it"),
     }
 }
 

@@ -117,21 +117,20 @@ impl Table {
         }
     }
 
-    /// Gives a place of this process back.
-    pub fn release(&self, place: usize, pid: u32) {
-        if let (Some(owner), Some(entry)) = (self.owners.get(place), self.entries.get(place))
-            && owner.load(SeqCst) == pid
-        {
+    /// Gives a place back, if it is this process's: whether it was.
+    pub fn release(&self, place: usize, pid: u32) -> bool {
+        let (Some(owner), Some(entry)) = (self.owners.get(place), self.entries.get(place)) else { return false };
+        let owned = owner.load(SeqCst) == pid;
+        if owned {
             entry.clear();
             owner.store(0, SeqCst);
         }
+        owned
     }
 
-    /// Gives all places of a process back, which has ended.
-    pub fn release_all(&self, pid: u32) {
-        for place in 0..self.used().len() {
-            self.release(place, pid);
-        }
+    /// Gives all places of a process back, which has ended: how many it had.
+    pub fn release_all(&self, pid: u32) -> usize {
+        (0..self.used().len()).filter(|place| self.release(*place, pid)).count()
     }
 
     /// The requests in background work.
@@ -180,7 +179,7 @@ mod tests {
     fn the_end_of_a_process_frees_its_places_alone() {
         let table = table(4);
         assert_eq!([7, 8, 7].map(|pid| table.claim(pid)), [Some(0), Some(1), Some(2)]);
-        table.release_all(7);
+        assert_eq!(table.release_all(7), 2);
         assert_eq!((table.running(), table.claim(9)), (1, Some(0)));
     }
 
@@ -232,7 +231,7 @@ mod tests {
             asking.into_iter().filter_map(|asking| asking.join().ok().flatten()).count()
         });
         assert_eq!(admitted, LIMIT as usize);
-        (1..=16).for_each(|pid| table.release_all(pid));
+        (1..=16).for_each(|pid| _ = table.release_all(pid));
 
         // They come and go, while the limit changes.
         let inside = AtomicU32::new(0);

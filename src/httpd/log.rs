@@ -5,18 +5,24 @@ use std::ffi::{CString, c_int};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
-use super::{Connection, Request};
+use super::{Connection, Request, Server};
 use crate::sys;
 
 /// What a message is about: httpd prefixes it accordingly, and takes the level from its configuration.
 #[derive(Clone, Copy)]
 pub enum About {
-    /// Nothing in particular: the main server.
-    Server,
+    /// Nothing in particular: a server, or null for the main one.
+    Server(*const sys::server_rec),
     /// A request.
     Request(*mut sys::request_rec),
     /// A connection.
     Connection(*mut sys::conn_rec),
+}
+
+impl From<Server<'_>> for About {
+    fn from(server: Server<'_>) -> Self {
+        Self::Server(server.raw())
+    }
 }
 
 impl From<Request<'_>> for About {
@@ -32,7 +38,7 @@ impl From<Connection<'_>> for About {
 }
 
 thread_local! {
-    static ABOUT: Cell<About> = const { Cell::new(About::Server) };
+    static ABOUT: Cell<About> = const { Cell::new(About::Server(std::ptr::null())) };
 }
 
 /// Runs `body` with its messages logged about this request or connection, which must live until it returns.
@@ -81,7 +87,8 @@ fn enabled(level: Level) -> bool {
     // SAFETY: what messages are about lives while with_context runs (LIVE); the functions only read.
     let configured = unsafe {
         match ABOUT.get() {
-            About::Server => return true,
+            // httpd looks itself.
+            About::Server(_) => return true,
             About::Request(r) => sys::ap_get_request_module_loglevel(r, index),
             About::Connection(c) => sys::ap_get_conn_module_loglevel(c, index),
         }
@@ -95,11 +102,11 @@ fn write(record: &Record<'_>) {
     let (file, line) = (c"mod_finish_request".as_ptr(), record.line().unwrap_or(0).cast_signed());
     let (index, level) = (super::Module::index(), aplog(record.level()));
     let format = c"%s".as_ptr();
-    // SAFETY: as for enabled; the format takes one string, and one ends in NUL. For the main server httpd takes a
-    // null server, and then logs at notice and above only.
+    // SAFETY: as for enabled; the format takes one string, and one ends in NUL. With a null server httpd logs at
+    // notice and above only.
     unsafe {
         match ABOUT.get() {
-            About::Server => sys::ap_log_error_(file, line, index, level, 0, std::ptr::null(), format, text.as_ptr()),
+            About::Server(s) => sys::ap_log_error_(file, line, index, level, 0, s, format, text.as_ptr()),
             About::Request(r) => sys::ap_log_rerror_(file, line, index, level, 0, r, format, text.as_ptr()),
             About::Connection(c) => sys::ap_log_cerror_(file, line, index, level, 0, c, format, text.as_ptr()),
         }

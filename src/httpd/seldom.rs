@@ -33,7 +33,7 @@ impl Seldom {
 
 #[cfg(test)]
 mod tests {
-    use super::Seldom;
+    use super::{AtomicU64, Ordering, Seldom};
 
     #[test]
     fn a_kind_is_logged_once_in_a_while() {
@@ -44,7 +44,7 @@ mod tests {
         }
         assert_eq!(said, [""]);
 
-        kind.next.store(0, super::Ordering::Relaxed);
+        kind.next.store(0, Ordering::Relaxed);
         kind.log(|suffix| said.push(suffix.to_owned()));
         assert_eq!(said.last().map(String::as_str), Some(" (and 2 more of this kind since the last such message)"));
     }

@@ -58,6 +58,14 @@ impl ErrorLog {
         String::from_utf8_lossy(&text).into_owned()
     }
 
+    /// Those of some program's complaints that were not announced.
+    pub(crate) fn unannounced(&self, complaints: Vec<String>) -> Vec<String> {
+        let announced = self.announced.lock().unwrap();
+        let mut complaints = complaints;
+        complaints.retain(|line| !announced.iter().any(|one| one.pattern.is_match(line)));
+        complaints
+    }
+
     /// What is wrong: unannounced complaints, and announced ones that did not come. The server was
     /// told to stop when it had said `running` lines.
     pub(crate) fn trouble(&self, running: usize) -> Vec<String> {

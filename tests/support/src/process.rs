@@ -29,6 +29,17 @@ pub struct Process {
     status: Option<ExitStatus>,
 }
 
+/// Ends a process that the test did not start itself, at once and without its doing (SIGKILL).
+///
+/// # Panics
+///
+/// When there is none of this number.
+#[track_caller]
+pub fn kill(process: u32) {
+    let pid = Pid::from_raw(process.cast_signed()).expect("a process id");
+    kill_process(pid, Signal::KILL).expect("the process runs");
+}
+
 impl Process {
     /// Starts `command` as the leader of a new process group.
     ///

@@ -229,7 +229,7 @@ impl Httpd {
             })
         };
         let mut trouble = self.log.trouble(running);
-        trouble.extend(self.fpm.iter().flat_map(PhpFpm::complaints));
+        trouble.extend(self.log.unannounced(self.fpm.iter().flat_map(PhpFpm::complaints).collect()));
         match status {
             Some(status) if status.success() => {}
             Some(status) => trouble.push(format!("httpd ended with {status}")),

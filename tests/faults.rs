@@ -1,0 +1,554 @@
+//! What breaks stays small: whoever dies, and whatever the kernel refuses, the other requests of the server go on, clients
+//! get all of their responses, and the log says what happened.
+
+use std::collections::HashSet;
+use std::fs;
+use support::http1::{Connection, EndKind};
+use support::{Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, wait_for};
+
+use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end};
+use crate::status::{counts, wait_for_running, with_status};
+
+/// A marked response whose client has been let go, and whose work waits at its gate.
+#[track_caller]
+fn finished(httpd: &Httpd, protocol: Protocol, page: &str) -> Background {
+    let background = httpd.background();
+    let response = Client::connect(httpd, protocol).get(&path(&background, page, "mark=on"), &[]).released();
+    assert_body(&response, &body(BYTES));
+    background.wait_for_begin();
+    assert!(!background.is_done());
+    background
+}
+
+/// How many lines of the access log are about this work, and of the error log's about the end of some work.
+fn lines(httpd: &Httpd, background: &Background) -> usize {
+    let id = format!("id={}&", background.id());
+    httpd.access_log().iter().filter(|line| line.contains(&id)).count()
+}
+
+fn ends_of_work(httpd: &Httpd) -> usize {
+    httpd.log().matches("the background work has ended").count()
+}
+
+/// The number that an application has left in the gates' folder.
+fn pid(httpd: &Httpd, background: &Background) -> u32 {
+    let file = httpd.root().join("gates").join(format!("{}.pid", background.id()));
+    wait_for("the application to say who it is", || fs::read_to_string(&file).ok()?.trim().parse().ok())
+}
+
+/// Whether the process runs, and is not just waiting for its parent to look.
+fn exists(process: u32) -> bool {
+    let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
+    stat.rsplit_once(')').is_some_and(|(_, state)| !state.trim_start().starts_with('Z'))
+}
+
+mod a_child {
+    use super::*;
+
+    #[test]
+    fn is_killed_on_event() {
+        is_killed(Mpm::Event);
+    }
+
+    #[test]
+    fn is_killed_on_worker() {
+        is_killed(Mpm::Worker);
+    }
+
+    #[test]
+    fn is_killed_on_prefork() {
+        is_killed(Mpm::Prefork);
+    }
+
+    /// Its own requests end with it, and are in the access log all the same; the work of other processes goes on, and the
+    /// parent starts another.
+    fn is_killed(mpm: Mpm) {
+        let config = match mpm {
+            Mpm::Prefork => "ServerLimit 12\nMaxRequestWorkers 12\nStartServers 12\nMinSpareServers 12",
+            _ => "ThreadsPerChild 2\nServerLimit 8\nStartServers 8\nMaxRequestWorkers 16\nMinSpareThreads 16",
+        };
+        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config(config).start();
+        httpd.allow_log("AH00161|AH00287|AH10159|consider raising the MaxRequestWorkers setting");
+        let works: Vec<_> = (0..6).map(|_| finished(&httpd, Protocol::Http1, "app.lua")).collect();
+        let rows = crate::status::rows(&httpd);
+        let owner = |work: &Background| {
+            let row = rows.iter().find(|row| row[4].contains(work.id())).expect("a row for each");
+            row[0].parse::<u32>().unwrap()
+        };
+        let victim = owner(&works[0]);
+        let (gone, left): (Vec<_>, Vec<_>) = works.iter().partition(|work| owner(work) == victim);
+        assert!(!left.is_empty(), "they are in several processes");
+        if mpm == Mpm::Prefork {
+            assert_eq!(gone.len(), 1, "each is in a process of its own");
+        }
+        kill(victim);
+
+        // httpd itself has no word for SIGKILL.
+        let count = gone.len();
+        let said = httpd.wait_for_log(&format!("child process {victim} has ended"));
+        assert!(said.ends_with(&format!(" and the background work of {count} requests with it")), "{said}");
+        wait_for_running(&httpd, left.len() as u64);
+        early(&httpd, Protocol::Http1, "app.lua", "mark=on", BYTES);
+        let ended = ends_of_work(&httpd);
+        left.iter().for_each(|work| _ = ran_to_its_end(work));
+        wait_for("the end of all work in the log", || (ends_of_work(&httpd) >= ended + left.len()).then_some(()));
+        assert!(works.iter().all(|work| lines(&httpd, work) == 1), "each is logged once");
+        assert!(gone.iter().all(|work| !work.is_done()));
+        wait_for("another child in its place", || {
+            (crate::status::page(&httpd, "?auto").lines().any(|line| {
+                let idle = line.strip_prefix("IdleWorkers: ").and_then(|count| count.parse::<usize>().ok());
+                idle.is_some_and(|idle| idle >= if mpm == Mpm::Prefork { 11 } else { 15 })
+            }))
+            .then_some(())
+        });
+        httpd.stop();
+    }
+}
+
+mod the_disk {
+    use super::*;
+
+    on_every_handler_and_mpm!(is_full);
+
+    /// Neither log can be written: nobody notices but who reads them.
+    fn is_full(handler: Handler, mpm: Mpm) {
+        for buffered in ["Off", "On"] {
+            let logs = "ErrorLog /dev/full\nCustomLog /dev/full \"%h %r\"\nTransferLog /dev/full";
+            let httpd = Httpd::builder(mpm)
+                .handler(handler)
+                .config(&format!(
+                    "FinishRequest On\nBufferedLogs {buffered}\n\
+                     <VirtualHost 127.0.0.1:${{PORT}}>\n{logs}\n</VirtualHost>"
+                ))
+                .start();
+            // Where a program's words go that are not about a request.
+            httpd.allow_log("(before|behind) the gate|No space left on device");
+            let page = SPEAKS.install(&httpd, handler, "speaks");
+            for protocol in [Protocol::Http1, Protocol::Http1] {
+                let work = httpd.background();
+                let response = Client::connect(&httpd, protocol).get(&work.query(&page), &[]).released();
+                assert_body(&response, &body(BYTES));
+                work.wait_for_begin();
+                ran_to_its_end(&work);
+            }
+            early(&httpd, Protocol::Http1, handler.page(), "mark=on", BYTES);
+            httpd.stop();
+        }
+    }
+
+    const SPEAKS: Application = Application {
+        php: r#"
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            error_log('before the gate');
+            background($_GET['id']);
+            error_log('behind the gate');
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            echo "before the gate" >&2
+            background "$id" 200
+            echo "behind the gate" >&2
+        "#,
+        lua: r#"
+            r.headers_out["Content-Length"] = "4096"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(background.body(4096))
+            r:flush()
+            r:err("before the gate")
+            background.run(r, query.id, 200)
+            r:err("behind the gate")
+            return apache2.OK
+        "#,
+    };
+}
+
+mod a_program {
+    use super::*;
+
+    #[test]
+    fn of_mod_fcgid_is_killed() {
+        for mpm in Mpm::ALL {
+            is_killed(Handler::ModFcgid, mpm);
+        }
+    }
+
+    #[test]
+    fn of_mod_cgi_is_killed() {
+        for mpm in Mpm::ALL {
+            is_killed(Handler::Cgi, mpm);
+        }
+    }
+
+    #[test]
+    fn of_php_fpm_is_killed() {
+        for mpm in Mpm::ALL {
+            is_killed(Handler::PhpFpm, mpm);
+        }
+    }
+
+    /// In the background, when its client has long been let go: its request ends, and the next one is served.
+    fn is_killed(handler: Handler, mpm: Mpm) {
+        let httpd = with_status(Httpd::builder(mpm).handler(handler)).start();
+        httpd.allow_log(r"WARNING: \[pool www\] child \d+ exited on signal 9");
+        httpd.allow_log("mod_fcgid: error reading data");
+        // What a script has just started to look at the time.
+        httpd.allow_log("write error: Broken pipe");
+        httpd.allow_log("fcgid:warn.*mod_fcgid: ap_pass_brigade failed");
+        httpd.allow_log("proxy_fcgi:error.*(AH01067|AH01075|AH01068)");
+        let page = SAYS_WHO_IT_IS.install(&httpd, handler, "who");
+        for (count, &protocol) in mpm.protocols().iter().enumerate() {
+            let other = finished(&httpd, protocol, handler.page());
+            let work = finished(&httpd, protocol, &page);
+            assert_eq!(counts(&httpd)["Running"], 2);
+            kill(pid(&httpd, &work));
+            wait_for_running(&httpd, 1);
+            assert!(!work.is_done() && !other.is_done());
+            assert_eq!(lines(&httpd, &work), 1);
+            wait_for("the end of the work in the log", || (ends_of_work(&httpd) > 3 * count).then_some(()));
+            early(&httpd, protocol, handler.page(), "mark=on", BYTES);
+            ran_to_its_end(&other);
+            wait_for_running(&httpd, 0);
+            wait_for("all ends in the log", || (ends_of_work(&httpd) == 3 * (count + 1)).then_some(()));
+        }
+        httpd.stop();
+    }
+
+    const SAYS_WHO_IT_IS: Application = Application {
+        php: r#"
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            file_put_contents("@GATES@/{$_GET['id']}.pid", getmypid());
+            background($_GET['id']);
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            echo $$ >"@GATES@/$id.pid"
+            background "$id" 200
+        "#,
+        lua: "",
+    };
+
+    /// A program leaves a child behind that lives on: the request ends, and nobody holds the client's connection.
+    #[test]
+    fn leaves_a_daemon_behind() {
+        for (handler, mpm) in [
+            (Handler::ModPhp, Mpm::Prefork),
+            (Handler::ModFcgid, Mpm::Event),
+            (Handler::PhpFpm, Mpm::Worker),
+            (Handler::Cgi, Mpm::Event),
+            (Handler::Cgi, Mpm::Prefork),
+        ] {
+            let httpd = with_status(Httpd::builder(mpm).handler(handler)).start();
+            httpd.install("daemon.sh", DAEMON);
+            let page = STARTS_A_DAEMON.install(&httpd, handler, "starts");
+            leaves(&httpd, &page, 0);
+            httpd.stop();
+        }
+    }
+
+    /// The same without a word to the shell about the daemon's output: it has its parent's, which is the script's. So the
+    /// request goes on until the daemon ends, and then its place is free.
+    #[test]
+    fn leaves_a_daemon_behind_that_holds_its_output() {
+        for mpm in Mpm::ALL {
+            let httpd = with_status(Httpd::builder(mpm).handler(Handler::Cgi)).start();
+            httpd.install(
+                "holds.cgi",
+                "#!/bin/sh\n. ./background.sh\nquery id ''\n\
+                 printf 'Content-Type: text/plain\\r\\nContent-Length: 4096\\r\\nX-Finish-Request: on\\r\\n\\r\\n'\n\
+                 body 4096\n\
+                 setsid sh -c '\n\
+                   echo $$ >@GATES@/'$id'.pid\n\
+                   : >@GATES@/'$id'.began\n\
+                   while [ ! -e @GATES@/'$id'.gate ]; do sleep 0.05; done' &\n\
+                 exit 0\n",
+            );
+            leaves(&httpd, "holds.cgi", 1);
+            httpd.stop();
+        }
+    }
+
+    /// PHP forks by itself: the child has copies of all that its parent has.
+    #[test]
+    fn forks() {
+        for mpm in Mpm::ALL {
+            let httpd = with_status(Httpd::builder(mpm).handler(Handler::ModFcgid)).start();
+            httpd.install("daemon.sh", DAEMON);
+            httpd.install(
+                "forks.php",
+                "<?php require __DIR__ . '/background.php';
+                header('Content-Length: 4096');
+                header('X-Finish-Request: on');
+                echo body(4096);
+                flush();
+                if (pcntl_fork() === 0) {
+                    pcntl_exec('./daemon.sh', [$_GET['id']]);
+                }",
+            );
+            leaves(&httpd, "forks.php", 0);
+            httpd.stop();
+        }
+    }
+
+    /// Requests the page, whose program leaves a daemon behind, while which lives so many requests run on.
+    fn leaves(httpd: &Httpd, page: &str, running: u64) {
+        let work = httpd.background();
+        let client = Client::connect(httpd, Protocol::Http1);
+        let response = client.get(&work.query(page), &[]).released();
+        assert_body(&response, &body(BYTES));
+        work.wait_for_begin();
+        let daemon = pid(httpd, &work);
+        drop(client);
+        wait_for_running(httpd, running);
+        assert!(exists(daemon), "the daemon lives on");
+        wait_for("nobody to hold a connection", || connections(httpd).is_empty().then_some(()));
+        work.open_gate();
+        wait_for("the daemon to end", || (!exists(daemon)).then_some(()));
+        wait_for_running(httpd, 0);
+    }
+
+    /// Connections to the server's port that some process holds at the server's side, the test's own aside.
+    fn connections(httpd: &Httpd) -> HashSet<u64> {
+        let port = format!(":{:04X}", httpd.address().port());
+        let table = fs::read_to_string("/proc/net/tcp").unwrap();
+        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+        // 0A: listening.
+        rows.filter(|row| row[1].ends_with(&port) && row[3] != "0A")
+            .filter_map(|row| row[9].parse().ok())
+            .filter(|&inode| inode != 0)
+            .collect()
+    }
+
+    const STARTS_A_DAEMON: Application = Application {
+        php: r#"
+            header('Content-Length: 4096');
+            header('X-Finish-Request: on');
+            echo body(4096);
+            flush();
+            exec("./daemon.sh {$_GET['id']} >/dev/null 2>&1 &");
+        "#,
+        sh: r#"
+            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+            body 4096
+            setsid ./daemon.sh "$id" >/dev/null 2>&1 </dev/null &
+        "#,
+        lua: "",
+    };
+
+    const DAEMON: &str = "#!/bin/sh\necho $$ >@GATES@/$1.pid\n: >@GATES@/$1.began\n\
+                              while [ ! -e @GATES@/$1.gate ]; do sleep 0.05; done\n";
+}
+
+/// What the kernel does not give, at the very end of a response or all the time.
+mod out_of {
+    use super::*;
+
+    const OPEN_FILES: &str = r"finish_request:warn.*Too many open files.*raise .* \(ulimit -n, LimitNOFILE\)";
+    const THREADS: &str = r"finish_request:warn.*has no thread.*raise .* \(ulimit -u, LimitNPROC, TasksMax\)";
+
+    /// Waits for its gate `hold` before the last of its body, and for its gate `id` behind it.
+    const HOLDS: &str = "#!/bin/sh\n. ./background.sh\nquery id ''\nquery hold ''\nquery bytes 4096\n\
+        printf 'Content-Type: text/plain\\r\\nContent-Length: %s\\r\\nX-Finish-Request: on\\r\\n\\r\\n' $((bytes + 4))\n\
+        body \"$bytes\"\n\
+        : >\"@GATES@/$hold.began\"\n\
+        while [ ! -e \"@GATES@/$hold.gate\" ]; do sleep 0.05; done\n\
+        printf last\n\
+        background \"$id\" 200\n";
+
+    fn server(mpm: Mpm) -> Builder {
+        with_status(Httpd::builder(mpm).handler(Handler::Cgi))
+            .config("CustomLog \"${ROOT}/pids.log\" \"%P %q \"\n<Directory />\nAllowOverride None\n</Directory>")
+    }
+
+    /// The process that serves this client, whose connection it keeps.
+    fn process_of(httpd: &Httpd, client: &Client) -> u32 {
+        let name = httpd.background();
+        assert_eq!(client.get(&name.query("background.sh"), &[]).response().status, 200);
+        wait_for("the process in the log", || {
+            let log = fs::read_to_string(httpd.root().join("pids.log")).unwrap();
+            let line = log.lines().find(|line| line.contains(&format!("id={} ", name.id())))?;
+            line.split(' ').next()?.parse().ok()
+        })
+    }
+
+    /// Sends the client's request for [`HOLDS`]; when all but the last bytes of the response have been written, its process
+    /// gets no more of `what`, and the response ends.
+    fn refuse(httpd: &Httpd, client: &Client, what: Limit, bytes: usize, behind: &[u8]) -> (Background, u32) {
+        let (hold, work) = (httpd.background(), httpd.background());
+        let process = process_of(httpd, client);
+        let target = path(&work, "holds.cgi", &format!("hold={}&bytes={bytes}", hold.id()));
+        let connection = client.http1().expect("a stream needs nothing of the kernel at its end");
+        if bytes > BYTES {
+            // A slow client.
+            connection.pause();
+        }
+        let head = format!("GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        connection.send([head.as_bytes(), behind].concat());
+        hold.wait_for_begin();
+        // Numbers below 3 are taken, and the server's user has at least this process.
+        limit(process, what, Some(if what == Limit::Files { 3 } else { 1 }));
+        hold.open_gate();
+        (work, process)
+    }
+
+    /// The response of a client whose process was refused something, up to the connection's end.
+    fn assert_whole(connection: &Connection, bytes: usize) {
+        assert_body(&connection.response(), &[body(bytes), b"last".to_vec()].concat());
+        assert_eq!((connection.end().kind, connection.rest().len()), (EndKind::Fin, 0));
+    }
+
+    fn warnings(httpd: &Httpd) -> usize {
+        httpd.log().matches("finish_request:warn").count()
+    }
+
+    /// The client gets its response at once, and its process serves others. Then all is as ever.
+    fn at_the_end_of_a_response(mpm: Mpm, what: Limit, warning: &str) {
+        for connection in ["Close", "Keep"] {
+            let httpd = server(mpm).config(&format!("FinishRequestConnection {connection}")).start();
+            httpd.install("holds.cgi", HOLDS);
+            httpd.expect_log(warning);
+            for protocol in [Protocol::Http1Tls, Protocol::Http1] {
+                if what == Limit::Processes
+                    && protocol == Protocol::Http1
+                    && (connection == "Keep" || mpm != Mpm::Prefork)
+                {
+                    // A kept connection needs no thread; and by now the process of all others has one.
+                    continue;
+                }
+                let client = Client::connect(&httpd, protocol);
+                let other = Client::connect(&httpd, Protocol::Http1);
+                process_of(&httpd, &other);
+                let (work, process) = refuse(&httpd, &client, what, BYTES, b"");
+                assert_whole(client.http1().unwrap(), BYTES);
+                work.wait_for_begin();
+                assert!(!work.is_done());
+                assert_eq!(other.get("/server-status?auto", &[]).response().status, 200);
+                limit(process, what, None);
+                early(&httpd, Protocol::Http1Tls, "app.cgi", "mark=on", BYTES);
+                ran_to_its_end(&work);
+                drop((client, other));
+                wait_for_running(&httpd, 0);
+            }
+            assert_eq!(warnings(&httpd), 1, "once in a while");
+            httpd.stop();
+        }
+    }
+
+    #[test]
+    fn descriptors() {
+        for mpm in Mpm::ALL {
+            at_the_end_of_a_response(mpm, Limit::Files, OPEN_FILES);
+        }
+    }
+
+    #[test]
+    fn threads() {
+        for mpm in Mpm::ALL {
+            at_the_end_of_a_response(mpm, Limit::Processes, THREADS);
+        }
+    }
+
+    /// What waits in memory for a slow client is sent all the same.
+    #[test]
+    fn with_a_slow_client() {
+        const LARGE: usize = 5_000_000;
+        for mpm in Mpm::ALL {
+            for (what, warning) in [(Limit::Files, OPEN_FILES), (Limit::Processes, THREADS)] {
+                let httpd = server(mpm).config("FinishRequestBuffer 10M").start();
+                httpd.install("holds.cgi", HOLDS);
+                httpd.expect_log(warning);
+                let client = Client::connect(&httpd, Protocol::Http1);
+                let connection = client.http1().unwrap();
+                let (work, process) = refuse(&httpd, &client, what, LARGE, b"");
+                // It says so, and then it waits.
+                httpd.wait_for_log("finish_request:warn");
+                connection.resume();
+                assert_whole(connection, LARGE);
+                limit(process, what, None);
+                work.wait_for_begin();
+                ran_to_its_end(&work);
+                drop(client);
+                wait_for_running(&httpd, 0);
+                httpd.stop();
+            }
+        }
+    }
+
+    /// A client that sends more than is read loses nothing by a reset.
+    #[test]
+    fn with_a_client_that_sends_on() {
+        for mpm in Mpm::ALL {
+            for (what, warning) in [(Limit::Files, OPEN_FILES), (Limit::Processes, THREADS)] {
+                let httpd = server(mpm).start();
+                httpd.install("holds.cgi", HOLDS);
+                httpd.expect_log(warning);
+                let client = Client::connect(&httpd, Protocol::Http1);
+                let (work, process) = refuse(&httpd, &client, what, BYTES, &b"S".repeat(100_000));
+                assert_whole(client.http1().unwrap(), BYTES);
+                limit(process, what, None);
+                ran_to_its_end(&work);
+                drop(client);
+                wait_for_running(&httpd, 0);
+                httpd.stop();
+            }
+        }
+    }
+
+    #[test]
+    fn descriptors_all_the_time_on_event() {
+        descriptors_all_the_time(Mpm::Event);
+    }
+
+    #[test]
+    fn descriptors_all_the_time_on_worker() {
+        descriptors_all_the_time(Mpm::Worker);
+    }
+
+    /// More clients than the server has descriptors for: some are sent away, by httpd and its handlers; a marked response
+    /// that has begun comes to its end; and afterwards all is well.
+    fn descriptors_all_the_time(mpm: Mpm) {
+        const CLIENTS: usize = 60;
+        let httpd = server(mpm).limit(Limit::Files, 90).start();
+        httpd.expect_log("Too many open files");
+        // Handlers cannot do their work.
+        httpd.allow_log("cgid:error");
+        httpd.allow_log("core:(error|crit).*Too many open files");
+        let works: Vec<_> = (0..CLIENTS).map(|_| httpd.background()).collect();
+        let clients: Vec<_> = works.iter().map(|_| httpd.connect()).collect();
+        for (connection, work) in clients.iter().zip(&works) {
+            // What does not come here is seen below.
+            let _ = connection.try_send(format!(
+                "GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n",
+                path(work, "app.cgi", "mark=on&bytes=30000")
+            ));
+        }
+        // Those that wait for a descriptor get one when some work has ended.
+        wait_for("some work", || (works.iter().filter(|work| work.has_begun()).count() >= 10).then_some(()));
+        works.iter().for_each(Background::open_gate);
+        let mut whole = 0;
+        for (connection, work) in clients.iter().zip(&works) {
+            match connection.response_or_end() {
+                Ok(response) if response.status == 200 => {
+                    assert_body(&response, &body(30_000));
+                    assert_eq!(work.wait_for_done().errors, "");
+                    whole += 1;
+                }
+                Ok(response) => assert!(response.status >= 500, "{}", response.status),
+                Err(_) => assert_eq!(connection.rest(), b"", "a response was cut"),
+            }
+        }
+        assert!(whole >= 10, "{whole} responses");
+        drop(clients);
+        wait_for_running(&httpd, 0);
+        early(&httpd, Protocol::Http1, "app.cgi", "mark=on", BYTES);
+        assert!(warnings(&httpd) <= 1, "once in a while");
+        httpd.stop();
+    }
+}
