@@ -6,7 +6,7 @@ use std::fs;
 use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, wait_for};
 
-use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end};
+use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
 use crate::status::{counts, wait_for_running, with_status};
 
 /// A marked response whose client has been let go, and whose work waits at its gate.
@@ -459,7 +459,7 @@ mod out_of {
     #[test]
     fn with_a_slow_client() {
         const LARGE: usize = 5_000_000;
-        for mpm in Mpm::ALL {
+        side_by_side(Mpm::ALL, |mpm| {
             for (what, warning) in [(Limit::Files, OPEN_FILES), (Limit::Processes, THREADS)] {
                 let httpd = server(mpm).config("FinishRequestBuffer 10M").start();
                 httpd.install("holds.cgi", HOLDS);
@@ -478,27 +478,32 @@ mod out_of {
                 wait_for_running(&httpd, 0);
                 httpd.stop();
             }
-        }
+        });
     }
 
-    /// A client that sends more than is read loses nothing by a reset.
+    /// A client that reads slowly and sends more than is read: what is still in the kernel is not lost by a reset.
     #[test]
     fn with_a_client_that_sends_on() {
-        for mpm in Mpm::ALL {
+        const LARGE: usize = 1_000_000;
+        side_by_side(Mpm::ALL, |mpm| {
             for (what, warning) in [(Limit::Files, OPEN_FILES), (Limit::Processes, THREADS)] {
                 let httpd = server(mpm).start();
                 httpd.install("holds.cgi", HOLDS);
                 httpd.expect_log(warning);
                 let client = Client::connect(&httpd, Protocol::Http1);
-                let (work, process) = refuse(&httpd, &client, what, BYTES, &b"S".repeat(100_000));
-                assert_whole(client.http1().unwrap(), BYTES);
+                let connection = client.http1().unwrap();
+                let (work, process) = refuse(&httpd, &client, what, LARGE, &b"S".repeat(1_000_000));
+                // By now all is with the kernel, and the server has done with the connection, if it ever does before the end.
+                httpd.wait_for_log("finished early");
+                connection.resume();
+                assert_whole(connection, LARGE);
                 limit(process, what, None);
                 ran_to_its_end(&work);
                 drop(client);
                 wait_for_running(&httpd, 0);
                 httpd.stop();
             }
-        }
+        });
     }
 
     #[test]
@@ -515,8 +520,12 @@ mod out_of {
     /// that has begun comes to its end; and afterwards all is well.
     fn descriptors_all_the_time(mpm: Mpm) {
         const CLIENTS: usize = 60;
-        let httpd = server(mpm).limit(Limit::Files, 90).start();
+        const FILES: u32 = 36;
+        // A process that cannot accept ends, and another one takes its place; with none left httpd ends.
+        let processes = "ThreadsPerChild 16\nServerLimit 16\nStartServers 4\nMaxRequestWorkers 64\nMaxSpareThreads 80";
+        let httpd = server(mpm).config(processes).limit(Limit::Files, FILES).start();
         httpd.expect_log("Too many open files");
+        httpd.allow_log("AH03490|AH00287|AH10159|AH00288|AH00484|AH00286|MaxRequestWorkers|scoreboard is full");
         // Handlers cannot do their work.
         httpd.allow_log("cgid:error");
         httpd.allow_log("core:(error|crit).*Too many open files");
@@ -529,8 +538,9 @@ mod out_of {
                 path(work, "app.cgi", "mark=on&bytes=30000")
             ));
         }
+        wait_for("some work", || works.iter().any(Background::has_begun).then_some(()));
+        httpd.wait_for_log("Too many open files");
         // Those that wait for a descriptor get one when some work has ended.
-        wait_for("some work", || (works.iter().filter(|work| work.has_begun()).count() >= 10).then_some(()));
         works.iter().for_each(Background::open_gate);
         let mut whole = 0;
         for (connection, work) in clients.iter().zip(&works) {
@@ -544,11 +554,13 @@ mod out_of {
                 Err(_) => assert_eq!(connection.rest(), b"", "a response was cut"),
             }
         }
-        assert!(whole >= 10, "{whole} responses");
+        assert!(whole > 0);
         drop(clients);
         wait_for_running(&httpd, 0);
         early(&httpd, Protocol::Http1, "app.cgi", "mark=on", BYTES);
-        assert!(warnings(&httpd) <= 1, "once in a while");
+        let log = httpd.log();
+        let warnings: Vec<_> = log.lines().filter(|line| line.contains("finish_request:warn")).collect();
+        assert!(warnings.len() <= 1, "once in a while: {warnings:#?}");
         httpd.stop();
     }
 }

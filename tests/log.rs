@@ -125,7 +125,11 @@ fn bytes_in_and_out() {
             }
             drop(connection);
             works.iter().for_each(|work| _ = ran_to_its_end(work));
+            let mut file = File::open(httpd.root().join("bytes.log")).unwrap();
             httpd.stop();
+            let mut lines = String::new();
+            file.read_to_string(&mut lines).unwrap();
+            assert_eq!(lines.lines().count(), works.len(), "{lines}");
         }
     }
 }

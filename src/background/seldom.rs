@@ -15,12 +15,12 @@ pub enum Kind {
     OwnChunks,
     /// A body is not what it claims to be.
     BadBody,
-    /// There is no descriptor for taking a client's socket away.
-    Descriptor,
-    /// There is no thread for the clients.
-    Thread,
-    /// A connection cannot be kept.
-    Kept,
+    /// The kernel gives no descriptor.
+    Files,
+    /// The kernel gives no thread.
+    Threads,
+    /// The kernel gives something else not.
+    Memory,
     /// Somebody came to the socket for kept connections.
     Stranger,
 }

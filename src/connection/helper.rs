@@ -16,7 +16,6 @@ use super::buffer::milliseconds;
 use super::keep::{self, Kept};
 use super::stop;
 use super::waiting::Waiting;
-use crate::background::Kind;
 use crate::httpd::{guard, is_threaded};
 
 /// How long a client may be silent (`SECONDS_TO_LINGER`).
@@ -135,7 +134,7 @@ pub fn leave(mut client: Leaving) {
             Err(error) => {
                 drop(thread);
                 let what = "a child process has no thread to close its clients' connections, and background work waits for them";
-                super::warn_no_resources(Kind::Thread, what, &error);
+                super::warn_no_resources(what, &error);
                 client.see_out();
                 return;
             }

@@ -6,7 +6,6 @@ use std::os::unix::net::UnixStream;
 
 use super::helper::{self, Leaving};
 use super::{State, buffer, keep, warn_no_resources};
-use crate::background::Kind;
 use crate::directives::After;
 use crate::httpd::{Connection, ConnectionConfig, Request};
 
@@ -35,7 +34,7 @@ pub fn release(request: Request<'_>, after: After) {
         Err(error) => {
             let what =
                 "a client has its response, but its connection stays open on this side until the background work ends";
-            warn_no_resources(Kind::Descriptor, what, &error);
+            warn_no_resources(what, &error);
             // What waits is sent while the request waits. Errors: the client has gone.
             let _ = buffer::send(connection, waiting);
             shutdown(connection);

@@ -18,7 +18,9 @@ impl Seldom {
     pub fn log(&self, log: impl FnOnce(&str)) {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
         let next = self.next.load(Ordering::Relaxed);
-        let won = now >= next
+        // A clock may be set back.
+        let is_time = now >= next || next - now > QUIET_SECONDS;
+        let won = is_time
             && self.next.compare_exchange(next, now + QUIET_SECONDS, Ordering::Relaxed, Ordering::Relaxed).is_ok();
         if !won {
             self.left_out.fetch_add(1, Ordering::Relaxed);
@@ -44,8 +46,12 @@ mod tests {
         }
         assert_eq!(said, [""]);
 
-        kind.next.store(0, Ordering::Relaxed);
-        kind.log(|suffix| said.push(suffix.to_owned()));
-        assert_eq!(said.last().map(String::as_str), Some(" (and 2 more of this kind since the last such message)"));
+        // Its time has come, or the clock was set back.
+        for (next, suffix) in [(0, " (and 2 more of this kind since the last such message)"), (u64::MAX, "")] {
+            kind.next.store(next, Ordering::Relaxed);
+            kind.log(|suffix| said.push(suffix.to_owned()));
+            assert_eq!(said.last().map(String::as_str), Some(suffix));
+        }
+        assert_eq!(said.len(), 3);
     }
 }

@@ -14,7 +14,7 @@ pub use self::listener::{forget_wish, open_logs, want, warn_if_unavailable};
 pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
 use super::buffer;
-use crate::background::{self, Kind};
+use crate::background;
 use crate::httpd::Request;
 
 /// The filters that a connection may have and be kept: httpd's core's, mod_logio's, mod_reqtimeout's, and this module's.
@@ -60,7 +60,7 @@ pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
     listener.send(client, kept).inspect_err(|error| {
         // A full queue says that there are more clients than the server can serve.
         if error.kind() != ErrorKind::WouldBlock {
-            super::warn_no_resources(Kind::Kept, "a connection that was to be kept is closed", error);
+            super::warn_no_resources("a connection that was to be kept is closed", error);
         }
     })?;
     background::count_kept();

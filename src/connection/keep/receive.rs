@@ -45,7 +45,7 @@ pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
         Ok(kept) => Received::Kept { kept, fresh: Cell::new(true) },
         Err(error) => {
             if error.raw_os_error() == Some(libc::EMFILE) {
-                crate::connection::warn_no_resources(Kind::Kept, "a kept connection is closed", &error);
+                crate::connection::warn_no_resources("a kept connection is closed", &error);
             } else {
                 background::seldom(Kind::Stranger, |more| {
                     log::debug!("somebody at the socket for kept connections was sent away: {error}{more}")

@@ -36,7 +36,7 @@ pub struct Process {
 /// When there is none of this number.
 #[track_caller]
 pub fn kill(process: u32) {
-    let pid = Pid::from_raw(process.cast_signed()).expect("a process id");
+    let pid = i32::try_from(process).ok().and_then(Pid::from_raw).expect("a process id");
     kill_process(pid, Signal::KILL).expect("the process runs");
 }
 
