@@ -58,8 +58,8 @@ fn why_not(request: Request<'_>) -> Option<String> {
 pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
     let listener = listener::get().ok_or(ErrorKind::NotConnected)?;
     listener.send(client, kept).inspect_err(|error| {
-        // A full queue says that there are more clients than the server can serve.
-        if error.kind() != ErrorKind::WouldBlock {
+        // A full queue says that there are more clients than the server can serve; that nobody listens, that it is stopping.
+        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) {
             super::warn_no_resources("a connection that was to be kept is closed", error);
         }
     })?;
