@@ -214,7 +214,7 @@ fn three_hundred_at_once() {
         let httpd = Httpd::builder(mpm)
             .handler(Handler::Lua)
             .workers(64)
-            .config("FinishRequest On\nSendBufferSize 16384")
+            .config("FinishRequest On\nFinishRequestMax none\nSendBufferSize 16384")
             .start();
         // As many threads wait for clients as there are, for a while.
         httpd.allow_log("AH00484|AH00286");

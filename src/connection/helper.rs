@@ -133,8 +133,10 @@ pub fn leave(mut client: Leaving) {
             Ok(started) => *thread = Some(started),
             Err(error) => {
                 drop(thread);
-                let what = "a child process has no thread to close its clients' connections, and background work waits for them";
-                super::warn_no_resources(what, &error);
+                super::warn_no_resources(
+                    "a child process has no thread to close its clients' connections, and background work waits for them",
+                    &error,
+                );
                 client.see_out();
                 return;
             }

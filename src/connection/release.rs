@@ -32,9 +32,10 @@ pub fn release(request: Request<'_>, after: After) {
             helper::leave(Leaving::new(client, waiting, timeout, kept));
         }
         Err(error) => {
-            let what =
-                "a client has its response, but its connection stays open on this side until the background work ends";
-            warn_no_resources(what, &error);
+            warn_no_resources(
+                "a client has its response, but its connection stays open on this side until the background work ends",
+                &error,
+            );
             // What waits is sent while the request waits. Errors: the client has gone.
             let _ = buffer::send(connection, waiting);
             shutdown(connection);

@@ -17,8 +17,8 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// prlimit(1)'s option that sets the soft limit; `None` raises it as far as the process may.
-    pub(crate) fn option(self, to: Option<u32>) -> String {
+    /// prlimit(1)'s option that sets the soft limit; `None` gives more than a test needs.
+    fn option(self, to: Option<u32>) -> String {
         let name = match self {
             Limit::Files => "nofile",
             Limit::Processes => "nproc",

@@ -19,7 +19,6 @@ use crate::certificate::Certificate;
 use crate::deadline::{DEADLINE, poll};
 use crate::error_log::ErrorLog;
 use crate::handler::Handler;
-use crate::limit::Limit;
 use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -40,7 +39,6 @@ pub struct Builder {
     pub(super) workers: usize,
     php_ini: String,
     network: Option<Arc<OwnedFd>>,
-    limit: Option<(Limit, u32)>,
 }
 
 /// Why a server did not start: all that it said.
@@ -66,7 +64,6 @@ impl Builder {
                       log_errors = 1\nerror_reporting = -1\n"
                 .to_owned(),
             network: None,
-            limit: None,
         }
     }
 
@@ -108,12 +105,6 @@ impl Builder {
     /// Adds a setting to php.ini, whichever handler runs PHP. `output_buffering` is 0 if unset.
     pub fn php_ini(mut self, name: &str, value: &str) -> Builder {
         self.php_ini += &format!("{name} = {value}\n");
-        self
-    }
-
-    /// What the kernel gives each of the server's processes.
-    pub fn limit(mut self, limit: Limit, to: u32) -> Builder {
-        self.limit = Some((limit, to));
         self
     }
 
@@ -194,7 +185,7 @@ impl Builder {
                 .expect("the configuration can be written");
             let _ = fs::remove_file(&log.path);
 
-            let command = command(root.path(), &log, self.limit, self.network.clone());
+            let command = command(root.path(), &log, self.network.clone());
             let process = Process::spawn(command).expect("httpd can be run");
             if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
@@ -227,16 +218,8 @@ impl Builder {
     }
 }
 
-fn command(root: &Path, log: &ErrorLog, limit: Option<(Limit, u32)>, network: Option<Arc<OwnedFd>>) -> Command {
-    let mut command = match limit {
-        Some((limit, to)) => {
-            // It becomes the program that it is given, as the same process.
-            let mut command = Command::new(programs::program(&["prlimit"]));
-            command.arg(limit.option(Some(to))).arg(programs::httpd());
-            command
-        }
-        None => Command::new(programs::httpd()),
-    };
+fn command(root: &Path, log: &ErrorLog, network: Option<Arc<OwnedFd>>) -> Command {
+    let mut command = Command::new(programs::httpd());
     command
         .arg("-DFOREGROUND")
         .arg("-d")
