@@ -20,7 +20,7 @@ fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
     let httpd = Httpd::builder(mpm).handler(handler).config(&format!("FinishRequest On\n{}", room(mpm))).start();
     let background = released(&httpd, mpm.protocols()[0], handler.page());
     let before = children(httpd.id());
-    restart_gracefully(&httpd);
+    restart(&httpd, Signal::USR1);
     let after = wait_for("an answer of the new generation", || page_if_answered(&httpd));
     assert_body(&after, b"plain\n");
     if handler == Handler::ModFcgid {
@@ -167,9 +167,9 @@ fn a_stop_cuts_work() {
     }
 }
 
-/// Twenty graceful restarts under load, with connections that are closed and such that are kept: each response is whole,
-/// each work runs to its end.
-fn twenty_graceful_restarts_under_load(mpm: Mpm) {
+/// Twenty restarts under load, with connections that are closed and such that are kept. With graceful ones each response
+/// is whole, and each work runs to its end; others may cut both.
+fn twenty_restarts_under_load(mpm: Mpm, signal: Signal) {
     const RESTARTS: usize = 20;
     const CLIENTS: usize = 4;
     let keep = "<Location /app.lua>\nFinishRequestConnection Keep\n</Location>\nLogLevel notice";
@@ -186,14 +186,14 @@ fn twenty_graceful_restarts_under_load(mpm: Mpm) {
                     let mut served = 0;
                     let mut connection = httpd.connect();
                     while !stop.load(Ordering::Relaxed) {
-                        served += usize::from(one_request(httpd, &mut connection, page));
+                        served += usize::from(one_request(httpd, &mut connection, page, signal));
                     }
                     served
                 })
             })
             .collect();
         for _ in 0..RESTARTS {
-            restart_gracefully(&httpd);
+            restart(&httpd, signal);
             // Some requests in between.
             for _ in 0..5 {
                 wait_for("an answer", || page_if_answered(&httpd));
@@ -206,19 +206,24 @@ fn twenty_graceful_restarts_under_load(mpm: Mpm) {
     httpd.stop();
 }
 
-#[test]
-fn under_load_on_event() {
-    twenty_graceful_restarts_under_load(Mpm::Event);
+macro_rules! under_load {
+    ($($name:ident: $mpm:ident, $signal:ident;)*) => {
+        $(
+            #[test]
+            fn $name() {
+                twenty_restarts_under_load(Mpm::$mpm, Signal::$signal);
+            }
+        )*
+    };
 }
 
-#[test]
-fn under_load_on_worker() {
-    twenty_graceful_restarts_under_load(Mpm::Worker);
-}
-
-#[test]
-fn under_load_on_prefork() {
-    twenty_graceful_restarts_under_load(Mpm::Prefork);
+under_load! {
+    graceful_under_load_on_event: Event, USR1;
+    graceful_under_load_on_worker: Worker, USR1;
+    graceful_under_load_on_prefork: Prefork, USR1;
+    restart_under_load_on_event: Event, HUP;
+    restart_under_load_on_worker: Worker, HUP;
+    restart_under_load_on_prefork: Prefork, HUP;
 }
 
 /// Room for children that end beside those that begin.
@@ -229,29 +234,32 @@ fn room(mpm: Mpm) -> &'static str {
     }
 }
 
-/// Has a new generation of children serve; the old ones finish what they do.
-fn restart_gracefully(httpd: &Httpd) {
+/// Has a new generation of children serve; with SIGUSR1 the old ones finish what they do, with SIGHUP they are ended.
+fn restart(httpd: &Httpd, signal: Signal) {
     let running = || httpd.log().matches("resuming normal operations").count();
     let before = running();
-    httpd.signal(Signal::USR1);
+    httpd.signal(signal);
     wait_for("the restart", || (running() > before).then_some(()));
 }
 
 /// One request with its work, on this connection if it is still there, else on a new one. False where the server had closed
 /// the connection, which it may do while nothing is under way.
-fn one_request(httpd: &Httpd, connection: &mut Connection, page: &str) -> bool {
+fn one_request(httpd: &Httpd, connection: &mut Connection, page: &str, signal: Signal) -> bool {
+    let graceful = signal == Signal::USR1;
     let background = httpd.background();
     background.open_gate();
     let request = format!("GET {} HTTP/1.1\r\nHost: localhost\r\n\r\n", path(&background, page, "mark=on"));
     let answered = connection.try_send(request).is_ok() && {
         let response = connection.response_or_end();
-        if response.is_err() {
+        if response.is_err() && graceful {
             assert_eq!(connection.rest(), b"", "a response was cut");
         }
         match response {
             Ok(response) => {
                 assert_body(&response, &body(4096));
-                assert_eq!(background.wait_for_done().errors, "");
+                if graceful {
+                    assert_eq!(background.wait_for_done().errors, "");
+                }
                 let close = response.header("Connection").is_some_and(|value| value.contains("close"));
                 if close {
                     *connection = httpd.connect();
