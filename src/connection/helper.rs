@@ -119,13 +119,15 @@ fn hurry_when_terminated() {
 /// Sees a client out. Does not wait, unless the thread has too much to do already, and then until all has been sent; or none
 /// can be started: then all is done here.
 pub fn leave(mut client: Leaving) {
-    if !client.waiting.is_empty() {
-        if WRITING.load(Ordering::Relaxed) >= MOST_WRITING {
-            let Some(sent) = client.send_here() else { return };
-            client = sent;
-        } else {
-            client.writing = Some(Writing::new());
-        }
+    if client.waiting.is_empty() {
+        // The client need not wait for the thread. What could be handed on has been.
+        client.kept = None;
+        client.shut();
+    } else if WRITING.load(Ordering::Relaxed) >= MOST_WRITING {
+        let Some(sent) = client.send_here() else { return };
+        client = sent;
+    } else {
+        client.writing = Some(Writing::new());
     }
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if thread.as_ref().is_none_or(|thread| thread.process != std::process::id() || thread.handle.is_finished()) {
@@ -261,13 +263,19 @@ impl Leaving {
         {
             return Some(false);
         }
+        self.shut();
+        None
+    }
+
+    /// Sends FIN, unless that has been done. Nothing waits any more, and the connection is not to be kept.
+    fn shut(&mut self) {
         if !self.closing {
             self.closing = true;
             // An error says that the client has gone already.
             let _ = self.socket.shutdown(Shutdown::Write);
+            let now = Instant::now();
             (self.silent, self.limit) = (Some(now + SILENCE), Some(now + LIMIT));
         }
-        None
     }
 
     /// Reads what is there. False when the client has closed, has been silent, or has sent for too long.
