@@ -86,10 +86,10 @@ pub fn or_continue(place: Place<'_>, passed: Result, brigade: &mut Brigade<'_>) 
 pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
     guard(sys::DECLINED, || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
-        if let Some(request) = unsafe { Request::from_raw(request) }.map(Request::last)
-            && let Some(response) = Response::of(request).filter(|response| response.aborted.get())
+        if let Some(request) = unsafe { Request::from_raw(request) }
+            && let Some((_, response)) = Response::find(request, |response| response.aborted.get())
         {
-            request.set_connection(response.client());
+            request.last().set_connection(response.client());
         }
         sys::DECLINED
     })

@@ -82,6 +82,10 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
         if settings.mode() == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
             return;
         }
+        if Response::find(request, |earlier| earlier.work.get().is_some()).is_some() {
+            // An error document for nobody: its handler's request has been finished already.
+            return;
+        }
         with_context(request, || {
             // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
             request.unset_header(MARK);
@@ -109,6 +113,13 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
 }
 
 impl Response {
+    /// The last response in a chain of internal redirects of which this is true, with its request: one that was finished may
+    /// have an error document behind it.
+    pub fn find<'r>(request: Request<'r>, is_wanted: impl Fn(&Self) -> bool) -> Option<(Request<'r>, &'r Self)> {
+        let chain = std::iter::successors(Some(request.last()), |request| request.prev());
+        chain.filter_map(|request| Some((request, Self::of(request)?))).find(|(_, response)| is_wanted(response))
+    }
+
     /// Asks that the response end at the next flush: the C function's mark.
     pub fn ask(&self) {
         self.asked.set(true);

@@ -209,6 +209,63 @@ fn forensic_marks(httpd: &Httpd, id: &str) -> Vec<String> {
     lines.map(|line| line[..1].to_owned()).collect()
 }
 
+/// A handler that fails when its client has long gone: the error document in its place is for nobody, and neither is its line.
+#[test]
+fn logged_once_where_the_handler_fails_after_the_end() {
+    for mpm in Mpm::ALL {
+        for (log, line) in [("Client", ["200 header"]), ("End", ["500 header"])] {
+            let config = format!(
+                "FinishRequest On\nFinishRequestLog {log}\nErrorDocument 500 /sorry.lua\n\
+                 ForensicLog \"${{ROOT}}/forensic.log\"\n\
+                 LogFormat \"%>s %{{finish-request}}n\" short\nCustomLog \"${{ROOT}}/short.log\" short"
+            );
+            let httpd = Httpd::builder(mpm).handler(Handler::Lua).modules(&["log_forensic"]).config(&config).start();
+            httpd.install(
+                "fails.lua",
+                r#"function handle(r)
+                    local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+                    r.content_type = "text/plain"
+                    r.headers_out["X-Finish-Request"] = "length=4096"
+                    r:write(background.body(4096))
+                    r:flush()
+                    background.run(r, r:parseargs().id, 200)
+                    return 500
+                end"#,
+            );
+            // Nobody is there to be released once more.
+            httpd.install(
+                "sorry.lua",
+                r#"function handle(r)
+                    r.content_type = "text/plain"
+                    r.headers_out["X-Finish-Request"] = "length=5"
+                    r:write("sorry")
+                    r:flush()
+                    r:write("more")
+                    return apache2.OK
+                end"#,
+            );
+            for (count, &protocol) in mpm.protocols().iter().enumerate() {
+                let work = httpd.background();
+                let response = Client::connect(&httpd, protocol).get(&work.query("fails.lua"), &[]).released();
+                assert_body(&response, &body(4096));
+                ran_to_its_end(&work);
+                wait_for("the end of the work in the log", || ended(&httpd).get(count).copied());
+            }
+            let requests = mpm.protocols().len();
+            assert_eq!(httpd.log().matches("finished early").count(), requests, "{mpm:?} {log}");
+            let mut files = ["short.log", "forensic.log"].map(|name| File::open(httpd.root().join(name)).unwrap());
+            httpd.stop();
+            let [short, forensic] = files.each_mut().map(|file| {
+                let mut text = String::new();
+                file.read_to_string(&mut text).unwrap();
+                text
+            });
+            assert_eq!(short.lines().collect::<Vec<_>>(), line.repeat(requests), "{mpm:?} {log}");
+            assert_eq!(forensic.lines().filter(|line| line.starts_with('-')).count(), requests, "{mpm:?} {log}");
+        }
+    }
+}
+
 mod error_log {
     use super::*;
 

@@ -3,25 +3,39 @@
 
 pub mod status;
 
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int};
 
-use crate::httpd::{Request, RequestConfig, guard, with_context};
+use crate::httpd::{Request, guard, with_context};
 use crate::mark::{self, Source};
 use crate::response::Response;
 use crate::sys;
+
+/// How the response was marked.
+const MARKED: &CStr = c"finish-request";
+/// The microseconds from the request's arrival to the client's release.
+const RELEASED: &CStr = c"finish-request-us";
 
 /// Sets the notes: how the response was marked, and the microseconds from the request's arrival until now, the
 /// client's release.
 pub fn note(request: Request<'_>, source: Source) {
     let notes = request.notes();
     let set = |name, value: String| notes.set(name, request.pool().string(value.as_bytes()));
-    set(c"finish-request", source.as_str().to_owned());
-    set(c"finish-request-us", request.age_us().to_string());
+    set(MARKED, source.as_str().to_owned());
+    set(RELEASED, request.age_us().to_string());
 }
 
 /// The path that the client asked for, for a message.
 pub fn path(request: Request<'_>) -> String {
     mark::escaped(request.first().uri().unwrap_or_default())
+}
+
+/// What is logged are the notes of the last request in a chain of internal redirects, which may be an error document.
+fn carry_notes(from: Request<'_>, to: Request<'_>) {
+    for name in [MARKED, RELEASED] {
+        if let Some(value) = from.notes().get(name) {
+            to.notes().set(name, to.pool().string(value));
+        }
+    }
 }
 
 /// Has the request logged now, and not once more at its end.
@@ -35,13 +49,16 @@ pub fn log(request: Request<'_>, response: &Response) {
 pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
     guard(sys::DECLINED, || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
-        let request = unsafe { Request::from_raw(request) };
-        let response = request.and_then(|request| Response::of(request.last()));
-        if let (Some(request), Some(took)) = (request, response.and_then(|response| response.background.took_us())) {
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return sys::DECLINED };
+        let finished = Response::find(request, |response| response.background.took_us().is_some());
+        if let Some((finished, response)) = finished
+            && let Some(took) = response.background.took_us()
+        {
             with_context(request, || {
                 log::info!("the background work has ended, {took} microseconds after the client was released");
             });
+            carry_notes(finished, request.last());
         }
-        if response.is_some_and(|response| response.logged.get()) { sys::DONE } else { sys::DECLINED }
+        if Response::find(request, |response| response.logged.get()).is_some() { sys::DONE } else { sys::DECLINED }
     })
 }
