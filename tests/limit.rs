@@ -280,6 +280,41 @@ fn restarts(mpm: Mpm) {
     httpd.stop();
 }
 
+/// Children that end while the configuration is one without the module, and are killed: nobody hears of it.
+#[test]
+fn killed_while_the_module_is_not_loaded() {
+    // Event starts one child too many for an old one that is killed, which then misses the stop.
+    for mpm in [Mpm::Worker, Mpm::Prefork] {
+        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config("FinishRequestMax 2").start();
+        let works = [(); 2].map(|()| finished(&httpd));
+        let pids: HashSet<String> = rows(&httpd).into_iter().map(|[pid, ..]| pid).collect();
+        let file = httpd.root().join("httpd.conf");
+        let with = fs::read_to_string(&file).unwrap();
+        let without: Vec<_> = with
+            .lines()
+            .filter(|line| !line.contains("mod_finish_request") && !line.contains("FinishRequest"))
+            .collect();
+        fs::write(&file, without.join("\n")).unwrap();
+        httpd.signal(Signal::USR1);
+        wait_for_started(&httpd, 2);
+        let killed = Command::new("kill").arg("-KILL").args(&pids).status().unwrap();
+        assert!(killed.success());
+        wait_for("the children's end", || {
+            pids.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()).then_some(())
+        });
+        fs::write(&file, &with).unwrap();
+        httpd.signal(Signal::USR1);
+        wait_for_started(&httpd, 3);
+        // Children of the generation before may still answer for a moment.
+        let is_free = || counts(&httpd).get("Running") == Some(&0);
+        wait_for("the places to be free", || (0..10).all(|_| is_free()).then_some(()));
+        let more = [(); 2].map(|()| finished(&httpd));
+        more.iter().for_each(|work| _ = ran_to_its_end(work));
+        assert!(works.iter().all(|work| !work.is_done()));
+        httpd.stop();
+    }
+}
+
 /// Changes the configuration, and restarts the server gracefully, for the so-manieth time.
 #[track_caller]
 fn configure(httpd: &Httpd, from: &str, to: &str, times: usize) {

@@ -31,7 +31,11 @@ static TABLE: OnceLock<Table> = OnceLock::new();
 /// A sentence, where there is no memory.
 pub fn configure(max: Max) -> Result<(), String> {
     let table = match TABLE.get() {
-        Some(table) => table,
+        Some(table) => {
+            // Children may have ended while the configuration was one without the module.
+            table.release_where(|pid| !is_own(pid));
+            table
+        }
         None => {
             let places = Mpm::most_workers_ever().saturating_mul(2).max(PLACES);
             let table = Table::new(places).map_err(|error| {
@@ -42,6 +46,16 @@ pub fn configure(max: Max) -> Result<(), String> {
     };
     table.set_limit(max.requests(Mpm::most_workers(), table.places()));
     Ok(())
+}
+
+/// Whether this is the process that calls, or a child of its, which may have ended but has not been waited for.
+fn is_own(pid: u32) -> bool {
+    // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is.
+    let result = unsafe {
+        let mut info: libc::siginfo_t = std::mem::zeroed();
+        libc::waitid(libc::P_PID, pid, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
+    };
+    pid == std::process::id() || result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
 /// A child process has ended.

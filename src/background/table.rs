@@ -133,6 +133,16 @@ impl Table {
         (0..self.used().len()).filter(|place| self.release(*place, pid)).count()
     }
 
+    /// Gives the places back of all processes of which this is true.
+    pub fn release_where(&self, has_ended: impl Fn(u32) -> bool) {
+        for owner in self.used() {
+            let pid = owner.load(SeqCst);
+            if pid != 0 && has_ended(pid) {
+                self.release_all(pid);
+            }
+        }
+    }
+
     /// The requests in background work.
     pub fn works(&self) -> impl Iterator<Item = Work> {
         self.used().zip(self.entries).filter_map(|(owner, entry)| {
@@ -173,6 +183,16 @@ mod tests {
         assert_eq!((table.running(), table.claim(9)), (1, Some(0)));
         table.set_limit(0);
         assert_eq!((table.running(), table.claim(9)), (2, None));
+    }
+
+    #[test]
+    fn processes_that_have_ended_unseen_give_their_places_back() {
+        let table = table(4);
+        assert_eq!([7, 8, 7, 9].map(|pid| table.claim(pid)), [Some(0), Some(1), Some(2), Some(3)]);
+        table.release_where(|pid| pid == 7);
+        assert_eq!((table.running(), table.claim(9), table.claim(9)), (2, Some(0), Some(2)));
+        table.release_where(|_| false);
+        assert_eq!(table.running(), 4);
     }
 
     #[test]
