@@ -31,9 +31,11 @@ pub fn unshield(request: Request<'_>) {
 }
 
 /// The handler is about to run. It may keep the record that it sees now, and look at it later: mod_proxy_http does. And
-/// mod_http2 may say in it that the client has gone before the response is decided.
+/// mod_http2 may say in it that the client has gone before the response is decided. Not where it may become a tunnel: mod_proxy
+/// then takes a filter off the record's chain (`ap_proxy_tunnel_create`), and would go on with the chain of a copy.
 pub fn before_handler(request: Request<'_>, response: &Response, settings: &Settings) {
     if settings.on_abort() == OnAbort::Continue
+        && !request.asks_for_tunnel()
         && (is_proxied(request) || request.connection().is_stream() && runs_application(request))
     {
         shield(request, response.client());

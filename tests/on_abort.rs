@@ -1,5 +1,10 @@
 //! `FinishRequestOnAbort`: what becomes of the application when its client goes away before the response is complete.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
+use std::thread;
+use std::time::Duration;
+
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, wait_for};
 
 use crate::judge::{Application, path, side_by_side, write};
@@ -372,6 +377,52 @@ fn behind_mod_proxy_http() {
         front.stop();
     }
     backend.stop();
+}
+
+/// A WebSocket may be silent for longer than a request's body: its tunnel has no filter of mod_reqtimeout's.
+#[test]
+fn a_tunnel_is_as_without_the_module() {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap();
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .modules(&["proxy", "proxy_http", "reqtimeout"])
+            .config(&format!(
+                "FinishRequest On
+                 FinishRequestOnAbort Continue
+                 RequestReadTimeout body=1
+                 ProxyPass / http://{address}/ upgrade=websocket"
+            ))
+            .start();
+        let mut client = TcpStream::connect(httpd.address()).unwrap();
+        let head = "GET /socket HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        client.write_all(head.as_bytes()).unwrap();
+        let (mut backend, _) = listener.accept().unwrap();
+        head_of(&mut backend);
+        let switched = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n\r\n";
+        backend.write_all(switched.as_bytes()).unwrap();
+        assert!(head_of(&mut client).starts_with("HTTP/1.1 101 "), "{mpm:?}");
+        for word in [b"first", b"later"] {
+            client.write_all(word).unwrap();
+            let mut heard = [0; 5];
+            backend.read_exact(&mut heard).unwrap();
+            assert_eq!(&heard, word, "{mpm:?}");
+            thread::sleep(Duration::from_millis(1500));
+        }
+        drop((client, backend));
+        httpd.stop();
+    }
+}
+
+/// Reads the head of a request or a response, to the empty line.
+fn head_of(stream: &mut TcpStream) -> String {
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        head.push(byte[0]);
+    }
+    String::from_utf8(head).unwrap()
 }
 
 /// Expects that so many requests were logged, each once, each as one whose client went away.

@@ -111,6 +111,14 @@ impl<'r> Request<'r> {
             || headers.get(c"Content-Length").is_some_and(|length| length.iter().any(|byte| *byte != b'0'))
     }
 
+    /// Whether the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket.
+    pub fn asks_for_tunnel(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        let connect = unsafe { (*self.raw()).method_number } == sys::M_CONNECT;
+        // HTTP/2 without TLS is an offer that mod_http2 has taken up before any handler, or nobody does.
+        connect || self.headers_in().get(c"Upgrade").is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+    }
+
     /// Whether the client waits for `100 Continue` before it sends the body, and has not got it.
     pub fn expects_continue(self) -> bool {
         // SAFETY: as for is_subrequest.
