@@ -49,7 +49,7 @@ pub fn decided(request: Request<'_>, response: &Response, settings: &Settings, p
     }
     let client = response.client();
     match phase {
-        Phase::Marked(marked) if marked.early && client.is_stream() => shield(request, client),
+        Phase::Marked(marked) if !marked.off && client.is_stream() => shield(request, client),
         // Over HTTP/1 the record has what the header says of the connection.
         _ => request.set_connection(client),
     }
@@ -68,7 +68,7 @@ pub fn or_continue(place: Place<'_>, passed: Result, brigade: &mut Brigade<'_>) 
     }
     let phase = response.take_phase();
     let goes_on = match &phase {
-        Phase::Marked(marked) => marked.early,
+        Phase::Marked(marked) => !marked.off,
         Phase::Failed(_) => passed.is_err(),
         _ => false,
     };

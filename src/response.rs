@@ -68,6 +68,8 @@ pub struct Marked {
     /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
     /// to what the client was told, and not more.
     pub early: bool,
+    /// Whether `off` came later: the application is not to go on without its client either.
+    pub off: bool,
 }
 
 impl RequestConfig for Response {}
@@ -226,7 +228,7 @@ impl Response {
             log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
             return Phase::Ordinary;
         }
-        Phase::Marked(Marked { ending, source, early: true })
+        Phase::Marked(Marked { ending, source, early: true, off: false })
     }
 
     /// An in-process application may mark the response after part of the body has gone.
@@ -254,7 +256,7 @@ impl Response {
         }
         match ending {
             Ending::Never => Phase::Ordinary,
-            ending => Phase::Marked(Marked { ending, source, early: true }),
+            ending => Phase::Marked(Marked { ending, source, early: true, off: false }),
         }
     }
 
@@ -266,7 +268,7 @@ impl Response {
                 // The client was told nothing.
                 return Phase::Settled;
             }
-            marked.early = false;
+            (marked.early, marked.off) = (false, true);
         }
         if self.asked.take() && marked.early {
             marked.ending = Ending::Flush;

@@ -114,6 +114,26 @@ mod goes_on {
     }
 }
 
+/// The application needs no place among those in background work.
+mod over_the_limit {
+    use super::*;
+
+    on_every_handler_and_mpm!(goes_on);
+
+    fn goes_on(handler: Handler, mpm: Mpm) {
+        let config = "FinishRequest On\nFinishRequestOnAbort Continue\nFinishRequestMax 0";
+        let httpd = server(handler, mpm, config).start();
+        httpd.install("static.txt", "a static file\n");
+        let query = format!("mark=on&length={LENGTH}&after={AFTER}");
+        side_by_side(mpm.protocols(), |&protocol| {
+            let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, Leaves::Aborts);
+            assert_eq!(background.wait_for_done().errors, "", "{protocol:?}");
+        });
+        logged_as_aborted(&httpd, mpm.protocols().len());
+        httpd.stop();
+    }
+}
+
 /// The client is there, and takes nothing more: writing to it fails when `Timeout` has passed.
 mod vanished {
     use super::*;
