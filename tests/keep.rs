@@ -1,6 +1,7 @@
 //! `FinishRequestConnection Keep`: the client's connection goes on while the background work runs.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use support::http1::{Connection, EndKind};
 use support::{Background, Handler, Httpd, Mpm, Response, body, wait_for};
@@ -263,6 +264,37 @@ fn half_a_request_is_there_already() {
     });
 }
 
+/// Empty lines behind a request, as some clients send them, are not the beginning of the next one: the connection waits for
+/// that as long as `KeepAliveTimeout` says, which is shorter than `Timeout`.
+#[test]
+fn empty_lines_between_requests() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .workers(32)
+            .config(KEEP)
+            .config("KeepAliveTimeout 1\nTimeout 60")
+            .start();
+        for lines in ["\r\n", "\n", "\r\n\r\n"] {
+            let mut works = Vec::new();
+            let connection = httpd.connect();
+            connection.send(request(&httpd, true, 100, &mut works) + lines);
+            assert_body(&connection.response(), &body(100));
+            connection
+                .send(request(&httpd, true, 200, &mut works) + lines + &request(&httpd, true, 300, &mut works) + lines);
+            assert_body(&connection.response(), &body(200));
+            assert_body(&connection.response(), &body(300));
+            let since = Instant::now();
+            is_closed(&connection);
+            assert!(since.elapsed() < Duration::from_secs(20), "{lines:?}: {:?}", since.elapsed());
+            works.drain(..).for_each(|work| {
+                ran_to_its_end(&work);
+            });
+        }
+        httpd.stop();
+    });
+}
+
 /// A POST with its body, wholly or in part, is in the packet of a marked GET.
 #[test]
 fn a_pipelined_post() {
@@ -461,6 +493,7 @@ fn the_end_of_a_chunked_body_is_missing() {
             let connection = httpd.connect();
             connection.send(post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + end);
             let response = connection.response();
+            assert_eq!(response.status, 200, "{end:?}");
             assert_body(&response, &body(4000));
             assert!(!keeps(&response));
             assert!(!background.is_done());

@@ -126,7 +126,8 @@ impl<'r> Request<'r> {
     }
 
     /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
-    /// not accept (`bail_out_on_error`) goes to `errors`: the response is the handler's.
+    /// not accept (`bail_out_on_error`) goes to `errors`, and the status that it has for it (`read_chunked_trailers`) to
+    /// nobody: the response is the handler's.
     ///
     /// # Errors
     ///
@@ -141,8 +142,10 @@ impl<'r> Request<'r> {
             place.frec = errors.raw();
             place.c = self.connection().raw();
             let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut place);
+            let status = (*self.raw()).status;
             let read = sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most);
             (*self.raw()).output_filters = output;
+            (*self.raw()).status = status;
             Status::check(read)
         }
     }

@@ -62,13 +62,31 @@ fn held(connection: Connection<'_>) -> Vec<u8> {
             break;
         }
     }
+    held.drain(..blank_lines(&held));
     held
+}
+
+/// How many bytes the empty lines take that some clients send behind a body. They are no request (`ap_check_pipeline`): no
+/// thread is to wait for what comes behind them.
+fn blank_lines(bytes: &[u8]) -> usize {
+    let mut rest = bytes;
+    while let Some(behind) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
+        rest = behind;
+    }
+    bytes.len() - rest.len()
 }
 
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn empty_lines_are_no_request() {
+        for (bytes, length) in [("", 0), ("\r\n", 2), ("\n\r\n\r", 3), ("\r\nGET", 2), ("GET\r\n", 0)] {
+            assert_eq!(blank_lines(bytes.as_bytes()), length, "{bytes:?}");
+        }
+    }
 
     #[test]
     fn a_message_comes_back_and_no_other_is_taken_for_one() {
