@@ -365,8 +365,15 @@ fn warnings_come_once_in_a_while() {
         let config = format!("FinishRequest On\n{config}\n{PIDS}");
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(&config).start();
         httpd.expect_log("finish_request:warn.*for /app.lua the header X-Finish-Request is 'please'");
-        let clients: Vec<_> = (0..12).map(|_| Client::connect(&httpd, Protocol::Http1)).collect();
-        let exchanges: Vec<_> = clients.iter().map(|client| client.get("/app.lua?mark=please", &[])).collect();
+        // All at once, so that no process can have them all.
+        let works: Vec<_> = (0..12).map(|_| httpd.background()).collect();
+        let clients: Vec<_> = works.iter().map(|_| Client::connect(&httpd, Protocol::Http1)).collect();
+        let ask = |(client, work): (_, &Background)| {
+            Client::get(client, &format!("{}&mark=please", work.query("app.lua")), &[])
+        };
+        let exchanges: Vec<_> = clients.iter().zip(&works).map(ask).collect();
+        works.iter().for_each(Background::wait_for_begin);
+        works.iter().for_each(Background::open_gate);
         exchanges.iter().for_each(|exchange| assert_body(&exchange.response(), &body(4096)));
         let processes: Vec<_> = wait_for("all lines", || {
             let pids = fs::read_to_string(httpd.root().join("pids.log")).unwrap();
