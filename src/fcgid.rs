@@ -2,7 +2,7 @@
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
 use crate::ending::Verdict;
-use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, RequestConfig, Result, dir_config, output_filter};
+use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, Request, RequestConfig, Result, dir_config, output_filter};
 use crate::response::{Phase, Response};
 use crate::sys;
 
@@ -26,13 +26,19 @@ fn stream_or_hold(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
     let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
     let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
     response.set_phase(phase);
-    if marked { stream(filter, brigade, response, ended) } else { ORIGINAL.call_original(filter, brigade) }
+    if marked { stream(filter, request, brigade, response, ended) } else { ORIGINAL.call_original(filter, brigade) }
 }
 
 /// Passes on each bucket as it comes. mod_fcgid's buckets can only be waited for, so nothing is known of the next one
 /// before it is there; `ended` says that the response needs none.
-fn stream(filter: Filter<'_>, brigade: &mut Brigade<'_>, response: &Response, ended: bool) -> Result {
-    let mut next = filter.connection().brigade();
+fn stream(
+    filter: Filter<'_>,
+    request: Request<'_>,
+    brigade: &mut Brigade<'_>,
+    response: &Response,
+    ended: bool,
+) -> Result {
+    let mut next = request.brigade();
     if ended {
         next.push_flush();
         filter.pass_on(&mut next)?;

@@ -76,7 +76,7 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
 
     // Past the request's filters: mod_brotli has freed its encoder at the end of the stream, and stays in the chain.
     // A stream is complete with the end that was passed above; mod_http2 may have closed it already.
-    connection.flush().or_else(|status| if connection.is_stream() { Ok(()) } else { Err(status) })?;
+    connection.flush(request.pool()).or_else(|status| if connection.is_stream() { Ok(()) } else { Err(status) })?;
 
     let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
         After::Keep if connection.is_kept_alive() => After::Keep,

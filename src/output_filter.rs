@@ -61,10 +61,13 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
             Err(status)
         }
         Phase::Marked(marked) => {
-            let body = place.request.connection().brigade();
-            let mut walk = Walk { place, marked, body, looked_at: 0 };
+            // SAFETY: insert adds the filter with nothing.
+            let mut body = unsafe { place.filter.take_brigade() };
+            let mut walk = Walk { place, marked, body: &mut body, looked_at: 0 };
             let at = walk.advance(brigade);
             let passed = walk.arrive(at, brigade);
+            // SAFETY: as above.
+            unsafe { place.filter.give_back(body) };
             on_abort::or_continue(place, passed, brigade)
         }
         phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
@@ -78,11 +81,11 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
 }
 
 /// A brigade's way through a marked response.
-struct Walk<'f> {
+struct Walk<'f, 'b> {
     place: Place<'f>,
     marked: Marked,
     /// What belongs to the response and has not been passed on.
-    body: Brigade<'f>,
+    body: &'b mut Brigade<'f>,
     /// How many bytes of it have been read into memory for being looked at.
     looked_at: u64,
 }
@@ -99,7 +102,7 @@ enum At {
     Broken(Fault),
 }
 
-impl Walk<'_> {
+impl Walk<'_, '_> {
     /// Moves what belongs to the response from the brigade to the body, and passes it on where more must be waited for.
     fn advance(&mut self, brigade: &mut Brigade<'_>) -> Result<At> {
         loop {
@@ -115,7 +118,7 @@ impl Walk<'_> {
                     brigade.delete_first();
                     return Ok(At::End);
                 }
-                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),
                 Some(Kind::Data(Some(0))) => brigade.delete_first(),
                 Some(Kind::Data(Some(length))) => self.take_data(brigade, length)?,
                 Some(Kind::Data(None)) => {
@@ -156,7 +159,7 @@ impl Walk<'_> {
             brigade.split_first(taken)?;
         }
         self.count(taken);
-        brigade.move_first(&mut self.body);
+        brigade.move_first(self.body);
         Ok(())
     }
 
@@ -172,7 +175,7 @@ impl Walk<'_> {
             match verdict {
                 Verdict::Pass(taken) => {
                     self.count(taken as u64);
-                    brigade.move_first(&mut self.body);
+                    brigade.move_first(self.body);
                     self.looked_at += taken as u64;
                     if self.looked_at > LOOKED_AT {
                         self.pass()?;
@@ -202,7 +205,7 @@ impl Walk<'_> {
             return Ok(());
         }
         self.before_header()?;
-        self.place.filter.pass_on(&mut self.body)?;
+        self.place.filter.pass_on(self.body)?;
         self.body.clear();
         self.looked_at = 0;
         Ok(())
@@ -295,7 +298,7 @@ impl Walk<'_> {
             match brigade.first() {
                 None => return false,
                 Some(Kind::Eos) => return true,
-                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(&mut self.body),
+                Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),
                 Some(Kind::Data(Some(_))) => brigade.delete_first(),
                 Some(Kind::Data(None)) => match brigade.read_first(Block::No) {
                     Ok(_) => brigade.delete_first(),
@@ -307,15 +310,15 @@ impl Walk<'_> {
     }
 
     /// There is nothing to gain: the response goes on as it would without the module. Cut, where it is short.
-    fn end_with_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
+    fn end_with_handler(self, brigade: &mut Brigade<'_>) -> Result {
         if self.is_short() {
             return self.end_early(Some(SHORT), brigade);
         }
-        brigade.move_all(&mut self.body);
+        brigade.move_all(self.body);
         self.place.response.header_passed.set(true);
         self.place.response.set_phase(Phase::Settled);
         on_abort::unshield(self.place.request);
-        self.place.filter.pass_on(&mut self.body)
+        self.place.filter.pass_on(self.body)
     }
 
     /// The response is finished; cut, where something is wrong with it.
@@ -324,8 +327,8 @@ impl Walk<'_> {
         // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
         response.background.claim(request, self.marked.source);
         let ended = self.before_header().and_then(|()| match wrong {
-            Some(why) => finish::cut(self.place, self.marked.source, why, &mut self.body),
-            None => finish::finish(self.place, self.marked.source, &mut self.body),
+            Some(why) => finish::cut(self.place, self.marked.source, why, self.body),
+            None => finish::finish(self.place, self.marked.source, self.body),
         });
         if ended.is_err() {
             response.background.withdraw();

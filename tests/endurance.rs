@@ -171,6 +171,47 @@ struct Use {
     kilobytes: u64,
 }
 
+/// However many pieces a marked response is written in, and however many of them a connection brings, nothing is kept of each.
+#[test]
+fn pieces_and_requests_on_one_connection() {
+    const STREAM: &str = "function handle(r)
+        r.content_type = 'text/plain'
+        r.headers_out['X-Finish-Request'] = 'boundary=\"a-token-that-never-comes\"'
+        for piece = 1, tonumber(r:parseargs().pieces) do r:puts('piece ') r:flush() end
+        return apache2.OK
+    end";
+    let httpd = Httpd::builder(Mpm::Worker)
+        .handler(Handler::Lua)
+        .workers(2)
+        .config("FinishRequest On\nFinishRequestConnection Keep\nMaxKeepAliveRequests 0\nLogLevel finish_request:warn")
+        .start();
+    httpd.install("stream.lua", STREAM);
+    let mut client = BufReader::new(TcpStream::connect(httpd.address()).unwrap());
+    let mut ask = |requests: usize, pieces: usize| {
+        let request = format!("GET /stream.lua?pieces={pieces} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        client.get_mut().write_all(request.repeat(requests).as_bytes()).unwrap();
+        let mut line = Vec::new();
+        for _ in 0..requests {
+            // Up to the last chunk.
+            while line != b"0\r\n" {
+                line.clear();
+                assert_ne!(client.read_until(b'\n', &mut line).unwrap(), 0);
+            }
+            line.clear();
+            client.read_until(b'\n', &mut line).unwrap();
+        }
+    };
+    let kilobytes = || used(&httpd).values().map(|used| used.kilobytes).sum::<u64>();
+    for (times, requests, pieces) in [(100, 100, 1), (1, 1, 50_000)] {
+        (0..20).for_each(|_| ask(10, 10));
+        let before = kilobytes();
+        (0..times).for_each(|_| ask(requests, pieces));
+        let more = kilobytes().saturating_sub(before);
+        assert!(more < 500, "{times} times {requests} responses in {pieces} pieces: {more} kB more");
+    }
+    httpd.stop();
+}
+
 /// What each child holds when nothing is under way any more.
 fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
     wait_for("the lingering connections to end", || {
@@ -183,6 +224,11 @@ fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
         });
         (open.count() == 0).then_some(())
     });
+    used(httpd)
+}
+
+/// What each child holds now.
+fn used(httpd: &Httpd) -> HashMap<u32, Use> {
     let children = fs::read_to_string(format!("/proc/{0}/task/{0}/children", httpd.id())).unwrap();
     children
         .split_whitespace()

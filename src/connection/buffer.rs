@@ -51,7 +51,7 @@ pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
         return Ok(());
     }
     if connection.holds_output() {
-        connection.flush()?;
+        connection.flush(request.pool())?;
     }
     let mut taking = buffer.taking.borrow_mut();
     if taking.is_none() {
@@ -171,12 +171,16 @@ impl Taking {
 
     /// The response was an ordinary one: httpd sends what waits, as it sends all else.
     fn give_back(self, connection: Connection<'_>, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        let mut before = connection.brigade();
+        // SAFETY: start adds the filter with nothing.
+        let mut before = unsafe { filter.take_brigade() };
         self.waiting.pieces().for_each(|piece| before.push_bytes(piece));
         connection.count_sent(i64::try_from(self.waiting.len()).map_or(0, |bytes| -bytes));
         drop(self);
         brigade.move_all(&mut before);
-        filter.pass_on(&mut before)
+        let passed = filter.pass_on(&mut before);
+        // SAFETY: as above; the filter is the connection's, and outlives the request that may have ended.
+        unsafe { filter.give_back(before) };
+        passed
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Connection, Result, Status};
+use super::{Connection, Pool, Result, Status};
 use crate::sys;
 
 /// A list of buckets: of this thread, for one connection.
@@ -52,13 +52,10 @@ impl<'b> Brigade<'b> {
         Self { raw, life: PhantomData }
     }
 
-    /// An empty brigade in the connection's pool.
-    pub fn new(connection: Connection<'b>) -> Self {
-        // SAFETY: the connection is live (LIVE), with its pool and its bucket allocator.
-        unsafe {
-            let c = connection.raw();
-            Self::from_raw(sys::apr_brigade_create((*c).pool, (*c).bucket_alloc))
-        }
+    /// An empty brigade for the connection, in a pool that does not outlive it. Its memory stays with the pool.
+    pub fn new(connection: Connection<'_>, pool: Pool<'b>) -> Self {
+        // SAFETY: the connection is live (LIVE), with its bucket allocator; the pool is the connection's or its request's.
+        unsafe { Self::from_raw(sys::apr_brigade_create(pool.raw(), (*connection.raw()).bucket_alloc)) }
     }
 
     /// The pointer, for httpd's functions.

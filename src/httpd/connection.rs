@@ -216,18 +216,18 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// An empty brigade for this connection.
+    /// An empty brigade for this connection. Its memory stays with the connection.
     pub fn brigade(self) -> Brigade<'c> {
-        Brigade::new(self)
+        Brigade::new(self, self.pool())
     }
 
-    /// Has the connection's own filters, behind the request's, send what they hold.
+    /// Has the connection's own filters, behind the request's, send what they hold; `pool` is that of a request.
     ///
     /// # Errors
     ///
     /// What they say: mostly that the client has gone.
-    pub fn flush(self) -> Result {
-        let mut flush = self.brigade();
+    pub fn flush(self, pool: Pool<'_>) -> Result {
+        let mut flush = Brigade::new(self, pool);
         flush.push_flush();
         // SAFETY: the connection is live (LIVE), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw).output_filters) };

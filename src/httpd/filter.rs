@@ -63,6 +63,34 @@ impl<'f> Filter<'f> {
         unsafe { (*self.raw).ctx.cast::<T>().as_ref() }
     }
 
+    /// An empty brigade, that lives as long as the filter: the one that was given back, where there is one. Made anew at each
+    /// call, they would pile up.
+    ///
+    /// # Safety
+    ///
+    /// The filter was added with nothing, and keeps nothing but this.
+    pub unsafe fn take_brigade(self) -> Brigade<'f> {
+        // SAFETY: the filter is in a live chain (LIVE); its context is null, or the brigade that was given back.
+        let kept = unsafe { std::mem::replace(&mut (*self.raw).ctx, std::ptr::null_mut()) };
+        match (kept.is_null(), self.request()) {
+            // SAFETY: as above.
+            (false, _) => unsafe { Brigade::from_raw(kept.cast()) },
+            (true, Some(request)) => request.brigade(),
+            (true, None) => self.connection().brigade(),
+        }
+    }
+
+    /// Gives it back. What is still in it is destroyed.
+    ///
+    /// # Safety
+    ///
+    /// As for [`Filter::take_brigade`], which gave the brigade for this filter.
+    pub unsafe fn give_back(self, mut brigade: Brigade<'_>) {
+        brigade.clear();
+        // SAFETY: the filter is in a live chain (LIVE), of this thread (ONE THREAD).
+        unsafe { (*self.raw).ctx = brigade.raw().cast() };
+    }
+
     /// The name it was registered by, in lower case.
     pub fn name(self) -> &'f [u8] {
         // SAFETY: a filter has a registration with a name (LIVE, NUL).

@@ -39,6 +39,11 @@ impl<'r> Request<'r> {
         unsafe { Pool::from_raw((*self.raw()).pool).unwrap_unchecked() }
     }
 
+    /// An empty brigade for its connection, that ends with the request.
+    pub fn brigade(self) -> Brigade<'r> {
+        Brigade::new(self.connection(), self.pool())
+    }
+
     /// Response headers that are dropped when the response becomes an error page.
     pub fn headers_out(self) -> Table<'r> {
         // SAFETY: a live request has its tables (LIVE), and this thread works on it (ONE THREAD).
@@ -152,8 +157,8 @@ impl<'r> Request<'r> {
 
     /// Has what was read of the body read again, by way of a filter whose function is [`input_filter`](super::input_filter).
     pub fn put_back(self, handle: FilterHandle, body: Brigade<'r>) {
-        // SAFETY: the request and its connection are live (LIVE); the brigade is in the connection's pool, which outlives
-        // the filter.
+        // SAFETY: the request and its connection are live (LIVE); the brigade is in the request's pool, as the
+        // filter is.
         unsafe {
             sys::ap_add_input_filter_handle(handle.raw(), body.raw().cast(), self.raw(), self.connection().raw());
         }
@@ -302,7 +307,7 @@ impl<'r> Request<'r> {
     ///
     /// What the filters say: mostly that the client has gone.
     pub fn flush(self) -> Result {
-        let mut flush = self.connection().brigade();
+        let mut flush = self.brigade();
         flush.push_flush();
         // SAFETY: the request is live (LIVE), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };

@@ -30,8 +30,8 @@ pub fn is_complete(request: Request<'_>) -> bool {
         // Reading would ask the client to send it.
         return false;
     }
-    let mut body = request.connection().brigade();
-    let mut piece = request.connection().brigade();
+    let mut body = request.brigade();
+    let mut piece = request.brigade();
     let mut length = 0;
     let complete = loop {
         // The http filter waits for the lines behind the last chunk.
