@@ -70,7 +70,7 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
 /// What can become of the connection when the response is finished, as far as it depends on this server.
 pub fn after(request: Request<'_>, settings: &Settings) -> After {
     match settings.connection() {
-        After::Keep if keep::is_possible(request) => After::Keep,
+        After::Keep if !request.connection().is_stream() && keep::is_possible(request) => After::Keep,
         _ => After::Close,
     }
 }

@@ -25,7 +25,7 @@ pub fn register() {
     body::register();
 }
 
-/// Whether the request's connection can go on after its response, as far as this server is concerned.
+/// Whether the request's connection, over HTTP/1, can go on after its response, as far as this server is concerned.
 pub fn is_possible(request: Request<'_>) -> bool {
     let why_not = why_not(request);
     if let Some(why) = &why_not {
@@ -37,9 +37,7 @@ pub fn is_possible(request: Request<'_>) -> bool {
 fn why_not(request: Request<'_>) -> Option<String> {
     let connection = request.connection();
     let foreign = || connection.filters().into_iter().flatten().find(|name| !KNOWN.contains(name));
-    if connection.is_stream() {
-        Some("it is a stream of another one".to_owned())
-    } else if !listener::is_there() {
+    if !listener::is_there() {
         Some("the server's own configuration has no Keep, or there is no socket for it".to_owned())
     } else if let Some(name) = foreign() {
         Some(format!("the filter {} belongs to it", String::from_utf8_lossy(name)))
