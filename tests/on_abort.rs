@@ -10,10 +10,10 @@ use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, wait_f
 use crate::judge::{Application, path, side_by_side, write};
 
 /// More than the applications print: the response is never complete.
-const LENGTH: usize = 9_000_000;
+const LENGTH: usize = 17_000_000;
 
 /// More than the kernel, TLS and HTTP/2 take for a client that reads nothing.
-const AFTER: usize = 8_000_000;
+const AFTER: usize = 16_000_000;
 
 /// How a client goes away.
 #[derive(Clone, Copy, Debug)]
@@ -93,7 +93,7 @@ mod goes_on {
     fn to_its_end(handler: Handler, mpm: Mpm) {
         let httpd = server(handler, mpm, "FinishRequest On\nFinishRequestOnAbort Continue").start();
         httpd.install("static.txt", "a static file\n");
-        for mark in ["mark=on", "mark=length%3D9000000", "mark=boundary%3D%220123456789abcdef%22&length=none"] {
+        for mark in ["mark=on", "mark=length%3D17000000", "mark=boundary%3D%220123456789abcdef%22&length=none"] {
             let query = format!("{mark}&length={LENGTH}&after={AFTER}");
             let cases = mpm
                 .protocols()
@@ -172,7 +172,7 @@ mod as_on_stock_httpd {
         let servers = [
             (server(handler, mpm, "").without_module(), "mark=none"),
             (server(handler, mpm, "FinishRequest On"), "mark=on"),
-            (server(handler, mpm, &format!("{on} Stop")), "mark=length%3D9000000"),
+            (server(handler, mpm, &format!("{on} Stop")), "mark=length%3D17000000"),
             (server(handler, mpm, &format!("{on} Continue")), "mark=none"),
             (server(handler, mpm, &format!("{on} Continue")), "mark=off"),
         ];

@@ -175,6 +175,11 @@ fn twenty_restarts_under_load(mpm: Mpm, signal: Signal) {
     let keep = "<Location /app.lua>\nFinishRequestConnection Keep\n</Location>\nLogLevel notice";
     let config = format!("FinishRequest On\n{keep}\n{}", room(mpm));
     let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(&config).start();
+    if signal == Signal::HUP {
+        // Children that are ended in the middle of their work may crash, and the parent has to help: without the module too.
+        httpd.allow_log("exit signal (Segmentation fault|Abort|Bus error)|mpm_(event|worker|prefork):error");
+        httpd.allow_log(KILLED);
+    }
     httpd.install("close.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
     let stop = AtomicBool::new(false);
     let served: Vec<usize> = thread::scope(|scope| {

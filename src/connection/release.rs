@@ -31,6 +31,8 @@ pub fn release(request: Request<'_>, after: After) {
             }
             helper::leave(Leaving::new(client, waiting, timeout, kept));
         }
+        // A server that is told to stop closes its workers' connections (`close_worker_sockets`).
+        Err(error) if error.kind() == io::ErrorKind::NotConnected || error.raw_os_error() == Some(libc::EBADF) => {}
         Err(error) => {
             warn_no_resources(
                 "a client has its response, but its connection stays open on this side until the background work ends",
