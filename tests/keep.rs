@@ -7,18 +7,19 @@ use support::http1::{Connection, EndKind};
 use support::{Background, Handler, Httpd, Mpm, Response, body, wait_for};
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
+use crate::kept_bodies::{BETWEEN, post};
 
-const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n\
+pub const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n\
                     CustomLog \"${ROOT}/kept.log\" \"%h %{remote}p %A %p %k %X %{finish-request}n %D %U\"\n";
 
 /// Whether the response says that the connection goes on.
-fn keeps(response: &Response) -> bool {
+pub fn keeps(response: &Response) -> bool {
     !response.header("Connection").is_some_and(|value| value.contains("close"))
 }
 
 /// The client's connection is closed in good order, with nothing behind what was taken.
 #[track_caller]
-fn is_closed(connection: &Connection) {
+pub fn is_closed(connection: &Connection) {
     let end = connection.end();
     assert_eq!((end.kind, connection.rest().escape_ascii().to_string().as_str()), (EndKind::Fin, ""));
 }
@@ -193,7 +194,7 @@ fn requests_are_counted_on() {
     });
 }
 
-fn request(httpd: &Httpd, marked: bool, bytes: usize, works: &mut Vec<Background>) -> String {
+pub fn request(httpd: &Httpd, marked: bool, bytes: usize, works: &mut Vec<Background>) -> String {
     let query = if marked {
         works.push(httpd.background());
         path(works.last().unwrap(), "app.lua", &format!("mark=on&bytes={bytes}"))
@@ -336,200 +337,6 @@ fn a_pipelined_post() {
                 ran_to_its_end(work);
             });
             goes_on(&connection, Handler::Lua);
-        }
-        httpd.stop();
-    });
-}
-
-/// Sends its header and half of its text, then reads the request's body where it is asked to, then sends the other half.
-const BETWEEN: Application = Application {
-    php: "header('Content-Length: 4000');
-          header('X-Finish-Request: on');
-          echo substr(body(4000), 0, 2000);
-          flush();
-          $got = isset($_GET['read']) ? file_get_contents('php://input') : '';
-          file_put_contents('@GATES@/' . $_GET['id'] . '.body', $got);
-          echo substr(body(4000), 2000);
-          flush();
-          background($_GET['id']);",
-    sh: "",
-    lua: "r.content_type = 'text/plain'
-          r.headers_out['Content-Length'] = '4000'
-          r.headers_out['X-Finish-Request'] = 'on'
-          r:write(background.body(4000):sub(1, 2000))
-          r:flush()
-          local got = query.read and r:requestbody() or ''
-          local file = io.open('@GATES@/' .. query.id .. '.body', 'w')
-          file:write(got or 'nothing')
-          file:close()
-          r:write(background.body(4000):sub(2001))
-          r:flush()
-          background.run(r, query.id, 200)
-          return apache2.OK",
-};
-
-const IN_PROCESS: [(Handler, Mpm); 4] = [
-    (Handler::Lua, Mpm::Event),
-    (Handler::Lua, Mpm::Worker),
-    (Handler::Lua, Mpm::Prefork),
-    (Handler::ModPhp, Mpm::Prefork),
-];
-
-/// In one chunk of so many bytes each.
-fn chunked(bytes: &[u8], each: usize) -> Vec<u8> {
-    let mut text = Vec::new();
-    for chunk in bytes.chunks(each) {
-        text.extend(format!("{:x}\r\n", chunk.len()).as_bytes());
-        text.extend(chunk);
-        text.extend(b"\r\n");
-    }
-    text.extend(b"0\r\n\r\n");
-    text
-}
-
-fn post(target: &str, framing: &str) -> String {
-    format!("POST {target} HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/octet-stream\r\n{framing}\r\n\r\n")
-}
-
-/// A body that has come with its header: the connection is kept, and the application can still read it between its own
-/// header and its end; if it does not, the next request is found behind it.
-#[test]
-fn a_body_that_the_application_has_not_read() {
-    side_by_side(IN_PROCESS, |(handler, mpm)| {
-        let httpd = Httpd::builder(mpm)
-            .handler(handler)
-            .workers(32)
-            .config(KEEP)
-            .php_ini("enable_post_data_reading", "0")
-            .start();
-        let page = BETWEEN.install(&httpd, handler, "between");
-        for (size, each) in
-            [(1, None), (5000, None), (5000, Some(700)), (5000, Some(1)), (60_000, None), (60_000, Some(9000))]
-        {
-            for read in ["", "&read=1"] {
-                // r:requestbody() refuses chunks.
-                if handler == Handler::Lua && each.is_some() && !read.is_empty() {
-                    continue;
-                }
-                let (background, next) = (httpd.background(), httpd.background());
-                let connection = httpd.connect();
-                let target = path(&background, &page, read);
-                let text = body(size);
-                let sent = match each {
-                    None => [post(&target, &format!("Content-Length: {size}")).as_bytes(), &text].concat(),
-                    Some(each) => {
-                        [post(&target, "Transfer-Encoding: chunked").into_bytes(), chunked(&text, each)].concat()
-                    }
-                };
-                // All of it is there before the server looks: what is sent later may come too late to be kept.
-                connection.send(sent);
-                let response = connection.response();
-                assert_body(&response, &body(4000));
-                background.wait_for_begin();
-                let got = fs::read(httpd.root().join(format!("gates/{}.body", background.id()))).unwrap();
-                assert!(read.is_empty() || got == text, "{handler:?} got {} bytes of {size}, {each:?}", got.len());
-                if size <= 5000 {
-                    assert!(keeps(&response), "{handler:?} {size} {each:?}");
-                }
-                if keeps(&response) {
-                    connection.get(&path(&next, handler.page(), "mark=on&bytes=123"), &[]);
-                    assert_body(&connection.response(), &body(123));
-                    assert!(!background.is_done());
-                    ran_to_its_end(&next);
-                } else {
-                    is_closed(&connection);
-                }
-                ran_to_its_end(&background);
-            }
-        }
-        httpd.stop();
-    });
-}
-
-/// Of the body half has come: the response says `Connection: close`, and what comes later is never taken for a request.
-#[test]
-fn half_of_a_body() {
-    side_by_side(IN_PROCESS, |(handler, mpm)| {
-        let httpd = Httpd::builder(mpm)
-            .handler(handler)
-            .workers(32)
-            .config(KEEP)
-            .php_ini("enable_post_data_reading", "0")
-            .start();
-        let page = BETWEEN.install(&httpd, handler, "between");
-        for framing in ["Content-Length: 5000", "Transfer-Encoding: chunked"] {
-            let background = httpd.background();
-            let connection = httpd.connect();
-            let half =
-                if framing.contains("chunked") { [b"9c4\r\n".as_slice(), &body(2500)].concat() } else { body(2500) };
-            connection.send([post(&path(&background, &page, ""), framing).as_bytes(), &half].concat());
-            let response = connection.response();
-            assert_body(&response, &body(4000));
-            assert!(!keeps(&response));
-            let _ = connection.try_send("GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(10));
-            is_closed(&connection);
-            assert!(!background.is_done());
-            ran_to_its_end(&background);
-        }
-        assert!(!httpd.access_log().iter().any(|line| line.contains("smuggled")));
-        httpd.stop();
-    });
-}
-
-/// The last chunk has come, and the line that ends the body has not: the response does not wait for it.
-#[test]
-fn the_end_of_a_chunked_body_is_missing() {
-    side_by_side(IN_PROCESS, |(handler, mpm)| {
-        let httpd = Httpd::builder(mpm)
-            .handler(handler)
-            .modules(&["reqtimeout"])
-            .config(KEEP)
-            .php_ini("enable_post_data_reading", "0")
-            .start();
-        let page = BETWEEN.install(&httpd, handler, "between");
-        for end in
-            ["4\r\nbody\r\n0\r\n", "4\r\nbody\r\n0\r\nX-Trailer: some", "4\r\nbody\r\n0", "4\r\nbo", "4\r", "4", ""]
-        {
-            let background = httpd.background();
-            let connection = httpd.connect();
-            connection.send(post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + end);
-            let response = connection.response();
-            assert_eq!(response.status, 200, "{end:?}");
-            assert_body(&response, &body(4000));
-            assert!(!keeps(&response));
-            assert!(!background.is_done());
-            is_closed(&connection);
-            ran_to_its_end(&background);
-        }
-        httpd.stop();
-    });
-}
-
-/// A body that httpd would refuse, if the application read it: the application does not, so its response is what the client gets.
-#[test]
-fn a_body_that_nobody_would_accept() {
-    side_by_side(IN_PROCESS, |(handler, mpm)| {
-        let httpd = Httpd::builder(mpm)
-            .handler(handler)
-            .config(KEEP)
-            .config("LimitRequestBody 100")
-            .php_ini("enable_post_data_reading", "0")
-            .start();
-        let page = BETWEEN.install(&httpd, handler, "between");
-        for (framing, text) in [
-            ("Content-Length: 1000", body(1000)),
-            ("Transfer-Encoding: chunked", chunked(&body(1000), 500)),
-            ("Transfer-Encoding: chunked", b"nonsense\r\n0\r\n\r\n".to_vec()),
-        ] {
-            let background = httpd.background();
-            let connection = httpd.connect();
-            connection.send([post(&path(&background, &page, ""), framing).as_bytes(), &text].concat());
-            let response = connection.response();
-            assert_eq!(response.status, 200);
-            assert_body(&response, &body(4000));
-            assert!(!keeps(&response));
-            is_closed(&connection);
-            ran_to_its_end(&background);
         }
         httpd.stop();
     });
@@ -765,43 +572,6 @@ fn odd_requests() {
         let _ = connection.try_send(body(30_000));
         is_closed(&connection);
         ran_to_its_end(&background);
-        httpd.stop();
-    });
-}
-
-/// mod_reqtimeout's time for a request's body has passed when the response ends: what has come behind the body is answered.
-#[test]
-fn a_request_behind_a_body_whose_time_has_passed() {
-    const SLOW: Application = Application {
-        php: "",
-        sh: "",
-        lua: "local text = r:requestbody()
-              r.usleep(1200000)
-              r.content_type = 'text/plain'
-              r.headers_out['X-Finish-Request'] = 'length=' .. #text
-              r:write(text)
-              r:flush()
-              background.run(r, query.id, 0)
-              return apache2.OK",
-    };
-    side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm)
-            .handler(Handler::Lua)
-            .modules(&["reqtimeout"])
-            .config(KEEP)
-            .config("RequestReadTimeout body=1")
-            .start();
-        let page = SLOW.install(&httpd, Handler::Lua, "slow");
-        let (connection, background) = (httpd.connect(), httpd.background());
-        let mut works = Vec::new();
-        let next = request(&httpd, true, 100, &mut works);
-        let first = post(&background.query(&page), "Content-Length: 300");
-        connection.send([first.as_bytes(), &body(300), next.as_bytes()].concat());
-        assert_body(&connection.response(), &body(300));
-        assert_body(&connection.response(), &body(100));
-        assert!(!background.is_done());
-        ran_to_its_end(&background);
-        ran_to_its_end(&works[0]);
         httpd.stop();
     });
 }

@@ -53,6 +53,7 @@ mod hidden_mark;
 mod httpd_conf;
 mod judge;
 mod keep;
+mod kept_bodies;
 mod kept_clients;
 mod leaks;
 mod limit;
