@@ -78,17 +78,20 @@ pub fn after(request: Request<'_>, settings: &Settings) -> After {
 /// Something that the kernel does not give. Each limit is named once in a while, whatever it is that fails.
 fn warn_no_resources(what: &str, error: &io::Error) {
     let (kind, limit) = limit(error);
-    background::seldom(kind, |more| log::warn!("{what}: {error}; raise {limit}{more}"));
+    let raise = limit.map_or_else(String::new, |limit| format!("; raise {limit}"));
+    background::seldom(kind, |more| log::warn!("{what}: {error}{raise}{more}"));
 }
 
-/// What an administrator can raise.
-fn limit(error: &io::Error) -> (Kind, &'static str) {
-    match error.raw_os_error() {
+/// What an administrator can raise, if anything.
+fn limit(error: &io::Error) -> (Kind, Option<&'static str>) {
+    let (kind, limit) = match error.raw_os_error() {
         Some(libc::EMFILE | libc::ETOOMANYREFS) => {
             (Kind::Files, "the number of files that a process may open (ulimit -n, LimitNOFILE)")
         }
         Some(libc::ENFILE) => (Kind::Files, "the number of files that the system may open (fs.file-max)"),
         Some(libc::EAGAIN) => (Kind::Threads, "the number of processes and threads (ulimit -u, LimitNPROC, TasksMax)"),
-        _ => (Kind::Memory, "the memory that the service may use"),
-    }
+        Some(libc::ENOMEM | libc::ENOBUFS) => (Kind::Memory, "the memory that the service may use"),
+        _ => return (Kind::Memory, None),
+    };
+    (kind, Some(limit))
 }

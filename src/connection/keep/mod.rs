@@ -48,6 +48,15 @@ fn why_not(request: Request<'_>) -> Option<String> {
     }
 }
 
+/// Whether an error is none to warn of: a full queue says that there are more clients than the server can serve; that nobody
+/// listens, or not any more in the moment between connecting and sending, that it is stopping.
+fn is_ordinary(error: ErrorKind) -> bool {
+    matches!(
+        error,
+        ErrorKind::WouldBlock | ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
+    )
+}
+
 /// Gives a client's connection to the server, as [`Kept`] says. Does not wait.
 ///
 /// # Errors
@@ -56,8 +65,7 @@ fn why_not(request: Request<'_>) -> Option<String> {
 pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
     let listener = listener::get().ok_or(ErrorKind::NotConnected)?;
     listener.send(client, kept).inspect_err(|error| {
-        // A full queue says that there are more clients than the server can serve; that nobody listens, that it is stopping.
-        if !matches!(error.kind(), ErrorKind::WouldBlock | ErrorKind::ConnectionRefused) {
+        if !is_ordinary(error.kind()) {
             super::warn_no_resources("a connection that was to be kept is closed", error);
         }
     })?;
