@@ -235,10 +235,9 @@ fn restarts_on_prefork() {
 
 /// Requests of processes that are about to end are counted, and a new limit holds with them.
 fn restarts(mpm: Mpm) {
-    // Under event a process that is about to end keeps its place among those of ServerLimit; under worker it loses it.
-    let spare = if mpm == Mpm::Event { "\nServerLimit 8" } else { "" };
-    let config = format!("FinishRequestMax 3{spare}");
-    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config(&config).start();
+    const GENERATIONS: u64 = 8;
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).generations(GENERATIONS as usize);
+    let httpd = with_status(httpd).config("FinishRequestMax 3").start();
     httpd.expect_log(WARNING);
     let over = |httpd: &Httpd| ordinary(httpd, Protocol::Http1, "app.lua", "mark=on", &body(BYTES));
     let old = [(); 3].map(|()| finished(&httpd));
@@ -264,7 +263,11 @@ fn restarts(mpm: Mpm) {
 
     // Without the directive the default holds.
     configure(&httpd, "FinishRequestMax 2", "", 4);
-    let workers = if mpm == Mpm::Prefork { 88 } else { 64 };
+    let workers = match mpm {
+        Mpm::Event => 64,
+        Mpm::Worker => 64 * GENERATIONS,
+        Mpm::Prefork => 88,
+    };
     assert!(page(&httpd, "").contains(&format!("now: 2 of at most {}<", workers * 3 / 4)));
     let third = finished(&httpd);
     assert_eq!(counts(&httpd)["Running"], 3);
@@ -285,7 +288,8 @@ fn restarts(mpm: Mpm) {
 fn killed_while_the_module_is_not_loaded() {
     // Event starts one child too many for an old one that is killed, which then misses the stop.
     for mpm in [Mpm::Worker, Mpm::Prefork] {
-        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config("FinishRequestMax 2").start();
+        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).generations(4);
+        let httpd = httpd.config("FinishRequestMax 2").start();
         let works = [(); 2].map(|()| finished(&httpd));
         let pids: HashSet<String> = rows(&httpd).into_iter().map(|[pid, ..]| pid).collect();
         let file = httpd.root().join("httpd.conf");

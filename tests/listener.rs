@@ -16,7 +16,7 @@ use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side}
 use crate::released::{connections_to, sockets_of};
 
 /// After a graceful restart the old processes have their places besides the new ones.
-const KEEP: &str = "ServerLimit 100\nLogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
+const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
 
 /// The names of the sockets of the kernel's own family that a server listens to, each with its inode.
 fn listeners(httpd: &Httpd) -> Vec<(String, u64)> {
@@ -334,7 +334,7 @@ fn restart(httpd: &Httpd, signal: Signal, change: impl FnOnce(String) -> String)
 fn a_graceful_restart() {
     let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, true), (mpm, false)]);
     side_by_side(cases, |(mpm, keep)| {
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
         let page = HELD.install(&httpd, Handler::Lua, "held");
         let before = listeners(&httpd);
         let held: Vec<_> = (0..4).map(|_| hold(&httpd, &page)).collect();
@@ -386,7 +386,7 @@ fn a_child_that_ends() {
               return apache2.OK",
     };
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
         let page = LATE.install(&httpd, Handler::Lua, "late");
         let (connection, background) = (httpd.connect(), httpd.background());
         // The first response says that the request after it has been taken.
@@ -420,7 +420,7 @@ fn a_child_that_ends() {
 #[test]
 fn other_restarts() {
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
         httpd.allow_log("AH0004[5-9]|AH00051|AH00052|exit signal");
         for round in 0..3 {
             restart(&httpd, Signal::HUP, |text| text + &format!("Listen 127.0.0.{}:${{PORT}}\n", 10 + round));
@@ -476,6 +476,7 @@ fn listen_buckets() {
             }
             let httpd = Httpd::builder(mpm)
                 .handler(Handler::Lua)
+                .generations(100)
                 .config(KEEP)
                 .config(&format!("ListenCoresBucketsRatio {ratio}"))
                 .start();
@@ -493,7 +494,7 @@ fn listen_buckets() {
 #[test]
 fn a_graceful_stop() {
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
         let page = HELD.install(&httpd, Handler::Lua, "held");
         let held = hold(&httpd, &page);
         httpd.signal(Signal::WINCH);

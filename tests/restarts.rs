@@ -19,7 +19,7 @@ const KILLED: &str = "AH0004[56]: child process \\d+ still did not exit";
 on_every_handler_and_mpm!(a_graceful_restart_lets_work_finish);
 
 fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
-    let httpd = Httpd::builder(mpm).handler(handler).config(&format!("FinishRequest On\n{}", room(mpm))).start();
+    let httpd = Httpd::builder(mpm).handler(handler).generations(4).config("FinishRequest On").start();
     let background = released(&httpd, mpm.protocols()[0], handler.page());
     let before = children(httpd.id());
     restart(&httpd, Signal::USR1);
@@ -76,8 +76,8 @@ fn a_graceful_stop_does_not_wait_for_ever() {
 #[test]
 fn a_child_that_has_had_its_share() {
     for mpm in Mpm::ALL {
-        let config = format!("FinishRequest On\nMaxConnectionsPerChild 3\n{}", room(mpm));
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(&config).start();
+        let config = "FinishRequest On\nMaxConnectionsPerChild 3";
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(16).config(config).start();
         let works: Vec<Background> = (0..5).map(|_| released(&httpd, Protocol::Http1, "app.lua")).collect();
         let mut seen = children(httpd.id());
         let before = seen.len();
@@ -175,8 +175,8 @@ fn twenty_restarts_under_load(mpm: Mpm, signal: Signal) {
     const RESTARTS: usize = 20;
     const CLIENTS: usize = 4;
     let keep = "<Location /app.lua>\nFinishRequestConnection Keep\n</Location>\nLogLevel notice";
-    let config = format!("FinishRequest On\n{keep}\n{}", room(mpm));
-    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(&config).start();
+    let config = format!("FinishRequest On\n{keep}");
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).generations(16).config(&config).start();
     if signal == Signal::HUP {
         // Children that are ended in the middle of their work may crash, and the parent has to help: without the module too.
         httpd.allow_log("exit signal (Segmentation fault|Abort|Bus error)|mpm_(event|worker|prefork):error");
@@ -231,14 +231,6 @@ under_load! {
     restart_under_load_on_event: Event, HUP;
     restart_under_load_on_worker: Worker, HUP;
     restart_under_load_on_prefork: Prefork, HUP;
-}
-
-/// Room for children that end beside those that begin.
-fn room(mpm: Mpm) -> &'static str {
-    match mpm {
-        Mpm::Event | Mpm::Worker => "ServerLimit 16",
-        Mpm::Prefork => "",
-    }
 }
 
 /// Has a new generation of children serve; with SIGUSR1 the old ones finish what they do, with SIGHUP they are ended.

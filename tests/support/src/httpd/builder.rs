@@ -37,6 +37,7 @@ pub struct Builder {
     pub(super) handlers: Vec<Handler>,
     pub(super) config: String,
     pub(super) workers: usize,
+    pub(super) generations: usize,
     php_ini: String,
     network: Option<Arc<OwnedFd>>,
 }
@@ -60,6 +61,7 @@ impl Builder {
             handlers: Vec::new(),
             config: String::new(),
             workers: 64,
+            generations: 1,
             php_ini: "output_buffering = 0\nhtml_errors = 0\ndisplay_errors = 0\n\
                       log_errors = 1\nerror_reporting = -1\n"
                 .to_owned(),
@@ -111,6 +113,15 @@ impl Builder {
     /// How many requests the server can process at once, 64 if unset; php-fpm too.
     pub fn workers(mut self, workers: usize) -> Builder {
         self.workers = workers;
+        self
+    }
+
+    /// Leaves room for children of so many generations at a time, 1 if unset: for servers that restart, or replace a child, while
+    /// requests are under way. Under event and worker a child with a request in it keeps its place among the others (under
+    /// worker it may give it away to a new one, but it does not have to: its threads that end at once do not count as ended).
+    /// Worker can process as many requests more at once.
+    pub fn generations(mut self, generations: usize) -> Builder {
+        self.generations = generations;
         self
     }
 

@@ -24,7 +24,7 @@ pub(super) fn render(builder: &Builder, place: &Place<'_>) -> String {
     [
         definitions(place),
         load_modules(builder),
-        workers(mpm, builder.workers),
+        workers(mpm, builder.workers, builder.generations),
         basics(place),
         protocols(mpm),
         handlers,
@@ -73,15 +73,18 @@ fn load_modules(builder: &Builder) -> String {
     text
 }
 
-fn workers(mpm: Mpm, workers: usize) -> String {
+fn workers(mpm: Mpm, workers: usize, generations: usize) -> String {
     match mpm {
         Mpm::Event | Mpm::Worker => {
             let threads = workers.min(64);
             let processes = workers.div_ceil(threads);
+            let places = processes * generations;
+            // Event has room for `ServerLimit` children, worker for no more than `MaxRequestWorkers` takes.
+            let most = if mpm == Mpm::Worker { places } else { processes };
             format!(
-                "ThreadsPerChild {threads}\nServerLimit {processes}\nStartServers {processes}\n\
+                "ThreadsPerChild {threads}\nServerLimit {places}\nStartServers {processes}\n\
                  MaxRequestWorkers {}\nMinSpareThreads 1\nMaxSpareThreads {}\n",
-                processes * threads,
+                most * threads,
                 (processes + 1) * threads
             )
         }
