@@ -3,8 +3,8 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
-use std::sync::Arc;
 use std::sync::mpsc::{Sender, channel};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
@@ -29,6 +29,7 @@ pub struct Http2 {
     end: Arc<Watch<Option<Failure>>>,
     quit: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
+    frozen: Mutex<Option<Sender<()>>>,
     scheme: &'static str,
 }
 
@@ -85,7 +86,7 @@ impl Http2 {
         let (runtime, requests) =
             when_ready.recv_timeout(DEADLINE).expect("the server answers").expect("the server speaks HTTP/2");
         let scheme = if certificate.is_some() { "https" } else { "http" };
-        Http2 { runtime, requests, end, quit: Some(quit), thread: Some(thread), scheme }
+        Http2 { runtime, requests, end, quit: Some(quit), thread: Some(thread), frozen: Mutex::default(), scheme }
     }
 
     /// Opens a stream with a GET request for `path` with these headers.
@@ -131,6 +132,24 @@ impl Http2 {
         Stream { state, task: task.abort_handle() }
     }
 
+    /// From now on the client reads nothing and sends nothing, on any stream, until it is dropped. Returns when that holds.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn freeze(&self) {
+        let (thaw, when_thawed) = channel::<()>();
+        let (freezes, when_frozen) = channel();
+        // The runtime has one thread: nothing else goes on there.
+        self.runtime.spawn(async move {
+            let _ = freezes.send(());
+            let _ = when_thawed.recv();
+        });
+        when_frozen.recv_timeout(DEADLINE).expect("the connection's thread");
+        *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(thaw);
+    }
+
     /// Whether the connection is still there. Does not wait.
     pub fn is_open(&self) -> bool {
         self.end.update(|end| end.is_none())
@@ -149,6 +168,7 @@ impl Http2 {
 
 impl Drop for Http2 {
     fn drop(&mut self) {
+        drop(self.frozen.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.quit.take());
         if let Some(thread) = self.thread.take() {
             let _ = thread.join();
