@@ -52,8 +52,8 @@ pub fn is_cgi(request: Request<'_>) -> bool {
     }
 }
 
-/// The scheme of the backend that mod_proxy went to.
-fn proxy_scheme<'r>(request: Request<'r>) -> Option<&'r [u8]> {
+/// The scheme of the backend that mod_proxy goes to, if the request is for mod_proxy.
+pub fn proxy_scheme<'r>(request: Request<'r>) -> Option<&'r [u8]> {
     let url = match request.subprocess_env().get(c"BALANCER_WORKER_NAME") {
         Some(worker) => worker,
         None => request.filename()?.strip_prefix(b"proxy:")?,

@@ -5,14 +5,17 @@
 //! (`core_filters.c`); for an HTTP/2 stream mod_http2 does, in another thread and at any time (`h2_c2_abort`). Handlers look
 //! at it in the record that the request names, `ap_rwrite` before any filter is called. So a request that is to go on gets a copy of
 //! the record, and httpd, mod_http2 and the filters below keep the original.
+//!
+//! mod_http2 says the same of a stream that has ended as it should. mod_proxy's handlers look for that in the record that they saw
+//! first: for them a stream's request has a copy from the beginning, whatever the directive says.
 
 use std::ffi::c_int;
 
-use crate::cgi_length::is_proxied;
+use crate::cgi_length::{is_proxied, proxy_scheme};
 use crate::connection::sink;
 use crate::directives::{OnAbort, Settings};
 use crate::finish::Place;
-use crate::httpd::{Brigade, Connection, Request, RequestConfig, Result, dir_config, guard};
+use crate::httpd::{Brigade, Request, RequestConfig, Result, guard};
 use crate::response::{Phase, Response};
 use crate::{cgi_script, sys};
 
@@ -21,9 +24,8 @@ use crate::{cgi_script, sys};
 /// this one goes to the client.
 pub fn unshield(request: Request<'_>) {
     let mut chain = std::iter::successors(Some(request), |request| request.prev());
-    let before = chain.find_map(|request| Response::of(request).zip(dir_config::<Settings>(request)));
-    if let Some((response, settings)) = before
-        && settings.on_abort() == OnAbort::Continue
+    let before = chain.find_map(Response::of);
+    if let Some(response) = before
         && response.work().is_none()
     {
         request.set_connection(response.client());
@@ -34,45 +36,67 @@ pub fn unshield(request: Request<'_>) {
 /// mod_http2 may say in it that the client has gone before the response is decided. Not where it may become a tunnel: mod_proxy
 /// then takes a filter off the record's chain (`ap_proxy_tunnel_create`), and would go on with the chain of a copy.
 pub fn before_handler(request: Request<'_>, response: &Response, settings: &Settings) {
-    if settings.on_abort() == OnAbort::Continue
-        && !request.asks_for_tunnel()
-        && (is_proxied(request) || request.connection().is_stream() && runs_application(request))
-    {
-        shield(request, response.client());
+    if request.asks_for_tunnel() {
+        return;
     }
+    let is_stream = request.connection().is_stream();
+    let shields = match settings.on_abort() {
+        OnAbort::Continue => is_proxied(request) || is_stream && runs_application(request),
+        OnAbort::Stop => is_stream && is_proxied(request) && !is_for_proxy_http2(request),
+    };
+    if shields {
+        shield(request, response);
+    }
+}
+
+/// Whether the handler would give its work up with the client's stream, be it that this has ended as it should: mod_proxy_http2 looks
+/// all the time whether the client has gone, not only when it has written something.
+pub fn ends_with_stream(request: Request<'_>, response: &Response) -> bool {
+    response.client().is_stream() && response.shield().is_none() && is_for_proxy_http2(request)
+}
+
+/// Of a balancer that is not known before the handler runs: mod_proxy_http2 then has a copy, too.
+fn is_for_proxy_http2(request: Request<'_>) -> bool {
+    proxy_scheme(request).is_some_and(|scheme| scheme == b"h2" || scheme == b"h2c")
 }
 
 /// The response is decided, perhaps anew: one that is not marked is to end as on stock httpd.
 pub fn decided(request: Request<'_>, response: &Response, settings: &Settings, phase: &Phase) {
-    if settings.on_abort() == OnAbort::Stop || matches!(phase, Phase::Finished) {
-        return;
-    }
     let client = response.client();
     match phase {
-        Phase::Marked(marked) if !marked.off && client.is_stream() => shield(request, client),
+        Phase::Finished => {}
+        Phase::Marked(marked) if !marked.off && client.is_stream() => {
+            if settings.on_abort() == OnAbort::Continue {
+                shield(request, response);
+            }
+        }
         // Over HTTP/1 the record has what the header says of the connection.
         _ => request.set_connection(client),
     }
 }
 
-/// Goes on without the client, if that is why a brigade of a marked response could not be passed on, and what the
-/// configuration wants.
+/// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
+/// configuration wants that; else a handler that has a copy of the record sees it there, as it would on stock httpd.
 ///
 /// # Errors
 ///
-/// What came of it otherwise: `passed`.
+/// Where it does not go on, what came of it: `passed`.
 pub fn or_continue(place: Place<'_>, passed: Result, brigade: &mut Brigade<'_>) -> Result {
     let Place { request, response, settings, .. } = place;
-    if settings.on_abort() == OnAbort::Stop || !response.client().is_aborted() {
+    if !response.client().is_aborted() {
         return passed;
     }
     let phase = response.take_phase();
-    let goes_on = match &phase {
-        Phase::Marked(marked) => !marked.off,
-        Phase::Failed(_) => passed.is_err(),
-        _ => false,
-    };
+    let goes_on = settings.on_abort() == OnAbort::Continue
+        && match &phase {
+            Phase::Marked(marked) => !marked.off,
+            Phase::Failed(_) => passed.is_err(),
+            _ => false,
+        };
     if !goes_on {
+        if let (Some(copy), false) = (response.shield(), matches!(phase, Phase::Finished)) {
+            copy.abort();
+        }
         response.set_phase(phase);
         return passed;
     }
@@ -97,9 +121,12 @@ pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_in
     })
 }
 
-fn shield(request: Request<'_>, client: Connection<'_>) {
+fn shield(request: Request<'_>, response: &Response) {
+    let client = response.client();
     if request.connection().raw() == client.raw() {
-        request.set_connection(client.unaborted());
+        let copy = client.unaborted();
+        response.set_shield(copy);
+        request.set_connection(copy);
     }
 }
 

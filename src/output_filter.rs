@@ -73,9 +73,10 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
         phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
             place.response.set_phase(phase);
             place.response.header_passed.set(true);
-            let passed = place.response.passed.get();
-            place.response.passed.set(passed.zip(brigade.length()).map(|(passed, more)| passed + more));
-            place.filter.pass_on(brigade)
+            let bytes = place.response.passed.get();
+            place.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
+            let passed = place.filter.pass_on(brigade);
+            on_abort::or_continue(place, passed, brigade)
         }
     }
 }

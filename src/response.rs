@@ -37,6 +37,8 @@ pub struct Response {
     pub background: Background,
     /// The client's connection, whatever record of it the request has at a time.
     client: Record,
+    /// A copy of its record, which the handler may have seen.
+    shield: OnceCell<Record>,
     /// Whether the client went away before the response was complete, and the application went on.
     pub aborted: Cell<bool>,
     /// What goes on since the client was let go.
@@ -101,6 +103,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 logged: Cell::new(false),
                 background: Background::default(),
                 client: Record::of(request.connection()),
+                shield: OnceCell::new(),
                 aborted: Cell::new(false),
                 work: OnceCell::new(),
             }
@@ -130,6 +133,16 @@ impl Response {
     /// The client's connection.
     pub fn client(&self) -> Connection<'_> {
         self.client.get()
+    }
+
+    /// The copy of its record that the handler may have seen first.
+    pub fn shield(&self) -> Option<Connection<'_>> {
+        self.shield.get().map(Record::get)
+    }
+
+    /// Keeps the first copy.
+    pub fn set_shield(&self, copy: Connection<'_>) {
+        let _ = self.shield.set(Record::of(copy));
     }
 
     /// What goes on since the client was let go; none before.
@@ -228,7 +241,7 @@ impl Response {
             log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
             return Phase::Ordinary;
         }
-        Phase::Marked(Marked { ending, source, early: true, off: false })
+        self.marked(request, ending, source)
     }
 
     /// An in-process application may mark the response after part of the body has gone.
@@ -256,8 +269,19 @@ impl Response {
         }
         match ending {
             Ending::Never => Phase::Ordinary,
-            ending => Phase::Marked(Marked { ending, source, early: true, off: false }),
+            ending => self.marked(request, ending, source),
         }
+    }
+
+    fn marked(&self, request: Request<'_>, ending: Ending, source: Source) -> Phase {
+        let early = !on_abort::ends_with_stream(request, self);
+        if !early {
+            log::debug!(
+                "mod_proxy_http2 would end its request with the client's stream, so the client waits for it; with \
+                 'FinishRequestOnAbort Continue' it need not"
+            );
+        }
+        Phase::Marked(Marked { ending, source, early, off: false })
     }
 
     /// `off` wins even late, and the C function over other marks.
