@@ -1,13 +1,8 @@
 //! `Content-Length` from CGI scripts and their like: httpd drops it, and the module uses it only as far as it holds
 //! the application to it.
 
-use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
-use std::sync::mpsc::{Receiver, Sender, channel};
-use std::thread;
-
 use support::http1::EndKind;
-use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, body};
+use support::{Backend, Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Speaks, body};
 
 use crate::judge::{assert_body, path, ran_to_its_end};
 
@@ -58,72 +53,28 @@ fn unmarked() {
     }
 }
 
-/// A backend that speaks SCGI: it sends what the test gives it, and then waits for the test's word to end.
-struct Scgi {
-    port: u16,
-    work: Sender<(Vec<u8>, Receiver<()>)>,
-}
-
-impl Scgi {
-    fn start() -> Scgi {
-        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
-        let port = listener.local_addr().unwrap().port();
-        let (work, jobs) = channel::<(Vec<u8>, Receiver<()>)>();
-        thread::spawn(move || {
-            for (text, end) in jobs {
-                let Ok((mut socket, _)) = listener.accept() else { return };
-                read_header(&mut socket);
-                let _ = socket.write_all(&text);
-                thread::spawn(move || {
-                    let _ = end.recv();
-                    let _ = socket.write_all(b"after the end");
-                });
-            }
-        });
-        Scgi { port, work }
-    }
-
-    /// Answers the next request with `text`, until the sender is dropped.
-    fn answer(&self, text: &[u8]) -> Sender<()> {
-        let (end, ended) = channel();
-        self.work.send((text.to_vec(), ended)).unwrap();
-        end
-    }
-}
-
-/// A netstring: its length in digits, a colon, so many bytes, a comma.
-fn read_header(socket: &mut TcpStream) {
-    let mut length = 0;
-    let mut byte = [0];
-    while socket.read_exact(&mut byte).is_ok() && byte[0].is_ascii_digit() {
-        length = length * 10 + usize::from(byte[0] - b'0');
-    }
-    let _ = socket.read_exact(&mut vec![0; length + 1]);
-}
-
 #[test]
 fn mod_proxy_scgi() {
     for mpm in Mpm::ALL {
-        let backend = Scgi::start();
-        let port = backend.port;
+        let backend = Backend::start(Speaks::Scgi);
         let [stock, httpd] = with_and_without(|| {
-            Httpd::builder(mpm)
-                .modules(&["proxy", "proxy_scgi"])
-                .config(&format!("ProxyPass /app scgi://127.0.0.1:{port} disablereuse=on"))
+            Httpd::builder(mpm).modules(&["proxy", "proxy_scgi"]).config(&backend.proxy_pass("/app"))
         });
-        let answer = |mark: &str, bytes: usize| {
-            let mut text = format!("Status: 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 4096\r\n{mark}\r\n");
-            text += &String::from_utf8(body(bytes)).unwrap();
-            text.into_bytes()
+        let answer = |mark: &[(&str, &str)], bytes: usize| {
+            let mut answer = backend.next();
+            answer.head(&[&[("Content-Type", "text/plain"), ("Content-Length", "4096")], mark].concat());
+            answer.body(&body(bytes)).unwrap();
+            answer
         };
 
         // Unmarked: no length, and what the application prints too much is there to see.
         for httpd in [&stock, &httpd] {
-            let end = backend.answer(&answer("", 4096));
             let client = Client::connect(httpd, Protocol::Http1);
             let exchange = client.get("/app", &[]);
+            let mut answer = answer(&[], 4096);
             client.http1().unwrap().next_begins();
-            drop(end);
+            answer.body(b"after the end").unwrap();
+            drop(answer);
             let response = exchange.response();
             assert_body(&response, &[&body(4096)[..], b"after the end"].concat());
             assert_eq!(response.header("Content-Length"), None);
@@ -132,12 +83,13 @@ fn mod_proxy_scgi() {
         for &protocol in mpm.protocols() {
             // Marked, with enough bytes and with more than enough: let go before the backend ends.
             for bytes in [4096, 5000] {
-                let end = backend.answer(&answer("X-Finish-Request: on\r\n", bytes));
                 let client = Client::connect(&httpd, protocol);
-                let response = client.get("/app", &[]).released();
+                let exchange = client.get("/app", &[]);
+                let answer = answer(&[("X-Finish-Request", "on")], bytes);
+                let response = exchange.released();
                 assert_body(&response, &body(4096));
                 assert_eq!(response.header("Content-Length"), Some("4096"));
-                drop(end);
+                drop(answer);
             }
         }
         stock.stop();

@@ -36,6 +36,7 @@ macro_rules! on_every_handler_and_mpm {
 mod after_the_end;
 mod api;
 mod auto;
+mod backends;
 mod bad_marks;
 mod boundary;
 mod build_sentences;

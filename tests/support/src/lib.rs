@@ -8,6 +8,7 @@
 //! deadline that passes is a panic that says what did not come.
 
 mod application;
+mod backend;
 mod background;
 mod certificate;
 mod client;
@@ -29,6 +30,7 @@ mod user;
 mod watch;
 
 pub use application::body;
+pub use backend::{Answer, Backend, Speaks};
 pub use background::{Background, Done};
 pub use certificate::Certificate;
 pub use client::{Client, Exchange, Protocol};
