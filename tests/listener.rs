@@ -445,6 +445,18 @@ fn other_restarts() {
     });
 }
 
+/// A process that does not see its own descriptors in `/proc` cannot hand a connection on: it closes it, and says so in the header.
+#[test]
+fn no_proc() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(8).config(KEEP).without_proc().start();
+        httpd.expect_log("'FinishRequestConnection Keep' acts as Close: there is no /proc");
+        is_closed(&httpd, &httpd.connect());
+        assert_eq!(httpd.log().matches("acts as Close").count(), 1);
+        httpd.stop();
+    });
+}
+
 /// Servers side by side have a socket each.
 #[test]
 fn two_servers() {

@@ -21,6 +21,8 @@ pub enum Kind {
     Threads,
     /// The kernel gives something else not.
     Memory,
+    /// Connections cannot be kept.
+    NoDoor,
     /// Somebody came to the socket for kept connections.
     Stranger,
 }

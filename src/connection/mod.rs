@@ -46,6 +46,7 @@ pub fn register() {
 
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
+    keep::child_init();
     pool.before_end(helper::end);
 }
 

@@ -10,6 +10,7 @@ use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::message::{Kept, SECRET};
 use super::unix::{self, Name};
+use crate::background::{self, Kind};
 use crate::httpd::{add_listener, added_listener, has_listen_buckets, is_rehearsal};
 use crate::sys;
 
@@ -83,6 +84,18 @@ pub fn warn_if_unavailable() {
     }
     if let (Err(Some(why)), true) = (&*listener, WANTED.load(Ordering::Relaxed)) {
         log::warn!("'FinishRequestConnection Keep' acts as Close: {why}");
+    }
+}
+
+/// A child process has begun, with all rights given up that it can do without: says in the error log if it cannot hand any connection
+/// on.
+pub fn child_init() {
+    if get().is_some() && !is_there() {
+        background::seldom(Kind::NoDoor, |more| {
+            log::warn!(
+                "'FinishRequestConnection Keep' acts as Close: there is no /proc where the server's processes are (ChrootDir){more}"
+            );
+        });
     }
 }
 

@@ -10,7 +10,8 @@ use std::path::Path;
 use std::process::{Command, Stdio};
 use std::sync::{Arc, Mutex};
 
-use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
+use rustix::mount::{MountFlags, MountPropagationFlags, mount, mount_change};
+use rustix::thread::{LinkNameSpaceType, UnshareFlags, move_into_link_name_space, unshare_unsafe};
 use tempfile::TempDir;
 
 use super::{Httpd, Mpm, config};
@@ -40,6 +41,7 @@ pub struct Builder {
     pub(super) generations: usize,
     php_ini: String,
     network: Option<Arc<OwnedFd>>,
+    with_proc: bool,
 }
 
 /// Why a server did not start: all that it said.
@@ -66,6 +68,7 @@ impl Builder {
                       log_errors = 1\nerror_reporting = -1\n"
                 .to_owned(),
             network: None,
+            with_proc: true,
         }
     }
 
@@ -136,6 +139,12 @@ impl Builder {
         self
     }
 
+    /// Has the server see nothing in `/proc`, as after `ChrootDir`, which takes root.
+    pub fn without_proc(mut self) -> Builder {
+        self.with_proc = false;
+        self
+    }
+
     /// Starts the server and waits until it is ready.
     ///
     /// # Panics
@@ -196,7 +205,7 @@ impl Builder {
                 .expect("the configuration can be written");
             let _ = fs::remove_file(&log.path);
 
-            let command = command(root.path(), &log, self.network.clone());
+            let command = self.command(root.path(), &log);
             let process = Process::spawn(command).expect("httpd can be run");
             if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
@@ -227,30 +236,45 @@ impl Builder {
         };
         poll(DEADLINE, || owned().unwrap_or(false).then_some(())).is_some()
     }
+
+    fn command(&self, root: &Path, log: &ErrorLog) -> Command {
+        let mut command = Command::new(programs::httpd());
+        command
+            .arg("-DFOREGROUND")
+            .arg("-d")
+            .arg(root)
+            .arg("-f")
+            .arg(root.join("httpd.conf"))
+            .env("PHP_INI_SCAN_DIR", "")
+            .current_dir(root)
+            .stdin(Stdio::null())
+            .stdout(Stdio::null())
+            .stderr(fs::File::create(&log.stderr).expect("a file"));
+        if let Some(network) = self.network.clone() {
+            let enter = move || {
+                let kind = Some(LinkNameSpaceType::Network);
+                Ok(move_into_link_name_space(network.as_fd(), kind)?)
+            };
+            // SAFETY: between fork and exec it makes one system call, and allocates nothing.
+            unsafe { command.pre_exec(enter) };
+        }
+        if !self.with_proc {
+            // SAFETY: between fork and exec it makes system calls, and allocates nothing.
+            unsafe { command.pre_exec(cover_proc) };
+        }
+        command
+    }
 }
 
-fn command(root: &Path, log: &ErrorLog, network: Option<Arc<OwnedFd>>) -> Command {
-    let mut command = Command::new(programs::httpd());
-    command
-        .arg("-DFOREGROUND")
-        .arg("-d")
-        .arg(root)
-        .arg("-f")
-        .arg(root.join("httpd.conf"))
-        .env("PHP_INI_SCAN_DIR", "")
-        .current_dir(root)
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(&log.stderr).expect("a file"));
-    if let Some(network) = network {
-        let enter = move || {
-            let kind = Some(LinkNameSpaceType::Network);
-            Ok(move_into_link_name_space(network.as_fd(), kind)?)
-        };
-        // SAFETY: between fork and exec it makes one system call, and allocates nothing.
-        unsafe { command.pre_exec(enter) };
+/// Gives the process a view of the file system of its own, in which `/proc` is empty. An ordinary user may do that in a user
+/// namespace.
+fn cover_proc() -> io::Result<()> {
+    // SAFETY: this process has one thread, and no memory that it shares.
+    unsafe {
+        unshare_unsafe(UnshareFlags::NEWNS).or_else(|_| unshare_unsafe(UnshareFlags::NEWUSER | UnshareFlags::NEWNS))?;
     }
-    command
+    mount_change(c"/", MountPropagationFlags::PRIVATE | MountPropagationFlags::REC)?;
+    Ok(mount(c"none", c"/proc", c"tmpfs", MountFlags::empty(), None)?)
 }
 
 /// Waits until the server listens (true) or has ended (false).
