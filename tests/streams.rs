@@ -1,9 +1,12 @@
 //! HTTP/2: a finished response ends its stream; the connection and its other streams stay.
 
-use support::http2::{Http2, Stream};
-use support::{Background, Handler, Httpd, Mpm, body, wait_for};
+use std::io::{Read, Write};
+use std::net::TcpStream;
 
-use crate::judge::{assert_body, path, ran_to_its_end};
+use support::http2::{Http2, Stream};
+use support::{Background, DEADLINE, Handler, Httpd, Mpm, body, wait_for};
+
+use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
 /// How many requests of a connection mod_http2 works on at first.
 const AT_FIRST: usize = 6;
@@ -83,15 +86,59 @@ fn those_behind_wait_for_a_place() {
     }
 }
 
-/// The client resets a stream whose response has come, or closes the connection: the work goes on.
+const SOME: [(Handler, Mpm); 4] = [
+    (Handler::Lua, Mpm::Event),
+    (Handler::PhpFpm, Mpm::Worker),
+    (Handler::Cgi, Mpm::Event),
+    (Handler::ModFcgid, Mpm::Worker),
+];
+
+/// A frame of RFC 9113, section 4.1.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The client resets a stream that has been finished, and of which it has read next to nothing: the work goes on.
+#[test]
+fn a_finished_stream_is_reset() {
+    const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 100];
+    const CANCEL: [u8; 4] = [0, 0, 0, 8];
+    side_by_side(SOME, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
+        let background = httpd.background();
+        let target = path(&background, handler.page(), "mark=on&after=4000000");
+        // Method GET, scheme http, and a path and an authority as they are (RFC 7541, appendix A).
+        let mut fields = vec![0x82, 0x86, 4, u8::try_from(target.len()).unwrap()];
+        fields.extend(target.as_bytes());
+        fields.extend([&[1, 9][..], b"localhost"].concat());
+        let mut client = TcpStream::connect(httpd.address()).unwrap();
+        let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+        begin.extend(frame(4, 0, 0, &INITIAL_WINDOW_SIZE));
+        begin.extend(frame(1, 5, 1, &fields));
+        client.write_all(&begin).unwrap();
+        httpd.wait_for_log("finished early");
+        background.wait_for_begin();
+        client.write_all(&frame(3, 0, 1, &CANCEL)).unwrap();
+        // An answer to what comes behind the reset: it has been seen.
+        client.write_all(&frame(6, 0, 0, b"is there")).unwrap();
+        let (mut got, mut some) = (Vec::new(), [0; 1000]);
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        while !got.windows(17).any(|window| window == frame(6, 1, 0, b"is there")) {
+            let read = client.read(&mut some).unwrap();
+            assert!(read > 0, "the connection is closed");
+            got.extend_from_slice(&some[..read]);
+        }
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// The client gives a stream up whose response has come, or closes the connection: the work goes on.
 #[test]
 fn the_client_goes() {
-    for (handler, mpm) in [
-        (Handler::Lua, Mpm::Event),
-        (Handler::PhpFpm, Mpm::Worker),
-        (Handler::Cgi, Mpm::Event),
-        (Handler::ModFcgid, Mpm::Worker),
-    ] {
+    for (handler, mpm) in SOME {
         let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
         for connection in [httpd.connect_http2(), httpd.connect_h2c()] {
             let reset = httpd.background();

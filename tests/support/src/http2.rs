@@ -150,6 +150,19 @@ impl Http2 {
         *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(thaw);
     }
 
+    /// Waits until the server has seen what was sent on this connection before: it answers for `path` after that. mod_http2 may
+    /// also end the connection, where a stream is reset of which it is about to send something.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline, and where the answer is none of status 200.
+    #[track_caller]
+    pub fn is_seen(&self, path: &str) {
+        if let Ok(response) = self.get(path, &[]).response_or_failure() {
+            assert_eq!(response.status, 200);
+        }
+    }
+
     /// Whether the connection is still there. Does not wait.
     pub fn is_open(&self) -> bool {
         self.end.update(|end| end.is_none())
