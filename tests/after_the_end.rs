@@ -38,11 +38,7 @@ mod client_leaves {
     /// Prints and flushes before the gate and behind it. PHP does not ask to ignore that the client leaves.
     const FLUSHES: Application = Application {
         php: r#"
-            header('Content-Type: text/plain');
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             if (ini_get('ignore_user_abort')) {
                 exit;
             }
@@ -66,8 +62,7 @@ mod client_leaves {
             }
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             i=0
             while [ $i -lt 100 ]; do
                 echo L || exit 1
@@ -80,11 +75,7 @@ mod client_leaves {
             done
         "#,
         lua: r#"
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             for i = 1, 100 do
                 r:write("L")
                 r:flush()
@@ -152,11 +143,7 @@ mod failure {
 
     const FAILS: Application = Application {
         php: r#"
-            header('Content-Type: text/plain');
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             background($_GET['id']);
             if ($_GET['how'] === 'error') {
                 throw new Error('on purpose');
@@ -165,8 +152,7 @@ mod failure {
         "#,
         sh: r#"
             query how ''
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             background "$id" 200
             if [ "$how" = kill ]; then
                 leave
@@ -175,11 +161,7 @@ mod failure {
             exit 3
         "#,
         lua: r#"
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             background.run(r, query.id, 200)
             if query.how == "error" then
                 error("on purpose")
@@ -222,29 +204,20 @@ mod request_body {
     /// Leaves the bytes that it got in a file.
     const READS_LATE: Application = Application {
         php: r#"
-            header('Content-Type: text/plain');
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             $read = file_get_contents('php://input');
             file_put_contents("@GATES@/{$_GET['id']}.reading", $read);
             rename("@GATES@/{$_GET['id']}.reading", "@GATES@/{$_GET['id']}.read");
             background($_GET['id']);
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             cat >"@GATES@/$id.reading"
             mv "@GATES@/$id.reading" "@GATES@/$id.read"
             background "$id" 200
         "#,
         lua: r#"
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             local read = r:requestbody() or ""
             r:parsebody()
             local name = "@GATES@/" .. query.id

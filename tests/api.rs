@@ -8,20 +8,7 @@ use support::{Client, Httpd, Mpm, Protocol, tools, wait_for};
 
 const BODY: &[u8] = b"first half, second half";
 
-#[test]
-fn on_event() {
-    finishes(Mpm::Event);
-}
-
-#[test]
-fn on_worker() {
-    finishes(Mpm::Worker);
-}
-
-#[test]
-fn on_prefork() {
-    finishes(Mpm::Prefork);
-}
+on_every_mpm!(finishes);
 
 fn finishes(mpm: Mpm) {
     let httpd = start(mpm, "FinishRequest On");

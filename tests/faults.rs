@@ -46,20 +46,7 @@ fn exists(process: u32) -> bool {
 mod a_child {
     use super::*;
 
-    #[test]
-    fn is_killed_on_event() {
-        is_killed(Mpm::Event);
-    }
-
-    #[test]
-    fn is_killed_on_worker() {
-        is_killed(Mpm::Worker);
-    }
-
-    #[test]
-    fn is_killed_on_prefork() {
-        is_killed(Mpm::Prefork);
-    }
+    on_every_mpm!(is_killed);
 
     /// Its own requests end with it, and are in the access log all the same; the work of other processes goes on, and the
     /// parent starts another.
@@ -139,26 +126,19 @@ mod the_disk {
 
     const SPEAKS: Application = Application {
         php: r#"
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             error_log('before the gate');
             background($_GET['id']);
             error_log('behind the gate');
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             echo "before the gate" >&2
             background "$id" 200
             echo "behind the gate" >&2
         "#,
         lua: r#"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             r:err("before the gate")
             background.run(r, query.id, 200)
             r:err("behind the gate")
@@ -220,16 +200,12 @@ mod a_program {
 
     const SAYS_WHO_IT_IS: Application = Application {
         php: r#"
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             file_put_contents("@GATES@/{$_GET['id']}.pid", getmypid());
             background($_GET['id']);
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             echo $$ >"@GATES@/$id.pid"
             background "$id" 200
         "#,
@@ -285,10 +261,7 @@ mod a_program {
             httpd.install(
                 "forks.php",
                 "<?php require __DIR__ . '/background.php';
-                header('Content-Length: 4096');
-                header('X-Finish-Request: on');
-                echo body(4096);
-                flush();
+                answer();
                 if (pcntl_fork() === 0) {
                     pcntl_exec('./daemon.sh', [$_GET['id']]);
                 }",
@@ -329,15 +302,11 @@ mod a_program {
 
     const STARTS_A_DAEMON: Application = Application {
         php: r#"
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             exec("./daemon.sh {$_GET['id']} >/dev/null 2>&1 &");
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             setsid ./daemon.sh "$id" >/dev/null 2>&1 </dev/null &
         "#,
         lua: "",

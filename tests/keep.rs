@@ -356,10 +356,7 @@ fn what_cannot_be_kept() {
             php: "",
             sh: "",
             lua: "r.headers_out['Connection'] = 'close'
-            r.headers_out['Content-Length'] = '4096'
-            r.headers_out['X-Finish-Request'] = 'on'
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             background.run(r, query.id, 0)
             return apache2.OK",
         };

@@ -83,20 +83,7 @@ fn over_the_limit_a_marked_response_is_ordinary(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
-#[test]
-fn full_and_free_again_on_event() {
-    full_and_free_again(Mpm::Event);
-}
-
-#[test]
-fn full_and_free_again_on_worker() {
-    full_and_free_again(Mpm::Worker);
-}
-
-#[test]
-fn full_and_free_again_on_prefork() {
-    full_and_free_again(Mpm::Prefork);
-}
+on_every_mpm!(full_and_free_again);
 
 fn full_and_free_again(mpm: Mpm) {
     let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config("FinishRequestMax 2").start();
@@ -121,20 +108,7 @@ fn full_and_free_again(mpm: Mpm) {
     httpd.stop();
 }
 
-#[test]
-fn exact_over_processes_on_event() {
-    exact_over_processes(Mpm::Event);
-}
-
-#[test]
-fn exact_over_processes_on_worker() {
-    exact_over_processes(Mpm::Worker);
-}
-
-#[test]
-fn exact_over_processes_on_prefork() {
-    exact_over_processes(Mpm::Prefork);
-}
+on_every_mpm!(exact_over_processes);
 
 /// Many at once: just so many clients are released while the gates are shut.
 fn exact_over_processes(mpm: Mpm) {
@@ -173,20 +147,7 @@ fn exact_over_processes(mpm: Mpm) {
     httpd.stop();
 }
 
-#[test]
-fn a_child_that_is_killed_on_event() {
-    a_child_that_is_killed(Mpm::Event);
-}
-
-#[test]
-fn a_child_that_is_killed_on_worker() {
-    a_child_that_is_killed(Mpm::Worker);
-}
-
-#[test]
-fn a_child_that_is_killed_on_prefork() {
-    a_child_that_is_killed(Mpm::Prefork);
-}
+on_every_mpm!(a_child_that_is_killed);
 
 /// Its places are free again, those of others are not, and their work goes on.
 fn a_child_that_is_killed(mpm: Mpm) {
@@ -218,20 +179,7 @@ fn a_child_that_is_killed(mpm: Mpm) {
     httpd.stop();
 }
 
-#[test]
-fn restarts_on_event() {
-    restarts(Mpm::Event);
-}
-
-#[test]
-fn restarts_on_worker() {
-    restarts(Mpm::Worker);
-}
-
-#[test]
-fn restarts_on_prefork() {
-    restarts(Mpm::Prefork);
-}
+on_every_mpm!(restarts);
 
 /// Requests of processes that are about to end are counted, and a new limit holds with them.
 fn restarts(mpm: Mpm) {
@@ -330,20 +278,7 @@ fn configure(httpd: &Httpd, from: &str, to: &str, times: usize) {
     wait_for_started(httpd, times);
 }
 
-#[test]
-fn a_storm_leaves_the_server_answering_on_event() {
-    a_storm_leaves_the_server_answering(Mpm::Event);
-}
-
-#[test]
-fn a_storm_leaves_the_server_answering_on_worker() {
-    a_storm_leaves_the_server_answering(Mpm::Worker);
-}
-
-#[test]
-fn a_storm_leaves_the_server_answering_on_prefork() {
-    a_storm_leaves_the_server_answering(Mpm::Prefork);
-}
+on_every_mpm!(a_storm_leaves_the_server_answering);
 
 /// Clients that come back as soon as they are let go. By default they get three quarters of the workers for background
 /// work, and then they wait.

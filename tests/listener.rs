@@ -378,10 +378,7 @@ fn a_child_that_ends() {
                   file = io.open('@GATES@/' .. query.id .. '.end')
               until file
               file:close()
-              r.headers_out['Content-Length'] = '4096'
-              r.headers_out['X-Finish-Request'] = 'on'
-              r:write(background.body(4096))
-              r:flush()
+              background.answer(r)
               background.run(r, query.id, 0)
               return apache2.OK",
     };

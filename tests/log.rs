@@ -301,27 +301,20 @@ mod error_log {
 
     const SPEAKS: Application = Application {
         php: r#"
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             error_log('before the gate ' . $_GET['id']);
             background($_GET['id']);
             $nothing = $undefined;
             error_log('behind the gate ' . $_GET['id']);
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             echo "before the gate $id" >&2
             background "$id" 200
             echo "behind the gate $id" >&2
         "#,
         lua: r#"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             r:err("before the gate " .. query.id)
             background.run(r, query.id, 200)
             r:err("behind the gate " .. query.id)

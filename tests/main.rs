@@ -33,6 +33,28 @@ macro_rules! on_every_handler_and_mpm {
     };
 }
 
+/// One test for each MPM: `$check(mpm)`.
+macro_rules! on_every_mpm {
+    ($check:ident) => {
+        mod $check {
+            #[test]
+            fn on_event() {
+                super::$check(support::Mpm::Event);
+            }
+
+            #[test]
+            fn on_worker() {
+                super::$check(support::Mpm::Worker);
+            }
+
+            #[test]
+            fn on_prefork() {
+                super::$check(support::Mpm::Prefork);
+            }
+        }
+    };
+}
+
 mod after_the_end;
 mod api;
 mod auto;

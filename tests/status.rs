@@ -64,20 +64,7 @@ fn finished(httpd: &Httpd, protocol: Protocol, page: &str, query: &str) -> Backg
     background
 }
 
-#[test]
-fn requests_and_counts_on_event() {
-    requests_and_counts(Mpm::Event);
-}
-
-#[test]
-fn requests_and_counts_on_worker() {
-    requests_and_counts(Mpm::Worker);
-}
-
-#[test]
-fn requests_and_counts_on_prefork() {
-    requests_and_counts(Mpm::Prefork);
-}
+on_every_mpm!(requests_and_counts);
 
 fn requests_and_counts(mpm: Mpm) {
     let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).start();

@@ -185,17 +185,12 @@ mod silence {
     /// Prints nothing while it waits for the gate.
     pub const SILENT: Application = Application {
         php: r#"
-            header('Content-Type: text/plain');
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             file_put_contents("@GATES@/{$_GET['id']}.pid", getmypid());
             background($_GET['id'], 0);
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             background "$id" 0
         "#,
         lua: "",
@@ -261,8 +256,7 @@ mod closed_output {
     const CLOSES: Application = Application {
         php: "",
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             exec >/dev/null 2>/dev/null </dev/null
             background "$id" 0
         "#,
@@ -331,11 +325,7 @@ mod writing {
     const WRITES: Application = Application {
         php: r#"
             ignore_user_abort(isset($_GET['ignore']));
-            header('Content-Type: text/plain');
-            header('Content-Length: 4096');
-            header('X-Finish-Request: on');
-            echo body(4096);
-            flush();
+            answer();
             while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
                 if (!isset($begun)) {
                     $begun = true;
@@ -355,8 +345,7 @@ mod writing {
             background($_GET['id']);
         "#,
         sh: r#"
-            printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
-            body 4096
+            answer
             gates='@GATES@' work=$id began=0 seen=0 ended=0 errors='ended too early'
             trap '' PIPE
             trap 'exit 1' TERM INT HUP
@@ -368,11 +357,7 @@ mod writing {
             background "$id" 200
         "#,
         lua: r#"
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4096"
-            r.headers_out["X-Finish-Request"] = "on"
-            r:write(background.body(4096))
-            r:flush()
+            background.answer(r)
             local gates = "@GATES@/"
             while true do
                 local gate = io.open(gates .. query.id .. ".gate")

@@ -10,6 +10,16 @@ function body(int $bytes): string
     return substr($text, 0, $bytes);
 }
 
+// The whole of a marked response: 4096 bytes.
+function answer(): void
+{
+    header('Content-Type: text/plain');
+    header('Content-Length: 4096');
+    header('X-Finish-Request: on');
+    echo body(4096);
+    flush();
+}
+
 // Says that it began, prints, waits until the test opens the gate, prints again, and leaves a
 // file with its times in microseconds and the errors that it saw.
 function background(string $id, int $after = 200): void

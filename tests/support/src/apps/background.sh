@@ -25,6 +25,12 @@ body() {
         seq -f '%07.0f of the answer to your request' $(($1 / 38 + 1)) 2>/dev/null | head -c "$1"
 }
 
+# answer: the whole of a marked response, 4096 bytes.
+answer() {
+    printf 'Content-Type: text/plain\r\nContent-Length: 4096\r\nX-Finish-Request: on\r\n\r\n'
+    body 4096
+}
+
 # leak BYTES: prints what no client should see; fails when it cannot be written.
 leak() {
     [ "$1" -eq 0 ] || printf "%${1}s" '' | tr ' ' L
