@@ -7,6 +7,7 @@ use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, wait_for};
 
 use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
+use crate::restarts::children;
 use crate::status::{counts, wait_for_running, with_status};
 
 /// A marked response whose client has been let go, and whose work waits at its gate.
@@ -474,6 +475,48 @@ mod out_of {
                 httpd.stop();
             }
         });
+    }
+
+    /// The process that accepts a kept connection has no descriptor for it: the client, which has all of its response, connects anew.
+    #[test]
+    fn for_a_kept_connection() {
+        // No process comes later.
+        let processes = "ServerLimit 3\nMaxRequestWorkers 3\nStartServers 3\nMinSpareServers 1\nMaxSpareServers 4";
+        let httpd = server(Mpm::Prefork).config(processes).config("FinishRequestConnection Keep").start();
+        httpd.install("holds.cgi", HOLDS);
+        httpd.expect_log("finish_request:warn.*a kept connection is closed.*raise .* \\(ulimit -n, LimitNOFILE\\)");
+        httpd.allow_log("AH00161");
+        let client = Client::connect(&httpd, Protocol::Http1);
+        let process = process_of(&httpd, &client);
+        let others = wait_for("all processes", || {
+            let children = children(httpd.id());
+            (children.len() == 3).then(|| children.into_iter().filter(|child| *child != process).collect::<Vec<_>>())
+        });
+        let (hold, work) = (httpd.background(), httpd.background());
+        client.get(&path(&work, "holds.cgi", &format!("hold={}", hold.id())), &[]);
+        hold.wait_for_begin();
+        others.iter().for_each(|&other| limit(other, Limit::Files, Some(with_one_free(other))));
+        hold.open_gate();
+        let connection = client.http1().unwrap();
+        let response = connection.response();
+        assert_body(&response, &[body(BYTES), b"last".to_vec()].concat());
+        assert_eq!(response.header("Connection"), None);
+        connection.end();
+        others.iter().for_each(|&other| limit(other, Limit::Files, None));
+        work.wait_for_begin();
+        early(&httpd, Protocol::Http1Tls, "app.cgi", "mark=on", BYTES);
+        ran_to_its_end(&work);
+        wait_for_running(&httpd, 0);
+        httpd.stop();
+    }
+
+    /// The limit of open files under which a process can open one more.
+    fn with_one_free(process: u32) -> u32 {
+        let names = fs::read_dir(format!("/proc/{process}/fd")).unwrap();
+        let open: HashSet<u32> =
+            names.map(|name| name.unwrap().file_name().to_str().unwrap().parse().unwrap()).collect();
+        let mut free = (0..).filter(|number| !open.contains(number));
+        free.nth(1).unwrap()
     }
 
     #[test]
