@@ -91,7 +91,11 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
         report::log(request, response);
     }
     if !connection.is_stream() {
-        connection::release(request, after);
+        if after == After::Keep && settings.log() == LogAt::End {
+            // The line says what becomes of the connection, which httpd closes on this side.
+            request.set_connection(connection.unaborted());
+        }
+        connection::release(connection, request, after);
     }
     connection::sink::divert(request, response, settings);
     Ok(())

@@ -75,8 +75,8 @@ mod with_end {
     }
 }
 
-/// On a kept connection each request has its line when its response has come, and `%I` and `%O` are its own bytes, to the
-/// last one.
+/// On a kept connection each request has its line when its response has come, or its work has ended; `%I` and `%O` are its own bytes,
+/// to the last one, and `%X` says that the connection goes on.
 #[test]
 fn bytes_in_and_out() {
     for (handler, mpm) in [
@@ -89,7 +89,7 @@ fn bytes_in_and_out() {
             let config = format!(
                 // mod_http2 looks at the first bytes of a connection, and mod_logio counts them twice.
                 "<IfModule http2_module>\nH2Direct off\n</IfModule>\nFinishRequest On\nFinishRequestConnection Keep\nFinishRequestLog {log}\n\
-                 CustomLog \"${{ROOT}}/bytes.log\" \"%I %O %k %q\""
+                 CustomLog \"${{ROOT}}/bytes.log\" \"%I %O %k %X %q\""
             );
             let httpd = Httpd::builder(mpm).handler(handler).config(&config).start();
             let connection = httpd.connect();
@@ -118,7 +118,7 @@ fn bytes_in_and_out() {
                 let line = line_of(&httpd, "bytes.log", work);
                 let (request, response) = (request.len(), response.raw.len());
                 assert!(
-                    line.starts_with(&format!("{request} {response} {index} ")),
+                    line.starts_with(&format!("{request} {response} {index} + ")),
                     "{handler:?} {log} {request} {response} {index}: {line}"
                 );
                 assert_eq!(work.is_done(), log == "End");

@@ -11,8 +11,7 @@ use crate::httpd::{Connection, ConnectionConfig, Request};
 
 /// Lets the client go. The request's connection is left with a socket that is at its end. To be called when the
 /// response has been passed to the connection's filters and flushed.
-pub fn release(request: Request<'_>, after: After) {
-    let connection = request.connection();
+pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
     if after == After::Close {
         // The client has all of the response: whether it wants to hear that nothing follows does not matter.
         let _ = connection.end_output();

@@ -29,11 +29,8 @@ pub fn register() {
 pub fn divert(request: Request<'_>, response: &Response, settings: &Settings) {
     let (client, seen) = (response.client(), request.connection());
     // mod_http2 says of a stream at any time that the client has gone.
-    let connection = match client.is_stream() || client.is_aborted() {
-        true if seen.raw() == client.raw() => client.unaborted(),
-        true => seen,
-        false => client,
-    };
+    let copies = seen.raw() == client.raw() && (client.is_stream() || client.is_aborted());
+    let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
     request.divert(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER);
     response.set_work(work);
