@@ -16,6 +16,9 @@ use crate::judge::{assert_body, path, ran_to_its_end};
 /// The shortest time in which httpd itself ends processes that do not end by themselves is some ten seconds.
 const KILLED: &str = "AH0004[56]: child process \\d+ still did not exit";
 
+/// What the C library says of memory that a signal's handler gives back while it is being taken: prefork's ends the child.
+const CORRUPTED: &str = r"^(corrupted|double free|malloc|calloc|realloc|free|munmap_chunk|unaligned|invalid|break adjusted|Fatal glibc error)\b";
+
 on_every_handler_and_mpm!(a_graceful_restart_lets_work_finish);
 
 fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
@@ -180,6 +183,7 @@ fn twenty_restarts_under_load(mpm: Mpm, signal: Signal) {
     if signal == Signal::HUP {
         // Children that are ended in the middle of their work may crash, and the parent has to help: without the module too.
         httpd.allow_log("exit signal (Segmentation fault|Abort|Bus error)|mpm_(event|worker|prefork):error");
+        httpd.allow_log(CORRUPTED);
         httpd.allow_log(KILLED);
     }
     httpd.install("close.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
