@@ -12,6 +12,7 @@ use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
 
 use crate::judge::{BYTES, assert_body, path, ran_to_its_end, side_by_side};
+use crate::restarts::may_crash;
 use crate::status::{counts, page, rows, wait_for_running, wait_for_started, with_status};
 
 /// The one warning.
@@ -223,7 +224,7 @@ fn restarts(mpm: Mpm) {
     // A restart that is not graceful ends them all; the table knows it.
     [&first, &second, &third].into_iter().for_each(|work| _ = ran_to_its_end(work));
     let cut = finished(&httpd);
-    httpd.allow_log("core:(warn|error).*child process \\d+ still did not exit");
+    may_crash(&httpd);
     httpd.signal(Signal::HUP);
     wait_for_started(&httpd, 5);
     wait_for_running(&httpd, 0);

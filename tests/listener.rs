@@ -14,6 +14,7 @@ use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for}
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::released::{connections_to, sockets_of};
+use crate::restarts::may_crash;
 
 /// After a graceful restart the old processes have their places besides the new ones.
 const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
@@ -418,7 +419,7 @@ fn a_child_that_ends() {
 fn other_restarts() {
     side_by_side(Mpm::ALL, |mpm| {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
-        httpd.allow_log("AH0004[5-9]|AH00051|AH00052|exit signal");
+        may_crash(&httpd);
         for round in 0..3 {
             restart(&httpd, Signal::HUP, |text| text + &format!("Listen 127.0.0.{}:${{PORT}}\n", 10 + round));
             assert_eq!(listeners(&httpd).len(), 1);

@@ -16,9 +16,6 @@ use crate::judge::{assert_body, path, ran_to_its_end};
 /// The shortest time in which httpd itself ends processes that do not end by themselves is some ten seconds.
 const KILLED: &str = "AH0004[56]: child process \\d+ still did not exit";
 
-/// What the C library says of memory that a signal's handler gives back while it is being taken: prefork's ends the child.
-const CORRUPTED: &str = r"^(corrupted|double free|malloc|calloc|realloc|free|munmap_chunk|unaligned|invalid|break adjusted|Fatal glibc error)\b";
-
 on_every_handler_and_mpm!(a_graceful_restart_lets_work_finish);
 
 fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
@@ -158,7 +155,7 @@ fn a_busy_prefork_child_stops_at_once() {
 fn a_stop_cuts_work() {
     for (mpm, signal) in [(Mpm::Event, Signal::TERM), (Mpm::Worker, Signal::HUP), (Mpm::Prefork, Signal::HUP)] {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
-        httpd.allow_log(KILLED);
+        may_crash(&httpd);
         let background = released(&httpd, Protocol::Http1, "app.lua");
         let before = children(httpd.id());
         httpd.signal(signal);
@@ -181,10 +178,7 @@ fn twenty_restarts_under_load(mpm: Mpm, signal: Signal) {
     let config = format!("FinishRequest On\n{keep}");
     let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).generations(16).config(&config).start();
     if signal == Signal::HUP {
-        // Children that are ended in the middle of their work may crash, and the parent has to help: without the module too.
-        httpd.allow_log("exit signal (Segmentation fault|Abort|Bus error)|mpm_(event|worker|prefork):error");
-        httpd.allow_log(CORRUPTED);
-        httpd.allow_log(KILLED);
+        may_crash(&httpd);
     }
     httpd.install("close.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());
     let stop = AtomicBool::new(false);
@@ -276,6 +270,17 @@ fn one_request(httpd: &Httpd, connection: &mut Connection, page: &str, signal: S
         *connection = httpd.connect();
     }
     answered
+}
+
+/// Announces what a restart may bring that is not graceful: children that are ended in the middle of their work may crash, and
+/// the parent has to help, without the module too. prefork's are ended by a signal's handler, and the C library may say that
+/// memory was being taken when that gave all back.
+pub fn may_crash(httpd: &Httpd) {
+    httpd.allow_log("exit signal (Segmentation fault|Abort|Bus error)|mpm_(event|worker|prefork):error");
+    httpd.allow_log(
+        r"^(corrupted|double free|malloc|calloc|realloc|free|munmap_chunk|unaligned|invalid|Fatal glibc error)\b",
+    );
+    httpd.allow_log(KILLED);
 }
 
 /// Background work whose client has been released.
