@@ -72,7 +72,7 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
         }
         phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
             place.response.set_phase(phase);
-            place.response.header_passed.set(true);
+            place.response.pass_header(place.request);
             let bytes = place.response.passed.get();
             place.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
             let passed = place.filter.pass_on(brigade);
@@ -214,7 +214,7 @@ impl Walk<'_, '_> {
 
     fn before_header(&mut self) -> Result {
         let Place { filter, request, response, settings } = self.place;
-        if response.header_passed.replace(true) || !self.marked.early {
+        if !response.pass_header(request) || !self.marked.early {
             return Ok(());
         }
         if !response.background.expects_place() {
@@ -316,7 +316,7 @@ impl Walk<'_, '_> {
             return self.end_early(Some(SHORT), brigade);
         }
         brigade.move_all(self.body);
-        self.place.response.header_passed.set(true);
+        self.place.response.pass_header(self.place.request);
         self.place.response.set_phase(Phase::Settled);
         on_abort::unshield(self.place.request);
         self.place.filter.pass_on(self.body)
@@ -352,10 +352,7 @@ impl Walk<'_, '_> {
         if let Ending::Chunks(chunks) = &self.marked.ending {
             return !chunks.is_complete();
         }
-        if !response.header_passed.get() || request.is_header_only() {
-            return false;
-        }
-        let told = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
-        told.zip(response.passed.get()).is_some_and(|(told, passed)| passed < told)
+        let promised = response.promised(request).filter(|_| !request.is_header_only());
+        promised.zip(response.passed.get()).is_some_and(|(promised, passed)| passed < promised)
     }
 }

@@ -21,8 +21,8 @@ const REDIRECT: &[u8] = b"REDIRECT_";
 /// The state of one response. Shared references only: the filters that use it may be called by one another.
 pub struct Response {
     phase: Cell<Phase>,
-    /// Whether the header has been passed on, or is about to be.
-    pub header_passed: Cell<bool>,
+    /// The `Content-Length` that the header had when it was passed on; not set before. Filters below may change it there.
+    told: OnceCell<Option<u64>>,
     /// Body bytes passed on so far; none where that is not known.
     pub passed: Cell<Option<u64>>,
     /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
@@ -95,7 +95,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
             request.unset_header(MARK);
             Response {
                 phase: Cell::new(Phase::Undecided),
-                header_passed: Cell::new(false),
+                told: OnceCell::new(),
                 passed: Cell::new(Some(0)),
                 length_kept: cgi_length::keep(request),
                 seen: Cell::new(None),
@@ -128,6 +128,22 @@ impl Response {
     /// Asks that the response end at the next flush: the C function's mark.
     pub fn ask(&self) {
         self.asked.set(true);
+    }
+
+    /// The header is about to be passed on, or something behind it: whether it is the header.
+    pub fn pass_header(&self, request: Request<'_>) -> bool {
+        let first = self.told.get().is_none();
+        if first {
+            let length = request.header_values(c"Content-Length").first().and_then(|value| mark::parse_length(value));
+            let _ = self.told.set(length);
+        }
+        first
+    }
+
+    /// How many bytes of body were promised by the header that was passed on; none where the client was not told a number, be it
+    /// another one: that of a filter below.
+    pub fn promised(&self, request: Request<'_>) -> Option<u64> {
+        self.told.get().copied().flatten().filter(|_| request.headers_out().get(c"Content-Length").is_some())
     }
 
     /// The client's connection.

@@ -166,6 +166,57 @@ mod short {
     }
 }
 
+/// A filter that makes the body longer, and tells the client so: whether all has come goes by what the application promised.
+#[test]
+fn a_filter_that_changes_the_length() {
+    const IN_TWO_PIECES: Application = Application {
+        php: "",
+        sh: "",
+        lua: r#"
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = query.promise
+            r.headers_out["X-Finish-Request"] = query.mark
+            r:write(background.body(4096):sub(1, 3000))
+            r:flush()
+            r:write(background.body(4096):sub(3001))
+            if query.id then
+                background.run(r, query.id, 200)
+            end
+            return apache2.OK
+        "#,
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let config = "FinishRequest On\nSetOutputFilter DATA";
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).modules(&["data"]).config(config).start();
+        httpd.expect_log("finish_request:warn.*ended before the end that it promised");
+        let page = IN_TWO_PIECES.install(&httpd, Handler::Lua, "pieces");
+        for &protocol in mpm.protocols() {
+            let expected = Client::connect(&httpd, protocol).get(&format!("/{page}?promise=4096"), &[]).response();
+            assert!(expected.body.starts_with(b"data:text/plain;base64,"), "{}", expected.body.escape_ascii());
+            for mark in ["on", "length%3D4096"] {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let exchange = client.get(&path(&background, &page, &format!("promise=4096&mark={mark}")), &[]);
+                let response = exchange.released();
+                assert!(!background.is_done());
+                assert_body(&response, &expected.body);
+                ran_to_its_end(&background);
+            }
+
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&path(&background, &page, "promise=5000&mark=on"), &[]);
+            background.wait_for_begin();
+            ran_to_its_end(&background);
+            match client.http1() {
+                Some(connection) => assert!(connection.response_or_end().is_err(), "not a whole response"),
+                None => _ = exchange.failure().expect_err("not a whole response"),
+            }
+        }
+        httpd.stop();
+    });
+}
+
 /// What follows on the connection of a response that was left as it is.
 fn goes_on(client: &Client, target: &str, expected: &[u8]) {
     for _ in 0..3 {
