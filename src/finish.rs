@@ -67,6 +67,9 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
     let connection = request.connection();
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     body.push_eos();
+    if connection.is_stream() {
+        connection::stream::ending(request);
+    }
     match filter.pass_on(body) {
         // httpd has sent an error page instead (416, for a range that cannot be had): the response has ended all the same.
         Err(Status::FILTER_ERROR) => {}

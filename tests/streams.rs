@@ -157,3 +157,52 @@ fn the_client_goes() {
         httpd.stop();
     }
 }
+
+/// A filter passes the end on by itself: a client that has all that it was told may be gone before it comes.
+#[test]
+fn the_client_goes_before_the_end_alone() {
+    for (handler, mpm) in [(Handler::Lua, Mpm::Event), (Handler::Cgi, Mpm::Worker)] {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .modules(&["lua"])
+            .config(
+                "FinishRequest On
+                LuaOutputFilter LATE ${ROOT}/late.lua late
+                <LocationMatch ^/app>
+                  SetOutputFilter LATE
+                </LocationMatch>",
+            )
+            .start();
+        let folder = httpd.root().display().to_string();
+        let script = r#"
+            function late(r)
+                coroutine.yield()
+                while bucket do
+                    r.headers_out["Content-Length"] = "4096"
+                    coroutine.yield(bucket)
+                end
+                local gate
+                repeat
+                    r.usleep(1000)
+                    gate = io.open("@ROOT@/end")
+                until gate
+                gate:close()
+            end"#;
+        std::fs::write(httpd.root().join("late.lua"), script.replace("@ROOT@", &folder)).unwrap();
+        httpd.install("static.txt", "a static file\n");
+        let connection = httpd.connect_http2();
+        let background = httpd.background();
+        let stream = connection.get(&path(&background, handler.page(), "mark=on"), &[]);
+        let told = wait_for("the body", || stream.so_far().filter(|response| response.body.len() == 4096));
+        assert_eq!(told.header("Content-Length"), Some("4096"));
+        assert!(!stream.has_ended());
+        stream.cancel();
+        // Frames are handled in order: when this is answered, the reset has been seen.
+        assert_body(&connection.get("/static.txt", &[]).response(), b"a static file\n");
+        std::fs::write(httpd.root().join("end"), "").unwrap();
+        background.wait_for_begin();
+        ran_to_its_end(&background);
+        wait_for("the work's end", || httpd.log().contains("the background work has ended").then_some(()));
+        httpd.stop();
+    }
+}

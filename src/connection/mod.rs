@@ -6,6 +6,7 @@ pub mod keep;
 mod release;
 pub mod sink;
 mod stop;
+pub mod stream;
 mod waiting;
 
 pub use self::release::release;
@@ -42,6 +43,7 @@ pub fn register() {
     buffer::register();
     sink::register();
     keep::register();
+    stream::register();
 }
 
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
