@@ -86,6 +86,11 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
         _ => After::Close,
     };
     report::note(request, source);
+    if connection.is_stream() || (after == After::Keep && settings.log() == LogAt::End) {
+        // What the log says of the connection is what becomes of it for the client: not that mod_http2 calls the client of a
+        // stream that has ended gone, nor that httpd closes on this side what goes on elsewhere.
+        request.set_connection(connection.unaborted());
+    }
     if settings.log() == LogAt::Client {
         if after == After::Close && !connection.is_stream() {
             connection.close_after_response();
@@ -94,10 +99,6 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
         report::log(request, response);
     }
     if !connection.is_stream() {
-        if after == After::Keep && settings.log() == LogAt::End {
-            // The line says what becomes of the connection, which httpd closes on this side.
-            request.set_connection(connection.unaborted());
-        }
         connection::release(connection, request, after);
     }
     connection::sink::divert(request, response, settings);
