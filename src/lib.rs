@@ -22,6 +22,7 @@ mod httpd;
 mod on_abort;
 mod output_filter;
 mod report;
+mod request_body;
 mod response;
 mod response_headers;
 mod sys;

@@ -8,7 +8,9 @@ use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
     install_log, server_config, set_panic_hook, with_context,
 };
-use crate::{api, background, connection, fcgid, on_abort, output_filter, report, response, response_headers, sys};
+use crate::{
+    api, background, connection, fcgid, on_abort, output_filter, report, request_body, response, response_headers, sys,
+};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -39,6 +41,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
 
         response_headers::register();
         output_filter::register();
+        request_body::register();
         connection::register();
         api::register();
 

@@ -11,7 +11,7 @@ use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, 
 use crate::mark::{self, Source};
 use crate::response::{Marked, Phase, Response};
 use crate::time_limit::Work;
-use crate::{bypass, cgi_script, httpd, on_abort, sys};
+use crate::{bypass, cgi_script, httpd, on_abort, request_body, sys};
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;
@@ -263,6 +263,10 @@ impl Walk<'_, '_> {
     /// Whether the request may go on in the background.
     fn is_admitted(&mut self) -> bool {
         let Place { request, response, .. } = self.place;
+        if self.marked.early && request_body::is_awaited(request, response) {
+            log::debug!("the request's body has not been read to its end, so the client waits for the application");
+            self.marked.early = false;
+        }
         self.marked.early = self.marked.early && response.background.admit(request, self.marked.source);
         self.marked.early
     }

@@ -11,7 +11,7 @@ use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_confi
 use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::response_headers::{self, MARK};
 use crate::time_limit::Work;
-use crate::{bypass, cgi_length, on_abort, output_filter, report, sys};
+use crate::{bypass, cgi_length, on_abort, output_filter, report, request_body, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 const VARIABLE: &CStr = c"finish-request";
@@ -31,6 +31,8 @@ pub struct Response {
     seen: Cell<Option<*const u8>>,
     /// Whether the C function asked for the end, and nobody has looked at it yet.
     asked: Cell<bool>,
+    /// Whether the end of the request's body has been read, where mod_proxy may pass that on.
+    pub body_ended: Cell<bool>,
     /// Whether the request has been logged.
     pub logged: Cell<bool>,
     /// The request's background work.
@@ -100,6 +102,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 length_kept: cgi_length::keep(request),
                 seen: Cell::new(None),
                 asked: Cell::new(false),
+                body_ended: Cell::new(false),
                 logged: Cell::new(false),
                 background: Background::default(),
                 client: Record::of(request.connection()),
@@ -109,6 +112,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
             }
             .attach(request);
             output_filter::insert(request);
+            request_body::watch(request);
             response_headers::keep_from_client(request);
             if let Some(response) = Response::of(request) {
                 on_abort::before_handler(request, response, settings);

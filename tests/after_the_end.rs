@@ -2,7 +2,7 @@
 
 use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
-use crate::judge::{Application, assert_body, early, path, ran_to_its_end};
+use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
 
 on_every_handler_and_mpm!(prints_ten_megabytes);
 
@@ -201,10 +201,48 @@ mod request_body {
         httpd.stop();
     }
 
+    /// php-fpm has answered before it was sent all of the body, and reads that afterwards. Told of the body's end too early, PHP
+    /// would wait for the bytes that are missing until `Timeout`.
+    #[test]
+    fn that_php_fpm_has_not_been_sent() {
+        const SIZE: usize = 60_000;
+        side_by_side(Mpm::ALL, |mpm| {
+            let httpd = Httpd::builder(mpm)
+                .handler(Handler::PhpFpm)
+                .config(
+                    "Timeout 5
+                     FinishRequest On
+                     <If \"%{QUERY_STRING} =~ /keep/\">
+                       FinishRequestConnection Keep
+                     </If>",
+                )
+                .start();
+            let page = READS_LATE.install(&httpd, Handler::PhpFpm, "reads");
+            for query in ["mark=on", "mark=on&keep"] {
+                let (background, connection) = (httpd.background(), httpd.connect());
+                let file = |name| httpd.root().join("gates").join(format!("{}.{name}", background.id()));
+                connection.send(format!(
+                    "PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n\r\n",
+                    path(&background, &page, query)
+                ));
+                connection.send("S".repeat(SIZE / 2));
+                support::wait_for("the answer", || file("answered").exists().then_some(()));
+                connection.send("S".repeat(SIZE / 2));
+                assert_body(&connection.response(), &body(4096));
+                assert!(!background.is_done(), "the client had to wait for the background work");
+                let read = support::wait_for("what was read", || std::fs::read(file("read")).ok());
+                assert_eq!(read.len(), SIZE);
+                ran_to_its_end(&background);
+            }
+            httpd.stop();
+        });
+    }
+
     /// Leaves the bytes that it got in a file.
     const READS_LATE: Application = Application {
         php: r#"
             answer();
+            touch("@GATES@/{$_GET['id']}.answered");
             $read = file_get_contents('php://input');
             file_put_contents("@GATES@/{$_GET['id']}.reading", $read);
             rename("@GATES@/{$_GET['id']}.reading", "@GATES@/{$_GET['id']}.read");

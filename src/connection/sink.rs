@@ -3,6 +3,7 @@
 use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Weak};
 
+use super::keep;
 use crate::directives::Settings;
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter};
 use crate::response::Response;
@@ -32,7 +33,7 @@ pub fn divert(request: Request<'_>, response: &Response, settings: &Settings) {
     let copies = seen.raw() == client.raw() && (client.is_stream() || client.is_aborted());
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    request.divert(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER);
+    request.divert(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER, keep::BODY);
     response.set_work(work);
 }
 

@@ -196,6 +196,14 @@ impl<'b> Brigade<'b> {
         }
     }
 
+    /// Whether the end of the stream is in it.
+    pub fn has_eos(&self) -> bool {
+        // SAFETY: the brigade is live (LIVE), and the bucket is in it.
+        let next = |bucket: &*mut sys::apr_bucket| unsafe { sys::fr_bucket_next(self.raw, *bucket) };
+        std::iter::successors(self.first_raw(), |bucket| Some(next(bucket)).filter(|next| !next.is_null()))
+            .any(|bucket| kind(bucket) == Kind::Eos)
+    }
+
     fn first_raw(&self) -> Option<*mut sys::apr_bucket> {
         // SAFETY: the brigade is live (LIVE).
         let bucket = unsafe { sys::fr_brigade_first(self.raw) };

@@ -157,7 +157,7 @@ pub unsafe fn output_filter(
     })
 }
 
-/// A place in a chain of input filters, that holds a part of a request's body.
+/// A place in a chain of input filters, of a request's body.
 #[derive(Clone, Copy)]
 pub struct InputFilter<'f> {
     raw: *mut sys::ap_filter_t,
@@ -167,6 +167,12 @@ pub struct InputFilter<'f> {
 }
 
 impl<'f> InputFilter<'f> {
+    /// The request whose filter it is.
+    pub fn request(self) -> Option<Request<'f>> {
+        // SAFETY: null or the live request (LIVE) whose chain this is.
+        unsafe { Request::from_raw((*self.raw).r) }
+    }
+
     /// What [`Request::put_back`] gave it.
     pub fn put_back(self) -> Option<Brigade<'f>> {
         // SAFETY: the filter is live (LIVE); its context is null, or a brigade of its request's connection.

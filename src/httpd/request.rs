@@ -328,8 +328,17 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// Adds an input filter to the request, without a context, where its type belongs.
+    pub fn add_input_filter(self, handle: FilterHandle) {
+        // SAFETY: the request and its connection are live (LIVE).
+        unsafe {
+            let none = std::ptr::null_mut();
+            sys::ap_add_input_filter_handle(handle.raw(), none, self.raw(), self.connection().raw());
+        }
+    }
+
     /// From now on whatever is written to this request, or to those that were redirected to it, goes to
-    /// `output`, which gets `context`, and whatever is read from them comes from `input`. They get `connection`, `client` or
+    /// `output`, which gets `context`, and whatever is read from them comes from `input`, behind what was put back for `put_back`. They get `connection`, `client` or
     /// a copy of it, as the record that their handler looks at.
     pub fn divert<T: 'static>(
         self,
@@ -338,6 +347,7 @@ impl<'r> Request<'r> {
         output: FilterHandle,
         context: T,
         input: FilterHandle,
+        put_back: FilterHandle,
     ) {
         let context = client.pool().own(context).as_ptr().cast();
         let none = std::ptr::null_mut();
@@ -346,6 +356,9 @@ impl<'r> Request<'r> {
         // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
             let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), client.raw());
+            // What was put back stands above it, and is the request's own.
+            let first = (*self.raw()).input_filters;
+            let input = if (*first).frec == put_back.raw() { first } else { input };
             let output = sys::ap_add_output_filter_handle(output.raw(), context, none.cast(), client.raw());
             (*connection.raw()).output_filters = output;
             let mut request = Some(self);

@@ -13,7 +13,8 @@ const MOST: u64 = 65_536;
 const PIECE: i64 = 8192;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+/// The filter that gives the application what was read ahead of it.
+pub const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// Registers the filter that gives the application what was read ahead of it.
 pub fn register() {

@@ -10,6 +10,7 @@ mod unix;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
+pub use self::body::HANDLE as BODY;
 pub use self::listener::{child_init, forget_wish, open_logs, want, warn_if_unavailable};
 pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
