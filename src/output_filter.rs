@@ -280,7 +280,14 @@ impl Walk<'_, '_> {
         if !self.body.is_empty() {
             self.body.push_flush();
         }
-        match self.pass().and_then(|()| sink::swallow_to_eos(brigade)) {
+        let passed = self.pass();
+        match passed.and_then(|()| sink::swallow_to_eos(brigade)) {
+            Err(status) if passed.is_ok() => {
+                // What the program does behind the end of its response takes nothing from it.
+                brigade.push_eos();
+                self.end_with_handler(brigade)?;
+                Err(status)
+            }
             Ok(true) => {
                 if self.place.response.background.was_refused() {
                     // A script that works on is not ended for there being no place for it.

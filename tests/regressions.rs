@@ -110,3 +110,26 @@ fn a_child_that_exits_sees_its_clients_out() {
     assert_eq!(connection.response().body, body(BYTES));
     httpd.stop();
 }
+
+/// Above FinishRequestMax a response without a body had not been begun when its program's pipe broke behind the end, as that of a
+/// script does which does not read its request: the client got nothing.
+#[test]
+fn a_script_that_fails_behind_an_empty_response() {
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Cgi).config("FinishRequest On\nFinishRequestMax 1").start();
+    httpd.install(
+        "empty.cgi",
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\nX-Finish-Request: length=0\\n\\n'\nsleep 0.2\n",
+    );
+    httpd.expect_log("finish_request:warn.*as many as FinishRequestMax allows");
+    let background = httpd.background();
+    let first = httpd.connect();
+    first.get(&background.query(Handler::Cgi.page()), &[]);
+    assert_eq!(first.response().body, body(4096));
+    let second = httpd.connect();
+    second.send("POST /empty.cgi HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody");
+    let response = second.response();
+    assert_eq!((response.status, response.body.len()), (200, 0));
+    background.open_gate();
+    background.wait_for_done();
+    httpd.stop();
+}
