@@ -264,8 +264,8 @@ impl Walk<'_, '_> {
     fn is_admitted(&mut self) -> bool {
         let Place { request, response, .. } = self.place;
         if self.marked.early && request_body::is_awaited(request, response) {
-            log::debug!("the request's body has not been read to its end, so the client waits for the application");
-            self.marked.early = false;
+            // When it has been read to its end, this filter is called again.
+            return false;
         }
         self.marked.early = self.marked.early && response.background.admit(request, self.marked.source);
         self.marked.early

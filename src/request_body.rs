@@ -1,6 +1,6 @@
 //! mod_proxy_fcgi reads a response while it still sends the request's body. A FastCGI program that is told of the body's end too
 //! early may wait for the rest of it (PHP does, for as many bytes as `Content-Length` says), until the backend's timeout. So a
-//! response that is complete before the body is ends with its handler.
+//! response that is complete before the body has been read is finished when that is.
 
 use std::sync::atomic::AtomicPtr;
 
@@ -11,6 +11,17 @@ use crate::sys;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+
+/// How far the body of a request for mod_proxy has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Perhaps not to its end.
+    Unread,
+    /// The same, and the response is complete.
+    Awaited,
+    /// To its end.
+    Ended,
+}
 
 /// Registers the filter that sees the end of a body.
 pub fn register() {
@@ -26,9 +37,14 @@ pub fn watch(request: Request<'_>) {
     }
 }
 
-/// Whether the program may wait for a part of the body that the client still has to send.
+/// Whether the program may wait for a part of the body that the client still has to send. To be asked where the response could be
+/// finished but for that; when that is over, something is passed to the response's filters.
 pub fn is_awaited(request: Request<'_>, response: &Response) -> bool {
-    !response.body_ended.get() && proxy_scheme(request) == Some(b"fcgi")
+    let awaited = response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi");
+    if awaited {
+        response.body.set(Body::Awaited);
+    }
+    awaited
 }
 
 unsafe extern "C" fn input(
@@ -40,10 +56,13 @@ unsafe extern "C" fn input(
 ) -> sys::apr_status_t {
     let pass = |filter: InputFilter<'_>, brigade: &mut Brigade<'_>, _most: u64| -> Result {
         filter.pass_on(brigade)?;
-        if let Some(response) = filter.request().and_then(Response::of)
+        if let Some(request) = filter.request()
+            && let Some(response) = Response::of(request)
             && brigade.has_eos()
+            && response.body.replace(Body::Ended) == Body::Awaited
         {
-            response.body_ended.set(true);
+            // An error says that the client has gone, which the handler sees when it writes.
+            let _ = request.flush();
         }
         Ok(())
     };

@@ -9,6 +9,7 @@ use crate::directives::{Mode, Settings};
 use crate::ending::{Ending, Length};
 use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_config, guard, with_context};
 use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
+use crate::request_body::Body;
 use crate::response_headers::{self, MARK};
 use crate::time_limit::Work;
 use crate::{bypass, cgi_length, on_abort, output_filter, report, request_body, sys};
@@ -31,8 +32,8 @@ pub struct Response {
     seen: Cell<Option<*const u8>>,
     /// Whether the C function asked for the end, and nobody has looked at it yet.
     asked: Cell<bool>,
-    /// Whether the end of the request's body has been read, where mod_proxy may pass that on.
-    pub body_ended: Cell<bool>,
+    /// The request's body, where mod_proxy may pass that on.
+    pub body: Cell<Body>,
     /// Whether the request has been logged.
     pub logged: Cell<bool>,
     /// The request's background work.
@@ -102,7 +103,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 length_kept: cgi_length::keep(request),
                 seen: Cell::new(None),
                 asked: Cell::new(false),
-                body_ended: Cell::new(false),
+                body: Cell::new(Body::Unread),
                 logged: Cell::new(false),
                 background: Background::default(),
                 client: Record::of(request.connection()),

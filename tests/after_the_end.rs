@@ -1,5 +1,6 @@
 //! What an application does after the end of its response: it reaches nobody, and nothing stops it.
 
+use support::http1::EndKind;
 use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
 use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
@@ -229,6 +230,12 @@ mod request_body {
                 support::wait_for("the answer", || file("answered").exists().then_some(()));
                 connection.send("S".repeat(SIZE / 2));
                 assert_body(&connection.response(), &body(4096));
+                if query.contains("keep") {
+                    connection.get("/app.php?mark=none&length=100&bytes=100", &[]);
+                    assert_body(&connection.response(), &body(100));
+                } else {
+                    assert_eq!((connection.end().kind, connection.rest().len()), (EndKind::Fin, 0));
+                }
                 assert!(!background.is_done(), "the client had to wait for the background work");
                 let read = support::wait_for("what was read", || std::fs::read(file("read")).ok());
                 assert_eq!(read.len(), SIZE);
