@@ -9,6 +9,7 @@ use crate::ending::{Ending, Fault, Length, Verdict};
 use crate::finish::{self, Place};
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
 use crate::mark::{self, Source};
+use crate::request_body::Body;
 use crate::response::{Marked, Phase, Response};
 use crate::time_limit::Work;
 use crate::{bypass, cgi_script, httpd, on_abort, request_body, sys};
@@ -263,9 +264,14 @@ impl Walk<'_, '_> {
     /// Whether the request may go on in the background.
     fn is_admitted(&mut self) -> bool {
         let Place { request, response, .. } = self.place;
-        if self.marked.early && request_body::is_awaited(request, response) {
-            // When it has been read to its end, this filter is called again.
-            return false;
+        if self.marked.early && request_body::is_unread(request, response) {
+            // For Keep the body is read ahead, which may bring its end. Errors: the client has gone, as the next write will say.
+            let _ = self.before_header();
+            if request_body::is_unread(request, response) {
+                // When it has been read to its end, this filter is called again.
+                response.body.set(Body::Awaited);
+                return false;
+            }
         }
         self.marked.early = self.marked.early && response.background.admit(request, self.marked.source);
         self.marked.early

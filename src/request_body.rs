@@ -17,7 +17,7 @@ const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 pub enum Body {
     /// Perhaps not to its end.
     Unread,
-    /// The same, and the response is complete.
+    /// The same, and the response is complete: at the body's end a flush is passed to its filters.
     Awaited,
     /// To its end.
     Ended,
@@ -37,14 +37,9 @@ pub fn watch(request: Request<'_>) {
     }
 }
 
-/// Whether the program may wait for a part of the body that the client still has to send. To be asked where the response could be
-/// finished but for that; when that is over, something is passed to the response's filters.
-pub fn is_awaited(request: Request<'_>, response: &Response) -> bool {
-    let awaited = response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi");
-    if awaited {
-        response.body.set(Body::Awaited);
-    }
-    awaited
+/// Whether the program may wait for a part of the body that has not been read.
+pub fn is_unread(request: Request<'_>, response: &Response) -> bool {
+    response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi")
 }
 
 unsafe extern "C" fn input(

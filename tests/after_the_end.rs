@@ -210,9 +210,11 @@ mod request_body {
         side_by_side(Mpm::ALL, |mpm| {
             let httpd = Httpd::builder(mpm)
                 .handler(Handler::PhpFpm)
+                .modules(&["filter", "deflate"])
                 .config(
                     "Timeout 5
                      FinishRequest On
+                     AddOutputFilterByType DEFLATE text/plain
                      <If \"%{QUERY_STRING} =~ /keep/\">
                        FinishRequestConnection Keep
                      </If>",
@@ -223,13 +225,15 @@ mod request_body {
                 let (background, connection) = (httpd.background(), httpd.connect());
                 let file = |name| httpd.root().join("gates").join(format!("{}.{name}", background.id()));
                 connection.send(format!(
-                    "PUT {} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {SIZE}\r\n\r\n",
+                    "PUT {}&after=0 HTTP/1.1\r\nHost: localhost\r\nAccept-Encoding: gzip\r\nContent-Length: {SIZE}\r\n\r\n",
                     path(&background, &page, query)
                 ));
                 connection.send("S".repeat(SIZE / 2));
                 support::wait_for("the answer", || file("answered").exists().then_some(()));
                 connection.send("S".repeat(SIZE / 2));
-                assert_body(&connection.response(), &body(4096));
+                let response = connection.response();
+                assert_body(&response, &body(4096));
+                assert_eq!(response.header("Content-Encoding"), None);
                 if query.contains("keep") {
                     connection.get("/app.php?mark=none&length=100&bytes=100", &[]);
                     assert_body(&connection.response(), &body(100));
@@ -253,7 +257,7 @@ mod request_body {
             $read = file_get_contents('php://input');
             file_put_contents("@GATES@/{$_GET['id']}.reading", $read);
             rename("@GATES@/{$_GET['id']}.reading", "@GATES@/{$_GET['id']}.read");
-            background($_GET['id']);
+            background($_GET['id'], (int) ($_GET['after'] ?? 200));
         "#,
         sh: r#"
             answer
