@@ -1,7 +1,6 @@
 //! `FinishRequestConnection Keep`: the client's connection goes on while the background work runs.
 
 use std::fs;
-use std::time::{Duration, Instant};
 
 use support::http1::{Connection, EndKind};
 use support::{Background, Handler, Httpd, Mpm, Response, body, wait_for};
@@ -56,8 +55,8 @@ fn requests_in_a_row(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
-/// A thousand requests over one connection. At each response the work of that request has not been done, though it takes
-/// but 200 ms: the next request is sent at once, and answered while works of earlier ones still run.
+/// A thousand requests over one connection, each with work that takes 200 ms, and does not end before the next request has been
+/// answered.
 #[test]
 fn a_thousand_in_a_row() {
     const REQUESTS: usize = 1000;
@@ -66,10 +65,18 @@ fn a_thousand_in_a_row() {
         r.headers_out['X-Finish-Request'] = 'length=2'
         r:write('ok')
         r:flush()
-        local began = r:clock()
+        local function file(extension, how)
+            return io.open('@GATES@/' .. query.id .. extension, how)
+        end
+        local limit = r:clock() + 75000000
         r.usleep(200000)
-        local log = io.open('@GATES@/' .. query.id .. '.thousand', 'w')
-        log:write(string.format('%.0f %.0f', began, r:clock()))
+        local next = file('.next', 'r')
+        while not next and r:clock() < limit do
+            r.usleep(10000)
+            next = file('.next', 'r')
+        end
+        local log = file('.thousand', 'w')
+        log:write(next and 'done' or 'late')
         log:close()
         return apache2.OK";
     side_by_side(Mpm::ALL, |mpm| {
@@ -80,25 +87,23 @@ fn a_thousand_in_a_row() {
             .config(KEEP)
             .config("FinishRequestMax none\nMaxKeepAliveRequests 0\nLogLevel finish_request:warn")
             .start();
+        httpd.may_be_full();
         httpd.install("work.lua", &format!("function handle(r)\n{WORK}\nend\n"));
         let connection = httpd.connect();
+        let gate = |id: usize, extension: &str| httpd.root().join(format!("gates/{id}.{extension}"));
         for id in 0..REQUESTS {
             connection.get(&format!("/work.lua?id={id}"), &[]);
             let response = connection.response();
             assert_eq!((response.body.as_slice(), keeps(&response)), (b"ok".as_slice(), true));
+            if id > 0 {
+                fs::write(gate(id - 1, "next"), "").unwrap();
+            }
         }
-        let times: Vec<(u64, u64)> = (0..REQUESTS)
-            .map(|id| {
-                let file = httpd.root().join(format!("gates/{id}.thousand"));
-                let text =
-                    wait_for("a work to be done", || fs::read_to_string(&file).ok().filter(|text| text.contains(' ')));
-                let (began, ended) = text.split_once(' ').unwrap();
-                (began.parse().unwrap(), ended.trim().parse().unwrap())
-            })
-            .collect();
-        // Nobody waited: the next request's work began before this one's had ended.
-        let waited = times.windows(2).filter(|pair| pair[1].0 >= pair[0].1).count();
-        assert!(waited * 20 < REQUESTS, "{waited} of {REQUESTS} requests waited for the work of the one before");
+        fs::write(gate(REQUESTS - 1, "next"), "").unwrap();
+        for id in 0..REQUESTS {
+            let text = || fs::read_to_string(gate(id, "thousand")).ok().filter(|text| !text.is_empty());
+            assert_eq!(wait_for("a work to be done", text), "done", "{id}");
+        }
         assert!(!connection.has_ended());
         httpd.stop();
     });
@@ -112,7 +117,7 @@ fn an_idle_one_ends_without_a_trace() {
             .handler(Handler::Lua)
             .modules(&["reqtimeout"])
             .config(KEEP)
-            .config("KeepAliveTimeout 1\nTimeout 20")
+            .config("KeepAliveTimeout 1")
             .start();
         let (first, second) = (httpd.background(), httpd.background());
         let connection = httpd.connect();
@@ -271,12 +276,8 @@ fn half_a_request_is_there_already() {
 #[test]
 fn empty_lines_between_requests() {
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm)
-            .handler(Handler::Lua)
-            .workers(32)
-            .config(KEEP)
-            .config("KeepAliveTimeout 1\nTimeout 60")
-            .start();
+        let httpd =
+            Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(KEEP).config("KeepAliveTimeout 1").start();
         for lines in ["\r\n", "\n", "\r\n\r\n"] {
             let mut works = Vec::new();
             let connection = httpd.connect();
@@ -286,9 +287,7 @@ fn empty_lines_between_requests() {
                 .send(request(&httpd, true, 200, &mut works) + lines + &request(&httpd, true, 300, &mut works) + lines);
             assert_body(&connection.response(), &body(200));
             assert_body(&connection.response(), &body(300));
-            let since = Instant::now();
             is_closed(&connection);
-            assert!(since.elapsed() < Duration::from_secs(20), "{lines:?}: {:?}", since.elapsed());
             works.drain(..).for_each(|work| {
                 ran_to_its_end(&work);
             });

@@ -125,7 +125,7 @@ fn a_header_that_does_not_end() {
             .handler(Handler::Lua)
             .modules(&["reqtimeout"])
             .config(KEEP)
-            .config("RequestReadTimeout header=1 body=1\nTimeout 60\nKeepAliveTimeout 60")
+            .config("RequestReadTimeout header=1 body=1")
             .start();
         // In the packet of the first request, and after it; and not marked, for what stock httpd does.
         for (together, later) in

@@ -288,6 +288,7 @@ fn a_storm_leaves_the_server_answering(mpm: Mpm) {
     const MAX: u64 = 12;
     let httpd = several_processes(mpm).start();
     httpd.expect_log(WARNING);
+    httpd.may_be_full();
     let works = Mutex::new(Vec::new());
     let over = AtomicBool::new(false);
     thread::scope(|scope| {

@@ -152,8 +152,8 @@ mod vanished {
     }
 
     fn goes_on(handler: Handler, mpm: Mpm) {
-        // What the handler's own limit for a program is: that must not end it meanwhile.
-        let config = "FinishRequest On\nFinishRequestOnAbort Continue\nTimeout 1";
+        // That is the handler's own limit for a program too, which must not end it meanwhile.
+        let config = "FinishRequest On\nFinishRequestOnAbort Continue\nTimeout 5";
         let httpd = server(handler, mpm, config).start();
         let query = format!("length={LENGTH}&after={AFTER}");
         side_by_side(mpm.protocols(), |&protocol| {

@@ -14,11 +14,13 @@ static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]
 static DISASTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"exit signal|panicked at").expect("a valid pattern"));
 
 /// What the event and worker MPMs may say when they are told to stop while connections are open: the listener's pollset
-/// is gone before its threads are, and the main thread may look at a socket that another thread has just freed
-/// (`close_worker_sockets`), which ends the child that was to end. Before that a crash counts as everywhere.
+/// is gone before its threads are, and the main thread may close a socket that another thread closes or has just freed
+/// (`close_worker_sockets`), which may end the child that was to end. Before that a crash counts as everywhere.
 static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(r"mpm_event:error.*Bad file descriptor.*apr_pollset_\w+ failure|exit signal Segmentation fault")
-        .expect("a valid pattern")
+    Regex::new(
+        r"mpm_event:error.*Bad file descriptor.*(apr_pollset_\w+ failure|AH00468: )|exit signal Segmentation fault",
+    )
+    .expect("a valid pattern")
 });
 
 /// The files that a server writes its complaints to, and the ones that the test waits for.

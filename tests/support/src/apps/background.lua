@@ -52,7 +52,7 @@ function background.run(r, id, after)
     local ok, problem = pcall(function()
         leak(r, half)
         r:flush()
-        local limit = r:clock() + 25000000
+        local limit = r:clock() + 75000000
         while not exists(gates .. "/" .. id .. ".gate") do
             if r:clock() >= limit then
                 trouble = "the gate stayed shut; "

@@ -45,7 +45,7 @@ function background(string $id, int $after = 200): void
     }
 
     $errors = [];
-    $limit = $now() + 25_000_000;
+    $limit = $now() + 75_000_000;
     while (!file_exists("$gates/$id.gate") && $now() < $limit) {
         usleep(10_000);
         clearstatcache();

@@ -47,12 +47,13 @@ background() {
     : >"$gates/$work.began"
     leak $(($2 / 2)) 2>/dev/null || trouble="$trouble could not write before the gate;"
 
-    limit=$(($(date +%s) + 25))
+    left=1500
     while [ ! -e "$gates/$work.gate" ]; do
-        if [ "$(date +%s)" -ge "$limit" ]; then
+        if [ "$left" -eq 0 ]; then
             trouble="$trouble the gate stayed shut;"
             break
         fi
+        left=$((left - 1))
         sleep 0.05
     done
     seen=$(date +%s%6N)

@@ -114,8 +114,8 @@ fn basics(place: &Place<'_>) -> String {
          LogLevel info ssl:warn\n\
          CustomLog \"${{ROOT}}/access.log\" \"%h \\\"%r\\\" %>s %b %D %X\"\n\
          DocumentRoot \"${{WWW}}\"\n\
-         Timeout 60\n\
-         KeepAliveTimeout 60\n"
+         Timeout 180\n\
+         KeepAliveTimeout 180\n"
     )
 }
 

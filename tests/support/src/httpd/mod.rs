@@ -169,6 +169,11 @@ impl Httpd {
         self.log.announce(pattern, false);
     }
 
+    /// As [`Httpd::allow_log`] for what httpd says when all of its workers are taken, or nearly.
+    pub fn may_be_full(&self) {
+        self.allow_log("AH00161|AH00286|AH00287|AH00484|AH00485|AH10159");
+    }
+
     /// All that the server has logged until now.
     pub fn log(&self) -> String {
         self.log.text()
