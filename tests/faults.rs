@@ -265,6 +265,10 @@ mod a_program {
                 answer();
                 if (pcntl_fork() === 0) {
                     pcntl_exec('./daemon.sh', [$_GET['id']]);
+                }
+                while (!file_exists(\"@GATES@/{$_GET['id']}.released\")) {
+                    usleep(10_000);
+                    clearstatcache();
                 }",
             );
             leaves(&httpd, "forks.php", 0);
@@ -278,6 +282,8 @@ mod a_program {
         let client = Client::connect(httpd, Protocol::Http1);
         let response = client.get(&work.query(page), &[]).released();
         assert_body(&response, &body(BYTES));
+        // Not before: a program that ends together with its response is not finished early.
+        fs::write(httpd.root().join("gates").join(format!("{}.released", work.id())), "").unwrap();
         work.wait_for_begin();
         let daemon = pid(httpd, &work);
         drop(client);
@@ -305,10 +311,17 @@ mod a_program {
         php: r#"
             answer();
             exec("./daemon.sh {$_GET['id']} >/dev/null 2>&1 &");
+            while (!file_exists("@GATES@/{$_GET['id']}.released")) {
+                usleep(10_000);
+                clearstatcache();
+            }
         "#,
         sh: r#"
             answer
             setsid ./daemon.sh "$id" >/dev/null 2>&1 </dev/null &
+            while [ ! -e "@GATES@/$id.released" ]; do
+                sleep 0.05
+            done
         "#,
         lua: "",
     };

@@ -36,13 +36,19 @@ leak() {
     [ "$1" -eq 0 ] || printf "%${1}s" '' | tr ' ' L
 }
 
-# background ID AFTER: as in background.php.
-background() {
+# prepare ID: from now on the end of the script is reported, however early it comes.
+prepare() {
     gates='@GATES@'
-    work=$1 began=$(date +%s%6N) seen=0 ended=0 errors='ended too early'
+    work=$1 began=0 seen=0 ended=0 errors='ended too early'
     trap '' PIPE
     trap 'exit 1' TERM INT HUP
     trap leave EXIT
+}
+
+# background ID AFTER: as in background.php.
+background() {
+    prepare "$1"
+    began=$(date +%s%6N)
     trouble=
     : >"$gates/$work.began"
     leak $(($2 / 2)) 2>/dev/null || trouble="$trouble could not write before the gate;"
