@@ -106,6 +106,7 @@ mod silence {
                 let httpd = server(handler, mpm, &format!("FinishRequestTimeout {limit}")).start();
                 if handler == Handler::ModFcgid {
                     httpd.expect_log(FCGID_SILENCE);
+                    httpd.allow_log(FCGID_KILLS);
                 }
                 let page = SILENT.install(&httpd, handler, "silent");
                 let works: Vec<_> = mpm

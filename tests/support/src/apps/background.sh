@@ -33,7 +33,7 @@ answer() {
 
 # leak BYTES: prints what no client should see; fails when it cannot be written.
 leak() {
-    [ "$1" -eq 0 ] || printf "%${1}s" '' | tr ' ' L
+    [ "$1" -eq 0 ] || head -c "$1" /dev/zero | tr '\0' L
 }
 
 # prepare ID: from now on the end of the script is reported, however early it comes.
