@@ -134,6 +134,37 @@ fn bytes_in_and_out() {
     }
 }
 
+/// The same over TLS, where the bytes of the handshake and of the records come on top: as for a request without a mark.
+#[test]
+fn bytes_over_tls() {
+    const BYTES: usize = 300_000;
+    const MOST_ON_TOP: usize = 20_000;
+    let config = "CustomLog \"${ROOT}/bytes.log\" \"%I %O %{finish-request}n %q\"";
+    for mpm in Mpm::ALL {
+        for log in ["Client", "End"] {
+            let httpd = start(Handler::Lua, mpm, &format!("FinishRequest On\nFinishRequestLog {log}\n{config}"));
+            for (mark, note) in [("none", "-"), ("on", "header")] {
+                let work = httpd.background();
+                work.open_gate();
+                let query = path(&work, "app.lua", &format!("mark={mark}&bytes={BYTES}&after=0"));
+                let client = Client::connect(&httpd, Protocol::Http1Tls);
+                let response = client.get(&query, &[("Connection", "close")]).released();
+                assert_body(&response, &body(BYTES));
+                let line = line_of(&httpd, "bytes.log", &work);
+                let [bytes_in, bytes_out, marked, _] = line.split(' ').collect::<Vec<_>>()[..] else {
+                    panic!("{line}")
+                };
+                assert_eq!(marked, note, "{line}");
+                let [bytes_in, bytes_out] = [bytes_in, bytes_out].map(|bytes| bytes.parse::<usize>().unwrap());
+                assert!((query.len()..MOST_ON_TOP).contains(&bytes_in), "{line}");
+                let sent = response.raw.len();
+                assert!((sent..sent + MOST_ON_TOP).contains(&bytes_out), "{sent}: {line}");
+            }
+            httpd.stop();
+        }
+    }
+}
+
 /// Whichever way the administrator logs: conditions see what is known when the client is released, and each log has one
 /// line.
 #[test]

@@ -99,37 +99,72 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
+/// A client that has sent a GET request on its first stream, and takes no more than a hundred bytes of the response.
+fn with_a_small_window(httpd: &Httpd, target: &str) -> TcpStream {
+    const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 100];
+    // Method GET, scheme http, and a path and an authority as they are (RFC 7541, appendix A).
+    let mut fields = vec![0x82, 0x86, 4, u8::try_from(target.len()).unwrap()];
+    fields.extend(target.as_bytes());
+    fields.extend([&[1, 9][..], b"localhost"].concat());
+    let mut client = TcpStream::connect(httpd.address()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    begin.extend(frame(4, 0, 0, &INITIAL_WINDOW_SIZE));
+    begin.extend(frame(1, 5, 1, &fields));
+    client.write_all(&begin).unwrap();
+    client
+}
+
 /// The client resets a stream that has been finished, and of which it has read next to nothing: the work goes on.
 #[test]
 fn a_finished_stream_is_reset() {
-    const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 100];
     const CANCEL: [u8; 4] = [0, 0, 0, 8];
     side_by_side(SOME, |(handler, mpm)| {
         let httpd = Httpd::builder(mpm).handler(handler).config("FinishRequest On").start();
         let background = httpd.background();
         let target = path(&background, handler.page(), "mark=on&after=4000000");
-        // Method GET, scheme http, and a path and an authority as they are (RFC 7541, appendix A).
-        let mut fields = vec![0x82, 0x86, 4, u8::try_from(target.len()).unwrap()];
-        fields.extend(target.as_bytes());
-        fields.extend([&[1, 9][..], b"localhost"].concat());
-        let mut client = TcpStream::connect(httpd.address()).unwrap();
-        let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-        begin.extend(frame(4, 0, 0, &INITIAL_WINDOW_SIZE));
-        begin.extend(frame(1, 5, 1, &fields));
-        client.write_all(&begin).unwrap();
+        let mut client = with_a_small_window(&httpd, &target);
         httpd.wait_for_log("finished early");
         background.wait_for_begin();
         client.write_all(&frame(3, 0, 1, &CANCEL)).unwrap();
         // An answer to what comes behind the reset: it has been seen.
         client.write_all(&frame(6, 0, 0, b"is there")).unwrap();
         let (mut got, mut some) = (Vec::new(), [0; 1000]);
-        client.set_read_timeout(Some(DEADLINE)).unwrap();
         while !got.windows(17).any(|window| window == frame(6, 1, 0, b"is there")) {
             let read = client.read(&mut some).unwrap();
             assert!(read > 0, "the connection is closed");
             got.extend_from_slice(&some[..read]);
         }
         assert!(!background.is_done());
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// mod_logio's `%I` and `%O`: mod_http2 has not sent the response, let alone counted it, when the request is logged.
+#[test]
+fn bytes_are_logged_before_they_are_sent() {
+    let cases = SOME.into_iter().flat_map(|(handler, mpm)| ["Client", "End"].map(|log| (handler, mpm, log)));
+    side_by_side(cases, |(handler, mpm, log)| {
+        let config = format!(
+            "FinishRequest On\nFinishRequestLog {log}\nCustomLog \"${{ROOT}}/bytes.log\" \"%I %O %{{finish-request}}n %q\""
+        );
+        let httpd = Httpd::builder(mpm).handler(handler).config(&config).start();
+        let background = httpd.background();
+        let target = path(&background, handler.page(), "mark=on");
+        let _client = with_a_small_window(&httpd, &target);
+        background.wait_for_begin();
+        if log == "End" {
+            ran_to_its_end(&background);
+        }
+        let line = wait_for("the line in the log", || {
+            let log = std::fs::read_to_string(httpd.root().join("bytes.log")).unwrap_or_default();
+            log.lines().next().map(str::to_owned)
+        });
+        let (bytes_in, rest) = line.split_once(' ').unwrap();
+        assert!(rest.starts_with("4096 header ?"), "{line}");
+        // Its frame, which has its fields in it.
+        assert!((target.len()..target.len() + 100).contains(&bytes_in.parse().unwrap()), "{line}");
         ran_to_its_end(&background);
         httpd.stop();
     });

@@ -97,6 +97,12 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_run_log_transaction(self.raw()) };
     }
 
+    /// How many bytes of body have been sent, as the client gets them: behind the filters of the content.
+    pub fn bytes_sent(self) -> i64 {
+        // SAFETY: reads a field of a live request (LIVE).
+        unsafe { (*self.raw()).bytes_sent }
+    }
+
     /// Whether it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (LIVE).

@@ -38,8 +38,18 @@ fn carry_notes(from: Request<'_>, to: Request<'_>) {
     }
 }
 
+/// Has mod_logio count what the client of an HTTP/2 stream gets. mod_http2 does so itself, but not before the stream has come to its
+/// end, after which it says that the client has gone (`h2_c2_abort`). Nobody knows its frames until then: the body counts.
+fn count_stream(request: Request<'_>, response: &Response) {
+    let client = response.client();
+    if client.is_stream() && !client.is_aborted() {
+        client.count_sent(request.bytes_sent());
+    }
+}
+
 /// Has the request logged now, and not once more at its end.
 pub fn log(request: Request<'_>, response: &Response) {
+    count_stream(request, response);
     request.first().run_log_transaction();
     response.logged.set(true);
 }
@@ -59,6 +69,12 @@ pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_in
             });
             carry_notes(finished, request.last());
         }
-        if Response::find(request, |response| response.logged.get()).is_some() { sys::DONE } else { sys::DECLINED }
+        if Response::find(request, |response| response.logged.get()).is_some() {
+            return sys::DONE;
+        }
+        if let Some((finished, response)) = finished {
+            count_stream(finished, response);
+        }
+        sys::DECLINED
     })
 }
