@@ -11,7 +11,7 @@ const BODY: &[u8] = b"first half, second half";
 on_every_mpm!(finishes);
 
 fn finishes(mpm: Mpm) {
-    let httpd = start(mpm, "FinishRequest On");
+    let httpd = start(mpm, "FinishRequest On\nCustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %q\"");
     for &protocol in mpm.protocols() {
         for how in ["how=collected", "how=flushed", "mark=length=23", "mark=flush"] {
             let background = httpd.background();
@@ -20,6 +20,12 @@ fn finishes(mpm: Mpm) {
             assert_eq!(response.body, BODY, "{protocol:?} {how}");
             assert_eq!(response.header("X-Finish-Request"), None);
             background.wait_for_begin();
+            if how.starts_with("how") {
+                wait_for("a line in the access log", || {
+                    let log = std::fs::read_to_string(httpd.root().join("notes.log")).unwrap();
+                    log.contains(&format!("api ?id={}&{how}\n", background.id())).then_some(())
+                });
+            }
             assert!(!background.is_done());
             background.open_gate();
             assert_eq!(background.wait_for_done().errors, "", "{protocol:?} {how}");

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, wait_for};
 
-use crate::judge::{path, ran_to_its_end};
+use crate::judge::{Application, path, ran_to_its_end};
 
 /// Adds mod_status to a server that finishes requests.
 pub fn with_status(builder: Builder) -> Builder {
@@ -103,6 +103,37 @@ fn requests_and_counts(mpm: Mpm) {
         assert_eq!(page(&httpd, "?auto").matches("FinishRequestFinished").count(), 1);
         assert_eq!(counts(&httpd)["Finished"], count);
     }
+    httpd.stop();
+}
+
+on_every_mpm!(kept_and_timed_out);
+
+/// Connections that went on are counted, and works that were ended for having taken too long.
+fn kept_and_timed_out(mpm: Mpm) {
+    const ENDLESS: Application = Application {
+        php: "",
+        sh: "",
+        lua: "background.answer(r)
+              while r:write('L') >= 0 do
+                  r:flush()
+                  r.usleep(20000)
+              end
+              return apache2.OK",
+    };
+    let config = "FinishRequestConnection Keep\nFinishRequestTimeout 1";
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config(config).start();
+    httpd.expect_log("finish_request:warn.*has reached the \\d+ seconds of FinishRequestTimeout");
+    let page_name = ENDLESS.install(&httpd, Handler::Lua, "endless");
+    let connection = httpd.connect();
+    for count in 1..=3 {
+        connection.get(&format!("/{page_name}"), &[]);
+        assert_eq!(connection.response().status, 200);
+        wait_for("the connection to be counted", || (counts(&httpd)["Kept"] == count).then_some(()));
+    }
+    wait_for("the works to be ended", || (counts(&httpd)["TimedOut"] == 3).then_some(()));
+    wait_for_running(&httpd, 0);
+    let page = page(&httpd, "");
+    assert!(page.contains("Connections kept: 3, over the limit: 0, timed out: 3<"), "{page}");
     httpd.stop();
 }
 
@@ -215,13 +246,20 @@ fn how_it_was_marked() {
             </Location>
             <Location /auto>
               FinishRequest Auto
-            </Location>",
+            </Location>
+            CustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %U%q\"",
         )
         .start();
     for (marked, mark) in [("header", "on"), ("env", "none"), ("auto", "none")] {
         let background = finished(&httpd, Protocol::Http2, &format!("{marked}/app.lua"), &format!("mark={mark}"));
         let row = rows(&httpd).into_iter().find(|row| row[4].contains(background.id())).expect("a row");
         assert_eq!(row[2], marked);
+        wait_for("the note in the access log", || {
+            let log = std::fs::read_to_string(httpd.root().join("notes.log")).unwrap();
+            let line = log.lines().find(|line| line.contains(background.id()))?;
+            assert!(line.starts_with(&format!("{marked} ")), "{line}");
+            Some(())
+        });
         ran_to_its_end(&background);
     }
     httpd.stop();
