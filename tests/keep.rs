@@ -121,12 +121,16 @@ fn an_idle_one_ends_without_a_trace() {
             .start();
         let (first, second) = (httpd.background(), httpd.background());
         let connection = httpd.connect();
+        let mut sent = Instant::now();
         for background in [&first, &second] {
+            sent = Instant::now();
             connection.get(&path(background, "app.lua", "mark=on"), &[]);
             assert!(keeps(&connection.response()));
             background.wait_for_begin();
         }
         is_closed(&connection);
+        // Event takes what is due within a tenth of a second together.
+        assert!(sent.elapsed() >= Duration::from_millis(800), "closed after {:?}", sent.elapsed());
         assert!(!first.is_done() && !second.is_done());
         ran_to_its_end(&first);
         ran_to_its_end(&second);
@@ -458,6 +462,31 @@ fn the_proxy_protocol() {
         is_closed(&connection);
         assert!(httpd.access_log().iter().any(|line| line.starts_with("192.0.2.1 ")));
         ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// Any filter of another module, for what comes or for what goes, may know something of its connection: it is closed.
+#[test]
+fn a_foreign_filter() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| ["Input", "Output"].map(|side| (mpm, side)));
+    side_by_side(cases, |(mpm, side)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["dumpio"])
+            .config(KEEP)
+            .config(&format!("DumpIO{side} On\nLogLevel dumpio:trace7"))
+            .start();
+        let background = httpd.background();
+        let connection = httpd.connect();
+        connection.get(&path(&background, "app.lua", "mark=on"), &[]);
+        let response = connection.response();
+        assert_body(&response, &body(4096));
+        assert!(!keeps(&response));
+        is_closed(&connection);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+        drop(connection);
         httpd.stop();
     });
 }

@@ -167,34 +167,37 @@ fn the_scoreboard() {
             .modules(&["status"])
             .config(KEEP)
             .config(
-                "ExtendedStatus On\nListen 127.0.0.2:${PORT}\n\
+                "ExtendedStatus On\nListen 127.0.0.2:${PORT}\nListen [::1]:${PORT}\n\
                  <Location /server-status>\nSetHandler server-status\n</Location>\n\
-                 <VirtualHost 127.0.0.2:${PORT}>\nServerName board.test\n</VirtualHost>",
+                 <VirtualHost 127.0.0.2:${PORT} [::1]:${PORT}>\nServerName board.test\n</VirtualHost>",
             )
             .start();
         install(&httpd);
         let port = httpd.address().port();
-        let connection = Connection::plain((Ipv4Addr::new(127, 0, 0, 2), port).into());
-        let works: Vec<Background> = (0..2).map(|_| httpd.background()).collect();
-        for background in &works {
-            connection.send(format!("GET {} HTTP/1.1\r\nHost: board.test\r\n\r\n", background.query("who.lua")));
-            connection.response();
-            background.wait_for_begin();
+        for address in [IpAddr::from(Ipv4Addr::new(127, 0, 0, 2)), Ipv6Addr::LOCALHOST.into()] {
+            let connection = Connection::plain(SocketAddr::new(address, port));
+            let client = connection.local_address().ip();
+            let works: Vec<Background> = (0..3).map(|_| httpd.background()).collect();
+            for background in &works {
+                connection.send(format!("GET {} HTTP/1.1\r\nHost: board.test\r\n\r\n", background.query("who.lua")));
+                connection.response();
+                background.wait_for_begin();
+            }
+            let status = httpd.connect();
+            status.get("/server-status", &[]);
+            let page = String::from_utf8(status.response().body).unwrap();
+            for background in &works {
+                let row = page
+                    .split("<tr>")
+                    .find(|row| row.contains(&background.query("who.lua")))
+                    .unwrap_or_else(|| panic!("{page}"));
+                assert!(row.contains(&format!("<td>{client}</td>")), "{row}");
+                assert!(row.contains(&format!("board.test:{port}")), "{row}");
+            }
+            works.iter().for_each(|background| {
+                ran_to_its_end(background);
+            });
         }
-        let status = httpd.connect();
-        status.get("/server-status", &[]);
-        let page = String::from_utf8(status.response().body).unwrap();
-        for background in &works {
-            let row = page
-                .split("<tr>")
-                .find(|row| row.contains(&background.query("who.lua")))
-                .unwrap_or_else(|| panic!("{page}"));
-            assert!(row.contains("<td>127.0.0.2</td>") || row.contains("<td>127.0.0.1</td>"), "{row}");
-            assert!(row.contains(&format!("board.test:{port}")), "{row}");
-        }
-        works.iter().for_each(|background| {
-            ran_to_its_end(background);
-        });
         httpd.stop();
     });
 }
