@@ -53,7 +53,7 @@ fn left_at(httpd: &Httpd, protocol: Protocol, background: &Background, page: &st
                 Leaves::Vanishes => {
                     connection.freeze();
                     background.open_gate();
-                    background.wait_for_done();
+                    is_over(httpd, background);
                 }
                 Leaves::Aborts => {
                     stream.cancel();
@@ -81,12 +81,19 @@ fn left_at(httpd: &Httpd, protocol: Protocol, background: &Background, page: &st
                 }
                 Leaves::Vanishes => {
                     background.open_gate();
-                    background.wait_for_done();
+                    is_over(httpd, background);
                 }
             }
         }
     }
     background.open_gate();
+}
+
+/// Waits until the request has been logged: its handler has ended.
+#[track_caller]
+fn is_over(httpd: &Httpd, background: &Background) {
+    let id = format!("id={}&", background.id());
+    wait_for("the request to end", || httpd.access_log().iter().any(|line| line.contains(&id)).then_some(()));
 }
 
 mod goes_on {
@@ -151,10 +158,21 @@ mod vanished {
         mod_lua_on_worker: Lua, Worker;
     }
 
+    /// For clients, which may be slow to connect. A program may be slow to begin, or between its writes.
+    const TIMEOUT: &str = "Timeout 4
+        <IfModule cgi_module>
+          CGIScriptTimeout 60
+        </IfModule>
+        <IfModule cgid_module>
+          CGIDScriptTimeout 60
+        </IfModule>
+        <IfModule proxy_module>
+          ProxyTimeout 60
+        </IfModule>";
+
     fn goes_on(handler: Handler, mpm: Mpm) {
-        // That is the handler's own limit for a program too, which must not end it meanwhile.
-        let config = "FinishRequest On\nFinishRequestOnAbort Continue\nTimeout 5";
-        let httpd = server(handler, mpm, config).start();
+        let config = format!("FinishRequest On\nFinishRequestOnAbort Continue\n{TIMEOUT}");
+        let httpd = server(handler, mpm, &config).start();
         let query = format!("length={LENGTH}&after={AFTER}");
         side_by_side(mpm.protocols(), |&protocol| {
             let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, Leaves::Vanishes);
@@ -162,6 +180,34 @@ mod vanished {
         });
         logged_as_aborted(&httpd, mpm.protocols().len());
         httpd.stop();
+    }
+
+    mod with_stop {
+        use super::*;
+
+        // A script that does not end at once is killed by mod_cgi and mod_cgid, in their own time, and says nothing.
+        on_every_handler_and_mpm! { ends_as_on_stock_httpd;
+            mod_php_on_prefork: ModPhp, Prefork;
+            mod_fcgid_on_event: ModFcgid, Event;
+            php_fpm_on_event: PhpFpm, Event;
+            mod_lua_on_worker: Lua, Worker;
+        }
+
+        fn ends_as_on_stock_httpd(handler: Handler, mpm: Mpm) {
+            let servers = [
+                server(handler, mpm, TIMEOUT).without_module(),
+                server(handler, mpm, &format!("FinishRequest On\n{TIMEOUT}")),
+            ];
+            let [stock, ours] = servers.map(|builder| {
+                let httpd = builder.start();
+                httpd.allow_log("mod_fcgid: ap_pass_brigade failed");
+                let query = format!("length={LENGTH}&after={AFTER}");
+                let logged = left_in_each_way(&httpd, handler, mpm, &query, &[Leaves::Vanishes]);
+                httpd.stop();
+                logged
+            });
+            assert_eq!(stock, ours);
+        }
     }
 }
 
@@ -187,18 +233,24 @@ mod as_on_stock_httpd {
             // That it could not pass on the rest.
             httpd.allow_log("mod_fcgid: ap_pass_brigade failed");
             let query = format!("{mark}&length={LENGTH}&after={AFTER}");
-            side_by_side(mpm.protocols(), |&protocol| {
-                let background = left_in_the_middle(&httpd, protocol, handler.page(), &query, Leaves::Aborts);
-                let done = background.wait_for_done();
-                // mod_lua does not look whether anybody gets what it writes.
-                let ran_to_its_end = done.errors.is_empty() && done.ended > 0;
-                assert_eq!(ran_to_its_end, handler == Handler::Lua, "{mark} {protocol:?}: {done:?}");
-            });
-            let logged = logged(&httpd, mpm.protocols().len());
+            let logged = left_in_each_way(&httpd, handler, mpm, &query, &[Leaves::Aborts, Leaves::Closes]);
             assert_eq!(stock.get_or_insert_with(|| logged.clone()), &logged, "{mark}");
             httpd.stop();
         }
     }
+}
+
+/// The clients leave, and the application ends by that where the handler looks. Gives what is logged.
+fn left_in_each_way(httpd: &Httpd, handler: Handler, mpm: Mpm, query: &str, ways: &[Leaves]) -> Vec<String> {
+    let cases = mpm.protocols().iter().flat_map(|&protocol| ways.iter().map(move |&leaves| (protocol, leaves)));
+    side_by_side(cases, |(protocol, leaves)| {
+        let background = left_in_the_middle(httpd, protocol, handler.page(), query, leaves);
+        let done = background.wait_for_done();
+        let ran_to_its_end = done.errors.is_empty() && done.ended > 0;
+        // mod_lua does not look whether anybody gets what it writes.
+        assert_eq!(ran_to_its_end, handler == Handler::Lua, "{query}: {done:?}");
+    });
+    logged(httpd, ways.len() * mpm.protocols().len())
 }
 
 /// mod_http2 says that the client has gone before the application writes anything.
