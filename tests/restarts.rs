@@ -11,7 +11,7 @@ use std::time::Duration;
 use support::http1::Connection;
 use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
 
-use crate::judge::{assert_body, path, ran_to_its_end};
+use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
 /// The shortest time in which httpd itself ends processes that do not end by themselves is some ten seconds.
 const KILLED: &str = "AH0004[5-7]: ";
@@ -118,9 +118,13 @@ fn a_child_that_is_not_needed() {
         });
         assert!(works.iter().all(|background| !background.is_done()));
         assert!(busy.is_subset(&children(httpd.id())), "a child with work in it has ended");
-        works.iter().for_each(|background| {
+        for background in &works {
             ran_to_its_end(background);
+        }
+        wait_for("the end of all work", || {
+            (httpd.log().matches("the background work has ended").count() == works.len()).then_some(())
         });
+        assert!(works.iter().all(|background| lines(&httpd, background) == 1), "logged once");
         httpd.stop();
     }
 }
@@ -153,7 +157,8 @@ fn a_busy_prefork_child_stops_at_once() {
 /// `stop` and `restart` cut work as they cut any request, within httpd's own time.
 #[test]
 fn a_stop_cuts_work() {
-    for (mpm, signal) in [(Mpm::Event, Signal::TERM), (Mpm::Worker, Signal::HUP), (Mpm::Prefork, Signal::HUP)] {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, Signal::TERM), (mpm, Signal::HUP)]);
+    side_by_side(cases, |(mpm, signal)| {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
         may_crash(&httpd);
         let background = released(&httpd, Protocol::Http1, "app.lua");
@@ -165,8 +170,10 @@ fn a_stop_cuts_work() {
             let response = wait_for("an answer of the new generation", || page_if_answered(&httpd));
             assert_eq!(response, b"plain\n");
         }
+        // It was logged when the client was released, though its end never came.
+        assert_eq!(lines(&httpd, &background), 1, "logged once");
         httpd.stop();
-    }
+    });
 }
 
 /// Twenty restarts under load, with connections that are closed and such that are kept. With graceful ones each response
@@ -250,6 +257,7 @@ fn one_request(httpd: &Httpd, connection: &mut Connection, page: &str, signal: S
         let response = connection.response_or_end();
         if response.is_err() && graceful {
             assert_eq!(connection.rest(), b"", "a response was cut");
+            assert!(!background.has_begun(), "a request was worked on, and its client got nothing");
         }
         match response {
             Ok(response) => {
@@ -322,6 +330,18 @@ fn finishers(log: &str) -> HashSet<u32> {
 fn is_running(httpd: &Httpd) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", httpd.id())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
+}
+
+/// The inodes of the sockets at which the server waits for clients. Children keep them over a graceful restart; one that has closed
+/// them ends with what it does.
+pub fn listening(httpd: &Httpd) -> HashSet<u64> {
+    let ports = [httpd.address(), httpd.tls_address()].map(|address| format!(":{:04X}", address.port()));
+    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
+    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
+    // 0A: listening.
+    rows.filter(|row| row[3] == "0A" && ports.iter().any(|port| row[1].ends_with(port)))
+        .map(|row| row[9].parse().unwrap())
+        .collect()
 }
 
 /// The children of a process.
