@@ -14,7 +14,7 @@ use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for}
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::released::{connections_to, sockets_of};
-use crate::restarts::may_crash;
+use crate::restarts::{children, listening, may_crash};
 
 /// After a graceful restart the old processes have their places besides the new ones.
 const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
@@ -319,10 +319,21 @@ fn release(httpd: &Httpd, (connection, background): &(Connection, Background)) {
     background.wait_for_begin();
 }
 
-/// Changes the configuration, and restarts.
-fn restart(httpd: &Httpd, signal: Signal, change: impl FnOnce(String) -> String) {
+/// Changes the configuration.
+fn change(httpd: &Httpd, change: impl FnOnce(String) -> String) {
     let file = httpd.root().join("httpd.conf");
     fs::write(&file, change(fs::read_to_string(&file).unwrap())).unwrap();
+}
+
+/// The configuration of a server that listens for TLS alone.
+fn without_plain_port(text: &str) -> String {
+    let lines = text.lines().filter(|line| !line.starts_with("Listen 127") || line.contains("TLS_PORT"));
+    lines.map(|line| format!("{line}\n")).collect()
+}
+
+/// Changes the configuration, and restarts.
+fn restart(httpd: &Httpd, signal: Signal, with: impl FnOnce(String) -> String) {
+    change(httpd, with);
     let started = || httpd.log().matches("resuming normal operations").count();
     let before = started();
     httpd.signal(signal);
@@ -366,14 +377,14 @@ fn a_graceful_restart() {
     });
 }
 
-/// A request that is still to give its header when the restart comes: its child ends, so the connection is closed, and the
-/// header says so.
+/// A request that is still to give its header when its child has been told to end: the connection is closed, and the header says so.
 #[test]
 fn a_child_that_ends() {
     const LATE: Application = Application {
         php: "",
         sh: "",
-        lua: "local file
+        lua: "io.open('@GATES@/' .. query.id .. '.taken', 'w'):close()
+              local file
               repeat
                   r.usleep(5000)
                   file = io.open('@GATES@/' .. query.id .. '.end')
@@ -387,29 +398,25 @@ fn a_child_that_ends() {
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8).config(KEEP).start();
         let page = LATE.install(&httpd, Handler::Lua, "late");
         let (connection, background) = (httpd.connect(), httpd.background());
-        // The first response says that the request after it has been taken.
-        connection.get("/app.lua?mark=none&bytes=1", &[]);
-        connection.response();
         connection.get(&background.query(&page), &[]);
-        wait_for("the request to be worked on", || {
-            let other = httpd.connect();
-            other.get("/app.lua?mark=none&bytes=1", &[]);
-            other.response();
-            Some(())
-        });
+        let taken = httpd.root().join(format!("gates/{}.taken", background.id()));
+        wait_for("the request to be worked on", || taken.exists().then_some(()));
+        let (before, listening) = (children(httpd.id()), listening(&httpd));
         restart(&httpd, Signal::USR1, |text| text);
-        // The child has closed its listeners when a new one answers.
+        wait_for("the old children to have closed their listeners", || {
+            before.iter().all(|child| sockets_of(*child).is_disjoint(&listening)).then_some(())
+        });
         is_kept(&httpd, &httpd.connect());
         fs::write(httpd.root().join(format!("gates/{}.end", background.id())), "").unwrap();
         let response = connection.response();
         assert_body(&response, &body(4096));
-        if response.header("Connection").is_some_and(|value| value.contains("close")) {
-            assert_eq!(connection.end().kind, EndKind::Fin);
-        } else {
-            is_kept(&httpd, &connection);
-        }
+        assert!(response.header("Connection").is_some_and(|value| value.contains("close")));
+        assert_eq!(connection.end().kind, EndKind::Fin);
         assert!(!background.is_done());
+        // The child waits for the client to close, too.
+        drop(connection);
         ran_to_its_end(&background);
+        wait_for("the old children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
         httpd.stop();
     });
 }
@@ -432,10 +439,7 @@ fn other_restarts() {
         assert_eq!(listeners(&httpd).len(), 1);
         is_kept(&httpd, &httpd.connect());
         // TLS alone.
-        restart(&httpd, Signal::HUP, |text| {
-            let lines = text.lines().filter(|line| !line.starts_with("Listen 127") || line.contains("TLS_PORT"));
-            lines.map(|line| format!("{line}\n")).collect()
-        });
+        restart(&httpd, Signal::HUP, |text| without_plain_port(&text));
         is_closed(&httpd, &httpd.connect_tls());
         restart(&httpd, Signal::USR1, |text| text);
         is_closed(&httpd, &httpd.connect_tls());
