@@ -523,6 +523,66 @@ fn a_graceful_stop() {
     });
 }
 
+/// The server is stopped, gracefully or not, or crashes, and is started anew at once: nothing that the old one has left is in the way,
+/// and what still works of it is not. The new one has no port but that of TLS, or the old ones.
+#[test]
+fn stopped_and_started_at_once() {
+    side_by_side(Mpm::ALL, |mpm| {
+        for how in [Some(Signal::WINCH), Some(Signal::TERM), None] {
+            let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(8).generations(8).config(KEEP).start();
+            // A parent that crashed has left its number behind.
+            httpd.allow_log("AH00098");
+            let page = HELD.install(&httpd, Handler::Lua, "held");
+            is_kept_and_goes(&httpd);
+            let first = listeners(&httpd);
+            let held = (how == Some(Signal::WINCH)).then(|| hold(&httpd, &page));
+            match how {
+                Some(signal) => httpd.signal(signal),
+                None => httpd.crash(),
+            }
+            wait_for("the ports to be free", || TcpStream::connect(httpd.address()).is_err().then_some(()));
+            if how == Some(Signal::TERM) {
+                change(&httpd, |text| without_plain_port(&text));
+            }
+            let mut old = httpd.start_again();
+            if how == Some(Signal::TERM) {
+                is_closed(&httpd, &httpd.connect_tls());
+                change(&httpd, |text| format!("{text}\nListen 127.0.0.1:${{PORT}}\n"));
+                httpd.signal(Signal::USR1);
+                wait_for("the port without TLS", || TcpStream::connect(httpd.address()).is_ok().then_some(()));
+            }
+            is_kept_and_goes(&httpd);
+            let again = listeners(&httpd);
+            assert!(again.len() == 1 && again != first, "{first:?}, {again:?}");
+            if let Some(held) = held {
+                release(&httpd, &held);
+                let (connection, background) = held;
+                assert_eq!(connection.end().kind, EndKind::Fin);
+                assert!(!background.is_done());
+                drop(connection);
+                is_kept_and_goes(&httpd);
+                ran_to_its_end(&background);
+            }
+            let status = old.wait(DEADLINE);
+            assert!(how.is_none() || status.is_some_and(|status| status.success()), "{status:?}");
+            httpd.stop();
+        }
+    });
+}
+
+/// A connection that is kept, and then closed by its client; the server has seen that.
+#[track_caller]
+fn is_kept_and_goes(httpd: &Httpd) {
+    let connection = httpd.connect();
+    let ports = HashSet::from([connection.local_address().port()]);
+    is_kept(httpd, &connection);
+    drop(connection);
+    wait_for("the connection's end", || {
+        let sockets = sockets_of(httpd.id());
+        (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
+    });
+}
+
 /// The queue is full, since nobody takes anything out of it: the connection that cannot be handed in is closed when its response has
 /// ended, and nobody waits.
 #[test]

@@ -65,6 +65,12 @@ impl Process {
         }
     }
 
+    /// Ends the process and all of its group, without their doing (SIGKILL).
+    pub fn crash(&mut self) {
+        let _ = kill_process_group(self.pid, Signal::KILL);
+        self.wait(GRACE);
+    }
+
     /// Waits until the process has ended, at most `limit`; gives `None` if it still runs then.
     ///
     /// What is left of its group is killed.

@@ -29,6 +29,9 @@ use crate::user::User;
 /// How often a server is started anew, on other ports, because someone took the first ones.
 const TRIES: usize = 10;
 
+/// What a server says each time that it begins to serve.
+pub(super) const READY: &str = "resuming normal operations";
+
 /// What a server is to be like.
 #[derive(Clone)]
 pub struct Builder {
@@ -204,12 +207,13 @@ impl Builder {
             fs::write(root.path().join("httpd.conf"), config::render(&self, &place))
                 .expect("the configuration can be written");
             let _ = fs::remove_file(&log.path);
+            let _ = fs::remove_file(&log.stderr);
 
             let command = self.command(root.path(), &log);
             let process = Process::spawn(command).expect("httpd can be run");
             if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
-                return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, root });
+                return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, builder: self, root });
             }
             drop(process);
             said = log.text();
@@ -237,7 +241,7 @@ impl Builder {
         poll(DEADLINE, || owned().unwrap_or(false).then_some(())).is_some()
     }
 
-    fn command(&self, root: &Path, log: &ErrorLog) -> Command {
+    pub(super) fn command(&self, root: &Path, log: &ErrorLog) -> Command {
         let mut command = Command::new(programs::httpd());
         command
             .arg("-DFOREGROUND")
@@ -249,7 +253,7 @@ impl Builder {
             .current_dir(root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(fs::File::create(&log.stderr).expect("a file"));
+            .stderr(fs::File::options().create(true).append(true).open(&log.stderr).expect("a file"));
         if let Some(network) = self.network.clone() {
             let enter = move || {
                 let kind = Some(LinkNameSpaceType::Network);
@@ -280,7 +284,7 @@ fn cover_proc() -> io::Result<()> {
 /// Waits until the server listens (true) or has ended (false).
 fn is_ready(process: &Process, log: &ErrorLog) -> bool {
     let ready = poll(DEADLINE, || {
-        if log.text().contains("resuming normal operations") {
+        if log.text().contains(READY) {
             return Some(true);
         }
         process.has_ended().then_some(false)

@@ -67,6 +67,7 @@ pub struct Httpd {
     port: u16,
     tls_port: u16,
     stopped: bool,
+    builder: Builder,
     root: TempDir,
 }
 
@@ -205,6 +206,27 @@ impl Httpd {
     /// The parent's process id.
     pub fn id(&self) -> u32 {
         self.process.lock().unwrap().id()
+    }
+
+    /// Starts the server anew, as its folder and its configuration file are now, and waits until it is ready. Gives the process that
+    /// was its parent before: it may still be about to end.
+    ///
+    /// # Panics
+    ///
+    /// When it cannot be started before the deadline.
+    #[track_caller]
+    pub fn start_again(&self) -> Process {
+        let ready = || self.log().matches(builder::READY).count();
+        let before = ready();
+        let process = Process::spawn(self.builder.command(self.root(), &self.log)).expect("httpd can be run");
+        let before_it = std::mem::replace(&mut *self.process.lock().unwrap(), process);
+        wait_for("the server to be ready again", || (ready() > before).then_some(()));
+        before_it
+    }
+
+    /// Ends all of the server's processes at once, as a crash of the machine would.
+    pub fn crash(&self) {
+        self.process.lock().unwrap().crash();
     }
 
     /// Stops the server, waits until it has ended, and judges its log.
