@@ -1,6 +1,7 @@
 //! `FinishRequestConnection Keep`: the client's connection goes on while the background work runs.
 
 use std::fs;
+use std::time::{Duration, Instant};
 
 use support::http1::{Connection, EndKind};
 use support::{Background, Handler, Httpd, Mpm, Response, body, wait_for};

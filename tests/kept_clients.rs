@@ -125,12 +125,11 @@ fn a_header_that_does_not_end() {
             .handler(Handler::Lua)
             .modules(&["reqtimeout"])
             .config(KEEP)
-            .config("RequestReadTimeout header=1 body=1")
+            .config("RequestReadTimeout header=3 body=3")
             .start();
         // In the packet of the first request, and after it; and not marked, for what stock httpd does.
-        for (together, later) in
-            [("", "GET /never HTTP/1.1\r\nHost:"), ("GET /never HTTP/1.1\r\n", "Host:"), ("GET /ne", "ver")]
-        {
+        let cases = [("", "GET /never HTTP/1.1\r\nHost:"), ("GET /never HTTP/1.1\r\n", "Host:"), ("GET /ne", "ver")];
+        side_by_side(cases, |(together, later)| {
             let [ordinary, kept] = ["none", "on"].map(|mark| {
                 let background = httpd.background();
                 let connection = httpd.connect();
@@ -153,7 +152,7 @@ fn a_header_that_does_not_end() {
 
             assert_eq!(ordinary, kept, "{together} {later}");
             assert!(later == "ver" || kept == Ok(408));
-        }
+        });
         httpd.stop();
     });
 }
