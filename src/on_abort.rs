@@ -17,7 +17,7 @@ use crate::directives::{OnAbort, Settings};
 use crate::finish::Place;
 use crate::httpd::{Brigade, Request, RequestConfig, Result, guard};
 use crate::response::{Phase, Response};
-use crate::{cgi_script, sys};
+use crate::{cgi_script, connection, sys};
 
 /// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
 /// record, also where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of
@@ -124,7 +124,7 @@ pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_in
 fn shield(request: Request<'_>, response: &Response) {
     let client = response.client();
     if request.connection().raw() == client.raw() {
-        let copy = client.unaborted();
+        let copy = connection::shield(client);
         response.set_shield(copy);
         request.set_connection(copy);
     }

@@ -221,6 +221,44 @@ fn pieces_and_requests_on_one_connection() {
     httpd.stop();
 }
 
+/// A client may stay with a proxy for as long as it likes, and `FinishRequestOnAbort Continue` keeps nothing of each of its requests.
+#[test]
+fn requests_for_a_backend_on_one_connection() {
+    const REQUESTS: usize = 5_000;
+    let backend = Httpd::builder(Mpm::Event).without_module().start();
+    backend.install("small.txt", "small\n");
+    let httpd = Httpd::builder(Mpm::Worker)
+        .modules(&["proxy", "proxy_http"])
+        .workers(2)
+        .config(&format!(
+            "FinishRequest On
+             FinishRequestOnAbort Continue
+             MaxKeepAliveRequests 0
+             ProxyPass / http://{}/",
+            backend.address()
+        ))
+        .start();
+    let mut client = BufReader::new(connect(&httpd));
+    let mut ask = |requests: usize| {
+        for _ in 0..requests {
+            client.get_mut().write_all(b"GET /small.txt HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut line = String::new();
+            while line != "small\n" {
+                line.clear();
+                assert_ne!(client.read_line(&mut line).unwrap(), 0);
+            }
+        }
+    };
+    let kilobytes = || used(&httpd).values().map(|used| used.kilobytes).sum::<u64>();
+    ask(500);
+    let before = kilobytes();
+    ask(REQUESTS);
+    let more = kilobytes().saturating_sub(before);
+    assert!(more < REQUESTS as u64 / 10, "{REQUESTS} requests: {more} kB more");
+    httpd.stop();
+    backend.stop();
+}
+
 /// What each child holds when nothing is under way any more.
 fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
     wait_for("the lingering connections to end", || {

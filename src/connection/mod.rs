@@ -11,11 +11,12 @@ mod waiting;
 
 pub use self::release::release;
 
+use std::cell::OnceCell;
 use std::io;
 
 use crate::background::{self, Kind};
 use crate::directives::{After, Settings};
-use crate::httpd::{Connection, ConnectionConfig, Pool, Request, Result};
+use crate::httpd::{Connection, ConnectionConfig, Pool, Record, Request, Result};
 
 /// What the module keeps for a connection.
 #[derive(Default)]
@@ -24,6 +25,8 @@ pub struct State {
     buffer: buffer::Buffer,
     /// How the connection came from another process or thread; none where it came from the client.
     received: Option<keep::Received>,
+    /// What [`shield`] made.
+    shield: OnceCell<Record>,
 }
 
 impl ConnectionConfig for State {}
@@ -68,6 +71,15 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
         return Ok(());
     }
     State::get(connection).map_or(Ok(()), |state| buffer::start(request, &state.buffer, settings.buffer()))
+}
+
+/// A copy of a connection's record that does not say that the client has gone, for a request whose handler looks at it: the same for
+/// all requests of the connection, one after the other. One for each would pile up while the client stays.
+pub fn shield(connection: Connection<'_>) -> Connection<'_> {
+    let Some(state) = State::get(connection) else { return connection.unaborted() };
+    let copy = state.shield.get_or_init(|| Record::of(connection.unaborted())).get();
+    connection.copy_to(copy);
+    copy
 }
 
 /// What can become of the connection when the response is finished, as far as it depends on this server.

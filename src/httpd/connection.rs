@@ -204,15 +204,24 @@ impl<'c> Connection<'c> {
     pub fn unaborted(self) -> Self {
         // An httpd newer than the headers may have added fields to the record's end: there they are zero.
         const ROOM: usize = 256;
-        // SAFETY: the connection is live (LIVE), with its pool; the new memory is large enough. Another thread may set
-        // `aborted` meanwhile: the bytes are copied without looking at them, and that field is then overwritten.
-        unsafe {
+        // SAFETY: the connection is live (LIVE), with its pool; the new memory is large enough.
+        let copy = unsafe {
             let size = size_of::<sys::conn_rec>() + ROOM;
             let copy: *mut sys::conn_rec = sys::apr_palloc((*self.raw).pool, size).cast();
             copy.cast::<u8>().write_bytes(0, size);
-            std::ptr::copy_nonoverlapping(self.raw.cast_const(), copy, 1);
-            (*copy).aborted = 0;
             Self::from_raw(copy)
+        };
+        self.copy_to(copy);
+        copy
+    }
+
+    /// Makes such a copy what it would be if it were made now.
+    pub fn copy_to(self, copy: Self) {
+        // SAFETY: both are live (LIVE), and two. Another thread may set `aborted` meanwhile: the bytes are copied without looking at
+        // them, and that field is then overwritten.
+        unsafe {
+            std::ptr::copy(self.raw.cast_const(), copy.raw, 1);
+            (*copy.raw).aborted = 0;
         }
     }
 
