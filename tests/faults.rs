@@ -346,6 +346,15 @@ mod out_of {
         printf last\n\
         background \"$id\" 200\n";
 
+    /// The same, with all of its body behind its first gate: what the kernel refuses, it refuses before anything waits for the client.
+    const HOLDS_ALL: &str = "#!/bin/sh\n. ./background.sh\nquery id ''\nquery hold ''\nquery bytes 4096\n\
+        printf 'Content-Type: text/plain\\r\\nContent-Length: %s\\r\\nX-Finish-Request: on\\r\\n\\r\\n' $((bytes + 4))\n\
+        : >\"@GATES@/$hold.began\"\n\
+        while [ ! -e \"@GATES@/$hold.gate\" ]; do sleep 0.05; done\n\
+        body \"$bytes\"\n\
+        printf last\n\
+        background \"$id\" 200\n";
+
     fn server(mpm: Mpm) -> Builder {
         with_status(Httpd::builder(mpm).handler(Handler::Cgi))
             .config("CustomLog \"${ROOT}/pids.log\" \"%P %q \"\n<Directory />\nAllowOverride None\n</Directory>")
@@ -446,7 +455,7 @@ mod out_of {
         side_by_side(Mpm::ALL, |mpm| {
             for (what, warning) in [(Limit::Files, OPEN_FILES), (Limit::Processes, THREADS)] {
                 let httpd = server(mpm).config("FinishRequestBuffer 10M").start();
-                httpd.install("holds.cgi", HOLDS);
+                httpd.install("holds.cgi", HOLDS_ALL);
                 httpd.expect_log(warning);
                 let client = Client::connect(&httpd, Protocol::Http1);
                 let connection = client.http1().unwrap();

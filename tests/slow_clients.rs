@@ -155,6 +155,51 @@ fn a_kept_connection() {
     });
 }
 
+/// What has been flushed goes to the client while its application thinks about the rest: whatever waits in memory, the client need
+/// not wait for the application's next word.
+#[test]
+fn what_was_flushed_goes_out_meanwhile() {
+    const IN_PARTS: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r.headers_out['Content-Length'] = '800000'
+              r.headers_out['X-Finish-Request'] = 'on'
+              local text = background.body(800000)
+              r:write(text:sub(1, 400000))
+              r:flush()
+              background.run(r, query.between, 0)
+              r:write(text:sub(400001))
+              r:flush()
+              background.run(r, query.id, 0)
+              return apache2.OK",
+    };
+    let cases = Mpm::ALL.into_iter().map(|mpm| (mpm, "4M")).chain([(Mpm::Event, "500K"), (Mpm::Worker, "0")]);
+    side_by_side(cases, |(mpm, buffer)| {
+        let httpd = server(Handler::Lua, mpm, &format!("FinishRequestBuffer {buffer}"));
+        let page = IN_PARTS.install(&httpd, Handler::Lua, "parts");
+        for tls in [false, true] {
+            let connection = connect(&httpd, tls);
+            let (between, background) = (httpd.background(), httpd.background());
+            connection.get(&path(&background, &page, &format!("between={}", between.id())), &[]);
+            if buffer != "0" {
+                between.wait_for_begin();
+            }
+            connection.resume();
+            wait_for("what was flushed to come", || {
+                let so_far = connection.so_far()?;
+                (so_far.body.len() >= 400_000).then_some(())
+            });
+            assert!(!between.is_done());
+            ran_to_its_end(&between);
+            gets_all(&connection, tls, 800_000);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
+
 /// Above `BYTES` the application waits for its client: its work has not begun when that of a later request has, and begins when the
 /// client reads. The same with 0, which turns the buffer off.
 #[test]

@@ -3,10 +3,12 @@
 
 use std::cell::RefCell;
 use std::os::fd::AsRawFd;
+use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 use std::time::{Duration, Instant};
 
-use super::waiting::{self, Waiting};
+use super::helper;
+use super::waiting::{self, Queue, Waiting};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
     Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, Kind, Request, Result, Status, output_filter,
@@ -35,7 +37,7 @@ pub struct Buffer {
 }
 
 struct Taking {
-    waiting: Waiting,
+    queue: Arc<Queue>,
     bounds: Bounds,
 }
 
@@ -58,14 +60,14 @@ pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
         if !connection.has_output_filter(NAME) {
             request.add_output_filter(HANDLE);
         }
-        *taking = Some(Taking { waiting: Waiting::default(), bounds });
+        *taking = Some(Taking { queue: Arc::default(), bounds });
     }
     Ok(())
 }
 
 /// What the client has not got yet. The connection's output goes to the client again.
 pub fn take(buffer: &Buffer) -> Waiting {
-    buffer.taking.take().map(|taking| taking.waiting).unwrap_or_default()
+    buffer.taking.take().map(|taking| taking.rest()).unwrap_or_default()
 }
 
 /// Sends what waits, while the caller waits.
@@ -123,28 +125,43 @@ impl Taking {
         while let Some(kind) = brigade.first() {
             match kind {
                 Kind::Eor => return Ok(Next::EndOfRequest),
-                Kind::Flush => offer(connection, &mut self.waiting)?,
+                Kind::Flush => self.offer(connection)?,
                 Kind::Eos | Kind::Metadata => {}
                 Kind::Data(_) => self.take_data(connection, brigade)?,
             }
             brigade.delete_first();
         }
-        if self.waiting.len() >= WORTH_SENDING {
-            offer(connection, &mut self.waiting)?;
+        if self.queue.lock().len() >= WORTH_SENDING {
+            self.offer(connection)?;
         }
         Ok(Next::More)
+    }
+
+    /// Sends what the kernel takes. The rest goes out while the application is busy with what comes next.
+    fn offer(&self, connection: Connection<'_>) -> Result {
+        let mut waiting = self.queue.lock();
+        offer(connection, &mut waiting)?;
+        if !waiting.is_empty() && !self.queue.set_helped(true) && !helper::help(connection, &self.queue) {
+            self.queue.set_helped(false);
+        }
+        Ok(())
+    }
+
+    /// What the client has not got.
+    fn rest(self) -> Waiting {
+        std::mem::take(&mut *self.queue.lock())
     }
 
     fn take_data(&mut self, connection: Connection<'_>, brigade: &mut Brigade<'_>) -> Result {
         let bytes = match brigade.read_first(Block::No) {
             Err(status) if status.is_again() => {
-                offer(connection, &mut self.waiting)?;
+                self.offer(connection)?;
                 brigade.read_first(Block::Yes)?
             }
             read => read?,
         };
         for piece in bytes.chunks(PIECE) {
-            self.waiting.push(piece);
+            self.queue.lock().push(piece);
             connection.count_sent(i64::try_from(piece.len()).unwrap_or(0));
             self.stay_within_bounds(connection)?;
         }
@@ -153,18 +170,18 @@ impl Taking {
 
     /// Whether more waits than may.
     fn is_too_much(&self) -> bool {
-        let mine = self.waiting.len();
+        let mine = self.queue.lock().len();
         mine > self.bounds.response || mine > 0 && waiting::total() > self.bounds.total
     }
 
     /// Waits for the client where too much waits for it. A piece at a time is above the bounds meanwhile.
     fn stay_within_bounds(&mut self, connection: Connection<'_>) -> Result {
-        if self.waiting.len() >= PIECE || self.is_too_much() {
-            offer(connection, &mut self.waiting)?;
+        if self.queue.lock().len() >= PIECE || self.is_too_much() {
+            self.offer(connection)?;
         }
         while self.is_too_much() {
             wait_for(connection)?;
-            offer(connection, &mut self.waiting)?;
+            self.offer(connection)?;
         }
         Ok(())
     }
@@ -173,14 +190,24 @@ impl Taking {
     fn give_back(self, connection: Connection<'_>, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         // SAFETY: start adds the filter with nothing.
         let mut before = unsafe { filter.take_brigade() };
-        self.waiting.pieces().for_each(|piece| before.push_bytes(piece));
-        connection.count_sent(i64::try_from(self.waiting.len()).map_or(0, |bytes| -bytes));
-        drop(self);
+        let waiting = self.rest();
+        waiting.pieces().for_each(|piece| before.push_bytes(piece));
+        connection.count_sent(i64::try_from(waiting.len()).map_or(0, |bytes| -bytes));
+        drop(waiting);
         brigade.move_all(&mut before);
         let passed = filter.pass_on(&mut before);
         // SAFETY: as above; the filter is the connection's, and outlives the request that may have ended.
         unsafe { filter.give_back(before) };
         passed
+    }
+}
+
+/// The child's thread has nothing to send any more, and lets go of the client's socket.
+impl Drop for Taking {
+    fn drop(&mut self) {
+        if self.queue.set_helped(false) {
+            helper::wake();
+        }
     }
 }
 

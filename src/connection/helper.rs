@@ -8,15 +8,15 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
 use std::os::unix::net::UnixStream;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::buffer::milliseconds;
 use super::keep::{self, Kept};
 use super::stop;
-use super::waiting::Waiting;
-use crate::httpd::{guard, is_threaded};
+use super::waiting::{Queue, Waiting};
+use crate::httpd::{Connection, guard, is_threaded};
 
 /// How long a client may be silent (`SECONDS_TO_LINGER`).
 const SILENCE: Duration = Duration::from_secs(2);
@@ -42,10 +42,27 @@ static GRACEFUL: AtomicBool = AtomicBool::new(false);
 struct Thread {
     /// The process that the thread belongs to: a fork does not take it along.
     process: u32,
-    leaving: Sender<Leaving>,
+    clients: Sender<Client>,
     /// A byte written here wakes the thread.
     wake: UnixStream,
     handle: JoinHandle<()>,
+}
+
+/// A client that the thread gets.
+enum Client {
+    /// Its response has ended.
+    Leaving(Leaving),
+    /// Its response is still being made.
+    Helped(Helped),
+}
+
+/// A client of whose response bytes wait, while its application is busy with what comes next.
+struct Helped {
+    socket: TcpStream,
+    queue: Arc<Queue>,
+    /// How long it may read nothing.
+    timeout: Option<Duration>,
+    silent: Option<Instant>,
 }
 
 /// A client whose response has ended.
@@ -102,8 +119,8 @@ pub fn end() {
     if GRACEFUL.load(Ordering::Relaxed) {
         hurry_when_terminated();
     }
-    let Thread { leaving, wake, handle, .. } = thread;
-    drop((leaving, wake));
+    let Thread { clients, wake, handle, .. } = thread;
+    drop((clients, wake));
     let _ = handle.join();
 }
 
@@ -129,38 +146,63 @@ pub fn leave(mut client: Leaving) {
     } else {
         client.writing = Some(Writing::new());
     }
+    let Some((client, error)) = hand_in(Client::Leaving(client)) else { return };
+    if let Some(error) = error {
+        super::warn_no_resources(
+            "a child process has no thread to close its clients' connections, and background work waits for them",
+            &error,
+        );
+    }
+    if let Client::Leaving(client) = client {
+        client.see_out();
+    }
+}
+
+/// Has the thread send what waits for a client whose response is still being made. To be called with the queue's lock. False where
+/// there is no thread, or no descriptor for it: then it waits for the application's next word.
+pub fn help(connection: Connection<'_>, queue: &Arc<Queue>) -> bool {
+    let Some(socket) = connection.socket().and_then(|socket| socket.try_clone_to_owned().ok()) else { return false };
+    let (queue, timeout) = (Arc::clone(queue), connection.timeout());
+    hand_in(Client::Helped(Helped { socket: TcpStream::from(socket), queue, timeout, silent: None })).is_none()
+}
+
+/// Has the thread look at what has changed; later, where it is being given a client at this moment.
+pub fn wake() {
+    if let Ok(thread) = THREAD.try_lock()
+        && let Some(Thread { wake, .. }) = &*thread
+    {
+        // Errors: so many bytes wait that it will wake anyway.
+        let _ = std::io::Write::write(&mut &*wake, &[0]);
+    }
+}
+
+/// Gives a client to the thread, which is started where there is none. What it could not give, and what the kernel says where it
+/// gives no thread.
+fn hand_in(client: Client) -> Option<(Client, Option<std::io::Error>)> {
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if thread.as_ref().is_none_or(|thread| thread.process != std::process::id() || thread.handle.is_finished()) {
         match Thread::start() {
             Ok(started) => *thread = Some(started),
-            Err(error) => {
-                drop(thread);
-                super::warn_no_resources(
-                    "a child process has no thread to close its clients' connections, and background work waits for them",
-                    &error,
-                );
-                client.see_out();
-                return;
-            }
+            Err(error) => return Some((client, Some(error))),
         }
     }
-    let Some(Thread { leaving, wake, .. }) = &*thread else { return };
-    match leaving.send(client) {
+    let Thread { clients, wake, .. } = thread.as_ref()?;
+    match clients.send(client) {
         // Errors: so many bytes wait that it will wake anyway.
         Ok(()) => _ = std::io::Write::write(&mut &*wake, &[0]),
         // The thread has ended, for what is an error of this module: the next client gets another one.
         Err(SendError(client)) => {
             stop::forget();
             *thread = None;
-            drop(thread);
-            client.see_out();
+            return Some((client, None));
         }
     }
+    None
 }
 
 impl Thread {
     fn start() -> std::io::Result<Self> {
-        let (leaving, incoming) = channel();
+        let (clients, incoming) = channel();
         let (wake, woken) = UnixStream::pair()?;
         wake.set_nonblocking(true)?;
         woken.set_nonblocking(true)?;
@@ -171,7 +213,7 @@ impl Thread {
                 .spawn(move || guard((), || run(&incoming, &woken)))
         })
         .inspect_err(|_| stop::forget())?;
-        Ok(Self { process: std::process::id(), leaving, wake, handle })
+        Ok(Self { process: std::process::id(), clients, wake, handle })
     }
 }
 
@@ -189,18 +231,20 @@ fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-fn run(incoming: &Receiver<Leaving>, mut woken: &UnixStream) {
+fn run(incoming: &Receiver<Client>, mut woken: &UnixStream) {
     let mut clients: Vec<Leaving> = Vec::new();
+    let mut helped: Vec<Helped> = Vec::new();
     let mut ending = false;
     while !ending || !clients.is_empty() {
-        wait(&clients, if ending { None } else { Some(woken.as_raw_fd()) });
+        wait(&clients, &helped, if ending { None } else { Some(woken.as_raw_fd()) });
         let mut bytes = [0; 64];
         while matches!(woken.read(&mut bytes), Ok(read) if read > 0) {}
         stop::answer();
         let now = Instant::now();
         loop {
             match incoming.try_recv() {
-                Ok(client) => clients.push(client),
+                Ok(Client::Leaving(client)) => clients.push(client),
+                Ok(Client::Helped(client)) => helped.push(client),
                 Err(TryRecvError::Empty) => break,
                 Err(TryRecvError::Disconnected) => {
                     ending = true;
@@ -208,7 +252,10 @@ fn run(incoming: &Receiver<Leaving>, mut woken: &UnixStream) {
                 }
             }
         }
+        helped.retain_mut(|client| client.goes_on(now));
         if ending {
+            // Their requests have ended.
+            helped.clear();
             let graceful = GRACEFUL.load(Ordering::Relaxed);
             clients.iter_mut().for_each(|client| client.hurry(now, graceful));
         }
@@ -220,6 +267,33 @@ fn run(incoming: &Receiver<Leaving>, mut woken: &UnixStream) {
             too_many -= usize::from(cut);
             !cut
         });
+    }
+}
+
+impl Helped {
+    /// Sends what the kernel takes. False when there is nothing to send, now or any more.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        if !self.queue.is_helped() {
+            // The request's thread has done with it.
+            return false;
+        }
+        let Some(mut waiting) = self.queue.try_lock() else { return true };
+        let before = waiting.len();
+        match waiting.send(self.socket.as_fd()) {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
+                if self.silent.is_none() || waiting.len() < before {
+                    self.silent = self.timeout.map(|timeout| now + timeout);
+                }
+                if self.silent.is_none_or(|limit| now < limit) {
+                    return true;
+                }
+                self.queue.set_helped(false);
+            }
+            Ok(()) => _ = self.queue.set_helped(false),
+            // The client has gone, as the request's thread will see.
+            Err(_) => {}
+        }
+        false
     }
 }
 
@@ -309,7 +383,7 @@ impl Leaving {
     /// Does all that is to do, while the caller waits.
     fn see_out(mut self) {
         while self.goes_on(Instant::now()) {
-            wait(std::slice::from_ref(&self), None);
+            wait(std::slice::from_ref(&self), &[], None);
         }
     }
 
@@ -319,23 +393,25 @@ impl Leaving {
             if self.waiting.is_empty() {
                 return Some(self);
             }
-            wait(std::slice::from_ref(&self), None);
+            wait(std::slice::from_ref(&self), &[], None);
         }
         None
     }
 }
 
 /// Waits until something can be read or written, a client is handed in, or a time limit passes.
-fn wait(clients: &[Leaving], woken: Option<RawFd>) {
+fn wait(clients: &[Leaving], helped: &[Helped], woken: Option<RawFd>) {
     let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
     let of_client = |client: &Leaving| {
         let events = if client.waiting.is_empty() { libc::POLLIN } else { libc::POLLOUT };
         watch(client.socket.as_raw_fd(), events)
     };
-    let mut fds: Vec<_> =
-        woken.map(|fd| watch(fd, libc::POLLIN)).into_iter().chain(clients.iter().map(of_client)).collect();
+    let of_helped = |client: &Helped| watch(client.socket.as_raw_fd(), libc::POLLOUT);
+    let mut fds: Vec<_> = woken.map(|fd| watch(fd, libc::POLLIN)).into_iter().collect();
+    fds.extend(clients.iter().map(of_client).chain(helped.iter().map(of_helped)));
     let now = Instant::now();
-    let next = clients.iter().filter_map(Leaving::next).map(|limit| limit.saturating_duration_since(now)).min();
+    let limits = clients.iter().filter_map(Leaving::next).chain(helped.iter().filter_map(|client| client.silent));
+    let next = limits.map(|limit| limit.saturating_duration_since(now)).min();
     let glance = if woken.is_none() { Some(GLANCE) } else { None };
     let timeout = next.into_iter().chain(glance).min();
     // SAFETY: the array is this function's own, of the length that is given. What is ready is found out by trying.

@@ -3,7 +3,8 @@
 use std::collections::VecDeque;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
 
 /// How many bytes wait in this process.
 static TOTAL: AtomicUsize = AtomicUsize::new(0);
@@ -94,6 +95,42 @@ impl Waiting {
             self.pieces.pop_front();
             self.sent = 0;
         }
+    }
+}
+
+/// What waits for a client while its response is being made: the request's thread adds to it and sends of it, and so does the child's
+/// thread, while the application is busy with something else.
+#[derive(Default)]
+pub struct Queue {
+    waiting: Mutex<Waiting>,
+    /// Whether the child's thread is to send of it.
+    helped: AtomicBool,
+}
+
+impl Queue {
+    /// The bytes, for the request's thread.
+    pub fn lock(&self) -> MutexGuard<'_, Waiting> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// The bytes, for the child's thread, which must not wait: a signal may have interrupted the other one.
+    pub fn try_lock(&self) -> Option<MutexGuard<'_, Waiting>> {
+        match self.waiting.try_lock() {
+            Ok(waiting) => Some(waiting),
+            Err(TryLockError::Poisoned(poisoned)) => Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => None,
+        }
+    }
+
+    /// Whether the child's thread is to send of it.
+    pub fn is_helped(&self) -> bool {
+        self.helped.load(Ordering::Relaxed)
+    }
+
+    /// Says whether it is from now on: what was said before. To be called with the lock, so that each of the two threads knows what
+    /// the other one does; or by the request's thread when it has done with the response.
+    pub fn set_helped(&self, helped: bool) -> bool {
+        self.helped.swap(helped, Ordering::Relaxed)
     }
 }
 
