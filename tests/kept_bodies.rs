@@ -3,7 +3,7 @@
 
 use std::fs;
 
-use support::{Handler, Httpd, Mpm, body};
+use support::{Handler, Httpd, Mpm, body, wait_for};
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::keep::{KEEP, is_closed, keeps, request};
@@ -34,6 +34,20 @@ pub const BETWEEN: Application = Application {
           background.run(r, query.id, 200)
           return apache2.OK",
 };
+
+/// As [`BETWEEN`], when the test says that it may read.
+const WHEN_TOLD: &str = "header('Content-Length: 4000');
+          header('X-Finish-Request: on');
+          echo substr(body(4000), 0, 2000);
+          flush();
+          for ($try = 0; $try < 2500 && !file_exists('@GATES@/' . $_GET['id'] . '.told'); $try++) {
+              usleep(10000);
+              clearstatcache();
+          }
+          file_put_contents('@GATES@/' . $_GET['id'] . '.body', file_get_contents('php://input'));
+          echo substr(body(4000), 2000);
+          flush();
+          background($_GET['id']);";
 
 const IN_PROCESS: [(Handler, Mpm); 4] = [
     (Handler::Lua, Mpm::Event),
@@ -168,6 +182,64 @@ fn the_end_of_a_chunked_body_is_missing() {
             is_closed(&connection);
             ran_to_its_end(&background);
         }
+        httpd.stop();
+    });
+}
+
+/// The same, and it comes before the application reads the body: that is all there, and nothing else.
+#[test]
+fn the_end_of_a_chunked_body_comes_later() {
+    let httpd = Httpd::builder(Mpm::Prefork)
+        .handler(Handler::ModPhp)
+        .config(KEEP)
+        .php_ini("enable_post_data_reading", "0")
+        .start();
+    let page = Application { php: WHEN_TOLD, ..BETWEEN }.install(&httpd, Handler::ModPhp, "told");
+    let whole = "4\r\nbody\r\n0\r\nX-Trailer: some\r\n\r\n";
+    for at in 0..=whole.len() {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let (first, later) = whole.split_at(at);
+        connection.send(post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + first);
+        wait_for("half of the response", || connection.so_far().filter(|response| response.body.len() == 2000));
+        connection.send(later);
+        fs::write(httpd.root().join("gates").join(format!("{}.told", background.id())), "").unwrap();
+        background.wait_for_begin();
+        let got = fs::read_to_string(httpd.root().join("gates").join(format!("{}.body", background.id()))).unwrap();
+        assert_eq!(got, "body", "after {first:?}");
+        assert_body(&connection.response(), &body(4000));
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+/// Much has come behind a body in chunks: the look for its end loses nothing of that.
+#[test]
+fn many_requests_behind_a_chunked_body() {
+    const PATIENT: Application = Application {
+        lua: "r.content_type = 'text/plain'
+              while not io.open('@GATES@/' .. query.id .. '.told') do r.usleep(10000) end
+              background.answer(r)
+              background.run(r, query.id, 200)
+              return apache2.OK",
+        ..BETWEEN
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(KEEP).start();
+        let page = PATIENT.install(&httpd, Handler::Lua, "patient");
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let first = post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + "4\r\nbody\r\n0\r\n\r\n";
+        let long = "x".repeat(7000);
+        let next = format!("GET /app.lua?mark=none&bytes=50 HTTP/1.1\r\nHost: localhost\r\nX-Long: {long}\r\n\r\n");
+        connection.send(first + &next.repeat(14));
+        fs::write(httpd.root().join("gates").join(format!("{}.told", background.id())), "").unwrap();
+        assert_body(&connection.response(), &body(4096));
+        for _ in 0..14 {
+            assert_body(&connection.response(), &body(50));
+        }
+        ran_to_its_end(&background);
+        drop(connection);
         httpd.stop();
     });
 }

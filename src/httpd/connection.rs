@@ -91,7 +91,20 @@ impl<'c> Connection<'c> {
     ///
     /// What the filter says; it has no more then.
     pub fn read_input(self, to: &mut Brigade<'_>, most: i64) -> Result {
-        let (mode, block) = (sys::ap_input_mode_t_AP_MODE_READBYTES, sys::apr_read_type_e_APR_NONBLOCK_READ);
+        self.input(to, sys::ap_input_mode_t_AP_MODE_READBYTES, most)
+    }
+
+    /// Looks at what [`Connection::read_input`] would read, which stays there.
+    ///
+    /// # Errors
+    ///
+    /// As [`Connection::read_input`].
+    pub fn peek_input(self, to: &mut Brigade<'_>, most: i64) -> Result {
+        self.input(to, sys::ap_input_mode_t_AP_MODE_SPECULATIVE, most)
+    }
+
+    fn input(self, to: &mut Brigade<'_>, mode: sys::ap_input_mode_t, most: i64) -> Result {
+        let block = sys::apr_read_type_e_APR_NONBLOCK_READ;
         // SAFETY: the connection, its chain of filters, which ends in null, and the brigade are live (LIVE).
         Status::check(unsafe {
             let mut last = (*self.raw).input_filters;

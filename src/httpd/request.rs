@@ -118,8 +118,13 @@ impl<'r> Request<'r> {
     /// Whether the request says that it has a body.
     pub fn has_body(self) -> bool {
         let headers = self.headers_in();
-        headers.get(c"Transfer-Encoding").is_some()
+        self.has_transfer_coding()
             || headers.get(c"Content-Length").is_some_and(|length| length.iter().any(|byte| *byte != b'0'))
+    }
+
+    /// Whether that is in a transfer coding: in chunks, mostly.
+    pub fn has_transfer_coding(self) -> bool {
+        self.headers_in().get(c"Transfer-Encoding").is_some()
     }
 
     /// Whether the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket.

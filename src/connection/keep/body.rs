@@ -4,11 +4,12 @@
 use std::sync::atomic::AtomicPtr;
 
 use crate::connection::sink;
+use crate::ending::{Chunks, Verdict};
 use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
 use crate::sys;
 
 /// How much of a body that has arrived, and that the application has not read, is kept for it.
-const MOST: u64 = 65_536;
+pub const MOST: u64 = 65_536;
 /// How much is read in one go.
 const PIECE: i64 = 8192;
 
@@ -34,9 +35,14 @@ pub fn is_complete(request: Request<'_>) -> bool {
     let mut body = request.brigade();
     let mut piece = request.brigade();
     let mut length = 0;
+    let without_end = length_without_end(request);
     let complete = loop {
+        let wanted = without_end.map_or(PIECE, |all| all.saturating_sub(length).try_into().unwrap_or(PIECE).min(PIECE));
+        if wanted == 0 {
+            break false;
+        }
         // The http filter waits for the lines behind the last chunk.
-        let read = || request.read_body(&mut piece, Block::No, PIECE, sink::OUTPUT_FILTER);
+        let read = || request.read_body(&mut piece, Block::No, wanted, sink::OUTPUT_FILTER);
         if request.connection().without_waiting(read).is_err() {
             break false;
         }
@@ -55,6 +61,40 @@ pub fn is_complete(request: Request<'_>) -> bool {
         request.put_back(HANDLE, body);
     }
     complete
+}
+
+/// How much there is of a body in chunks whose end has not come; none where the end is there, or the body is another one. The http filter
+/// must not be asked for more: it takes the last chunk, and where the lines behind that are missing it does not know later that it
+/// was the last one (`read_chunked_trailers`), and takes for the body what comes next.
+fn length_without_end(request: Request<'_>) -> Option<u64> {
+    if !request.has_transfer_coding() {
+        return None;
+    }
+    let mut brigade = request.brigade();
+    // Errors: there is nothing, and nothing is taken.
+    let _ = request.connection().peek_input(&mut brigade, MOST.try_into().unwrap_or(PIECE));
+    let (mut chunks, mut length, mut is_empty) = (Chunks::new(), 0, true);
+    while let Some(kind) = brigade.first() {
+        if let Kind::Data(_) = kind {
+            let mut bytes = brigade.read_first(Block::No).unwrap_or_default();
+            is_empty &= bytes.is_empty();
+            loop {
+                let taken = match chunks.next(bytes) {
+                    Verdict::Pass(body) => {
+                        length += body as u64;
+                        body
+                    }
+                    Verdict::Drop(framing) => framing,
+                    Verdict::More => break,
+                    // The end; or the application has read some of it.
+                    _ => return None,
+                };
+                bytes = bytes.get(taken..).unwrap_or_default();
+            }
+        }
+        brigade.delete_first();
+    }
+    (!is_empty).then_some(length)
 }
 
 unsafe extern "C" fn input(

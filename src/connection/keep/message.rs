@@ -1,11 +1,13 @@
 //! What goes with a client's connection from one process to another: bytes, of these processes' own making.
 
+use super::body;
 use crate::httpd::{Block, Connection, Kind};
 
 /// How long the server's secret is.
 pub const SECRET: usize = 32;
-/// How much of the client's next requests may go along; httpd reads 8000 bytes ahead.
-const MOST_HELD: usize = 65_536;
+/// How much of the client's next requests may go along: what the look for a body's end may have read, with twice the 8000 bytes that
+/// httpd reads ahead.
+const MOST_HELD: usize = body::MOST as usize + 2 * 8192;
 /// The largest message.
 pub const LONGEST: usize = SECRET + 4 + 8 + MOST_HELD;
 
