@@ -1,7 +1,8 @@
 //! Child processes that end with the test, whatever happens to it.
 
+use std::fs::File;
 use std::io;
-use std::os::fd::OwnedFd;
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt;
 use std::process::{Child, Command, ExitStatus};
 use std::sync::OnceLock;
@@ -13,6 +14,7 @@ use rustix::event::{PollFd, PollFlags, Timespec, poll};
 use rustix::process::{
     Pid, PidfdFlags, Signal, getppid, kill_process, kill_process_group, pidfd_open, set_parent_process_death_signal,
 };
+use rustix::thread::{LinkNameSpaceType, move_into_link_name_space};
 
 /// How long a process may take to end by itself before it is killed.
 const GRACE: Duration = Duration::from_secs(5);
@@ -126,6 +128,10 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
         thread::Builder::new()
             .name("spawner".into())
             .spawn(move || {
+                // The thread that needs it first may have a network of its own.
+                if let Ok(network) = File::open("/proc/self/ns/net") {
+                    let _ = move_into_link_name_space(network.as_fd(), Some(LinkNameSpaceType::Network));
+                }
                 for (command, answer) in queue {
                     let _ = answer.send(spawn_bound_to_us(command));
                 }
