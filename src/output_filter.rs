@@ -121,7 +121,6 @@ impl Walk<'_, '_> {
                     return Ok(At::End);
                 }
                 Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),
-                Some(Kind::Data(Some(0))) => brigade.delete_first(),
                 Some(Kind::Data(Some(length))) => self.take_data(brigade, length)?,
                 Some(Kind::Data(None)) => {
                     let length = self.read(brigade)?;

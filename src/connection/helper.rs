@@ -330,7 +330,6 @@ impl Leaving {
                 Err(_) => return Some(false),
             }
             self.writing = None;
-            (self.silent, self.limit) = (None, None);
         }
         if let Some(kept) = self.kept.take()
             && keep::hand_over(self.socket.as_fd(), &kept).is_ok()

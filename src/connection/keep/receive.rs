@@ -129,8 +129,8 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
     }
 }
 
-/// Whether the process that has connected is a child of this server's parent, of the same user, or this process itself
-/// (`httpd -X`). A parent that is the first process of a container has foreign children as well.
+/// Whether the process that has connected is a child of this server's parent, as this one is, and of the same user. A parent that
+/// is the first process of a container has foreign children as well.
 fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
     let Ok(peer) = unix::peer(socket) else { return false };
     let parent = |process: i32| -> Option<u32> {
@@ -140,8 +140,7 @@ fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
     };
     // SAFETY: only asks.
     let user = unsafe { libc::geteuid() };
-    peer.pid.cast_unsigned() == std::process::id()
-        || peer.uid == user && parent(peer.pid) == Some(std::os::unix::process::parent_id())
+    peer.uid == user && parent(peer.pid) == Some(std::os::unix::process::parent_id())
 }
 
 /// Whether a socket can be read, or is at its end, within that time.
