@@ -39,7 +39,7 @@ fn pid(httpd: &Httpd, background: &Background) -> u32 {
 }
 
 /// Whether the process runs, and is not just waiting for its parent to look.
-fn exists(process: u32) -> bool {
+pub fn exists(process: u32) -> bool {
     let stat = fs::read_to_string(format!("/proc/{process}/stat")).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, state)| !state.trim_start().starts_with('Z'))
 }

@@ -2,14 +2,16 @@
 //! the last byte.
 
 use std::collections::HashSet;
+use std::io::{Read, Write};
 use std::process::Command;
 use std::thread;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use std::{env, fs};
 
-use support::http1::{Connection, EndKind};
+use support::http1::{Connection, EndKind, connect_with_little_room};
 use support::{Background, Handler, Httpd, Mpm, Signal, body, wait_for};
 
+use crate::faults::exists;
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::released::{connections_to, sockets_of};
 use crate::restarts::{children, listening};
@@ -290,6 +292,66 @@ fn who_reads_nothing_is_given_up() {
     });
 }
 
+/// A client that needs longer than `Timeout` for all, but not to read something, is not given up.
+#[test]
+fn who_reads_a_little_at_a_time_gets_all() {
+    const TIMEOUT: Duration = Duration::from_secs(5);
+    let httpd = server(Handler::Lua, Mpm::Event, &format!("FinishRequestBuffer 4M\nTimeout {}", TIMEOUT.as_secs()));
+    let mut client = connect_with_little_room(httpd.address());
+    let background = httpd.background();
+    let target = path(&background, "app.lua", &format!("mark=on&bytes={LARGE}"));
+    write!(client, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    background.wait_for_begin();
+    let (begin, mut bytes) = (Instant::now(), vec![0; 20_000]);
+    let mut length = client.read(&mut bytes).unwrap();
+    while begin.elapsed() < TIMEOUT * 3 / 2 {
+        // How long does not matter, as long as it is shorter than the limit.
+        thread::sleep(TIMEOUT / 10);
+        bytes.resize(length + 10_000, 0);
+        length += client.read(&mut bytes[length..]).unwrap();
+    }
+    bytes.truncate(length);
+    client.read_to_end(&mut bytes).unwrap();
+    assert!(bytes.ends_with(&body(LARGE)), "{length} of {} bytes", bytes.len());
+    ran_to_its_end(&background);
+    httpd.stop();
+}
+
+/// A child that ends gracefully waits for the client that still reads, though not for one that has everything and goes on sending;
+/// until it is told to stop.
+#[test]
+fn a_child_that_ends() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [Signal::USR1, Signal::WINCH].map(|signal| (mpm, signal)));
+    side_by_side(cases, |(mpm, signal)| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(32).generations(2);
+        let httpd = builder.config(LITTLE).config("FinishRequestBuffer 4M").start();
+        let [early, late] = [(); 2].map(|()| {
+            let connection = httpd.connect_slow();
+            ran_to_its_end(&ask(&httpd, &connection, Handler::Lua, LARGE));
+            connection
+        });
+        let sends = httpd.connect();
+        sends.get("/app.lua?mark=on", &[]);
+        assert_body(&sends.response(), &body(4096));
+        let children = children(httpd.id());
+        httpd.signal(signal);
+        wait_for("the one that sends to be cut", || sends.try_send(b"S").is_err().then_some(()));
+        gets_all(&early, false, LARGE);
+        if signal == Signal::USR1 {
+            gets_all(&late, false, LARGE);
+        } else {
+            httpd.allow_log("AH00045");
+            httpd.signal(Signal::TERM);
+            wait_for("the children to end", || (!children.iter().copied().any(exists)).then_some(()));
+            late.resume();
+            late.end();
+            assert!(late.received().len() < LARGE);
+        }
+        drop((early, late));
+        httpd.stop();
+    });
+}
+
 /// More slow clients at once than the helping thread takes: each gets its own response.
 #[test]
 fn three_hundred_at_once() {
@@ -318,23 +380,47 @@ fn three_hundred_at_once() {
             assert_eq!(connection.end().kind, EndKind::Fin);
             assert!(connection.received().ends_with(&[b"\r\n\r\n", &text[..BYTES + number]].concat()), "{number}");
         }
+        // They have gone, and the thread takes others.
+        drop(connections);
+        let connection = httpd.connect_slow();
+        let background = ask(&httpd, &connection, Handler::Lua, LARGE);
+        background.wait_for_begin();
+        gets_all(&connection, false, LARGE);
+        drop(connection);
+        ran_to_its_end(&background);
         httpd.stop();
     });
+}
+
+/// A marked response that ends with its handler: httpd holds the last of it until then. What came before waits for a slow client.
+const TOGETHER: Application = Application {
+    php: "",
+    sh: "",
+    lua: "r.content_type = 'text/plain'
+          r.headers_out['Content-Length'] = query.bytes
+          r.headers_out['X-Finish-Request'] = 'on'
+          local text = background.body(tonumber(query.bytes))
+          r:write(text:sub(1, -1001))
+          if query.flush then
+              r:flush()
+          end
+          r:write(text:sub(-1000))
+          if query.flush then
+              io.open('@GATES@/' .. query.flush, 'w'):close()
+          end
+          return apache2.OK",
+};
+
+/// The first part has been taken, and the handler ends.
+#[track_caller]
+fn is_taken(httpd: &Httpd, name: &str) {
+    wait_for("the response to be taken", || httpd.root().join("gates").join(name).exists().then_some(()));
 }
 
 /// `%O` is what the client got: for clients that read at once and for slow ones, with and without the buffer, for responses that
 /// are finished early and for those that end with their handler.
 #[test]
 fn bytes_are_counted() {
-    const TOGETHER: Application = Application {
-        php: "",
-        sh: "",
-        lua: "r.content_type = 'text/plain'
-              r.headers_out['Content-Length'] = query.bytes
-              r.headers_out['X-Finish-Request'] = 'on'
-              r:write(background.body(tonumber(query.bytes)))
-              return apache2.OK",
-    };
     let cases = Mpm::ALL
         .into_iter()
         .flat_map(|mpm| [(mpm, "4M", "Close"), (mpm, "0", "Close"), (mpm, "4M", "Keep"), (mpm, "0", "Keep")]);
@@ -348,23 +434,27 @@ fn bytes_are_counted() {
         );
         let together = TOGETHER.install(&httpd, Handler::Lua, "together");
         let mut number = 0;
-        for page in ["app.lua", &together] {
+        for (page, flush) in [("app.lua", false), (&together, false), (&together, true)] {
             for slow in [true, false] {
                 for bytes in [0, 1000, LARGE] {
-                    if page == together && bytes == 0 {
+                    if flush && bytes < LARGE || page == together && bytes == 0 {
                         continue;
                     }
                     number += 1;
                     let connection = if slow { httpd.connect_slow() } else { httpd.connect() };
-                    connection.get(&format!("/{page}?bytes={bytes}&number={number}"), &[]);
+                    let taken = if flush { format!("&flush=taken-{number}") } else { String::new() };
+                    connection.get(&format!("/{page}?bytes={bytes}&number={number}{taken}"), &[]);
+                    if flush && buffer == "4M" {
+                        is_taken(&httpd, &format!("taken-{number}"));
+                    }
                     // What is not buffered is logged when the client has read: it does so when the server has begun to wait.
                     connection.resume();
                     let response = connection.response();
                     assert_body(&response, &body(bytes));
-                    let line = format!("?bytes={bytes}&number={number} {}", response.raw.len());
+                    let line = format!("?bytes={bytes}&number={number}{taken} {}", response.raw.len());
                     wait_for(&format!("the line '{line}'"), || {
                         let log = fs::read_to_string(httpd.root().join("bytes.log")).unwrap_or_default();
-                        let found = log.lines().find(|logged| logged.contains(&format!("&number={number} ")))?;
+                        let found = log.lines().find(|logged| logged.contains(&format!("&number={number}{taken} ")))?;
                         assert!(found.starts_with(&format!("{line} ")), "'{found}', not '{line}'");
                         Some(())
                     });
@@ -379,36 +469,24 @@ fn bytes_are_counted() {
 /// has sent meanwhile.
 #[test]
 fn an_ordinary_response() {
-    const TOGETHER: Application = Application {
-        php: "",
-        sh: "",
-        lua: "r.content_type = 'text/plain'
-              r.headers_out['Content-Length'] = '400000'
-              r.headers_out['X-Finish-Request'] = 'length=400000'
-              r.headers_out['Connection'] = nil
-              local text = background.body(400000)
-              if query.flush then
-                  r:write(text:sub(1, 200000))
-                  r:flush()
-                  text = text:sub(200001)
-              end
-              r:write(text)
-              return apache2.OK",
-    };
     let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, "4M"), (mpm, "50K"), (mpm, "0")]);
     side_by_side(cases, |(mpm, buffer)| {
         let httpd = server(Handler::Lua, mpm, &format!("FinishRequestConnection Keep\nFinishRequestBuffer {buffer}"));
         let page = TOGETHER.install(&httpd, Handler::Lua, "together");
-        for query in ["", "?flush=1"] {
+        for flush in ["", "&flush=taken"] {
             let connection = httpd.connect_slow();
-            let text = format!("GET /{page}{query} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let text = format!("GET /{page}?bytes={LARGE}{flush} HTTP/1.1\r\nHost: localhost\r\n\r\n");
             connection.send(text.repeat(2) + "GET /app.lua?mark=none&bytes=50 HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            if buffer == "4M" && !flush.is_empty() {
+                is_taken(&httpd, "taken");
+            }
             connection.resume();
             assert_body(&connection.response(), &body(LARGE));
             assert_body(&connection.response(), &body(LARGE));
             assert_body(&connection.response(), &body(50));
             assert!(!connection.has_ended());
         }
+        assert!(!httpd.log().contains("finished early"));
         httpd.stop();
     });
 }

@@ -348,8 +348,13 @@ fn connect(address: SocketAddr) -> TcpStream {
     prepared(TcpStream::connect_timeout(&address, DEADLINE).expect("the server listens"))
 }
 
+/// A socket that is connected to `address`, and for which the kernel keeps little.
+///
+/// # Panics
+///
+/// When nobody listens there.
 #[track_caller]
-fn connect_with_little_room(address: SocketAddr) -> TcpStream {
+pub fn connect_with_little_room(address: SocketAddr) -> TcpStream {
     let family = if address.is_ipv4() { AddressFamily::INET } else { AddressFamily::INET6 };
     let socket = socket(family, SocketType::STREAM, None).expect("a socket");
     // Before it connects: it decides which window is offered.

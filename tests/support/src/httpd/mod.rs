@@ -172,7 +172,7 @@ impl Httpd {
 
     /// As [`Httpd::allow_log`] for what httpd says when all of its workers are taken, or nearly.
     pub fn may_be_full(&self) {
-        self.allow_log("AH00161|AH00286|AH00287|AH00484|AH00485|AH10159");
+        self.allow_log("AH00161|AH00286|AH00287|AH00484|AH00485|AH03490|AH10159");
     }
 
     /// All that the server has logged until now.
