@@ -230,6 +230,44 @@ fn a_slow_reader_gets_all() {
     }
 }
 
+/// More clients that do not close at once, though they have got their responses, than a child waits for: the oldest are cut. One that
+/// has not got all of its response yet is not.
+#[test]
+fn more_than_a_child_waits_for() {
+    const CLIENTS: usize = 300;
+    const MOST: usize = 256;
+    const LARGE: usize = 400_000;
+    let config = "FinishRequest On\nFinishRequestMax none\nSendBufferSize 16384";
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config(config).start();
+    let slow = httpd.connect_slow();
+    // Many ask at once.
+    httpd.allow_log("AH00484|AH00286|AH03490");
+    let background = httpd.background();
+    slow.get(&path(&background, "app.lua", &format!("mark=on&bytes={LARGE}")), &[]);
+    background.wait_for_begin();
+    let clients: Vec<TcpStream> = (0..CLIENTS).map(|_| TcpStream::connect(httpd.address()).unwrap()).collect();
+    for mut client in &clients {
+        client.write_all(b"GET /app.lua?mark=on HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+    }
+    for mut client in &clients {
+        client.set_read_timeout(Some(DEADLINE)).unwrap();
+        client.read_to_end(&mut Vec::new()).unwrap();
+    }
+    let ports = clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
+    wait_for("the oldest to be cut", || {
+        // Who is silent is not waited for either.
+        clients.iter().for_each(|mut client| _ = client.write(b"S"));
+        let sockets = sockets_of(httpd.id());
+        let held = connections_to(&ports).iter().filter(|inode| sockets.contains(inode)).count();
+        (held <= MOST).then_some(())
+    });
+    slow.resume();
+    assert_body(&slow.response(), &body(LARGE));
+    ran_to_its_end(&background);
+    drop((clients, slow));
+    httpd.stop();
+}
+
 /// A client that never stops sending after its response is cut at httpd's own limit for that, not before.
 #[test]
 fn a_client_that_never_stops_sending() {
