@@ -126,6 +126,51 @@ fn streams_on_what_is_before_it() {
     httpd.stop();
 }
 
+/// Where the handler ends as well there is nothing to gain, though something stands behind it: an ordinary response without that.
+#[test]
+fn together_with_the_handlers_end_the_response_is_ordinary() {
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = start(mpm, "");
+        for &protocol in mpm.protocols() {
+            let client = Client::connect(&httpd, protocol);
+            for _ in 0..2 {
+                let path = format!("/pieces.lua?token={TOKEN}&flush=no&pieces=before.{TOKEN}.behind");
+                assert_eq!(client.get(&path, &[]).response().body, b"before", "{mpm:?} {protocol:?}");
+            }
+        }
+        assert!(!httpd.log().contains("finished early"));
+        httpd.stop();
+    }
+}
+
+/// A script's output goes out before the server waits for more of it, as without the module.
+#[test]
+fn a_script_streams() {
+    let (head, tail) = TOKEN.split_at(7);
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = start(mpm, "");
+        httpd.install(
+            "streams.cgi",
+            &format!(
+                "#!/bin/sh\n. ./background.sh\nquery id ''\nquery hold ''\n\
+                 printf 'Content-Type: text/plain\\r\\nX-Finish-Request: boundary=\"{TOKEN}\"\\r\\n\\r\\nfirst%s' '{head}'\n\
+                 background \"$hold\" 0\nprintf '%s' '{tail}'\nbackground \"$id\" 0\n"
+            ),
+        );
+        for &protocol in mpm.protocols() {
+            let (hold, background) = (httpd.background(), httpd.background());
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&(background.query("streams.cgi") + "&hold=" + hold.id()), &[]);
+            wait_for("the first part", || exchange.so_far().filter(|response| response.body == b"first"));
+            hold.open_gate();
+            assert_eq!(exchange.released().body, b"first");
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "", "{protocol:?}");
+        }
+        httpd.stop();
+    }
+}
+
 /// A boundary that never comes makes an ordinary response, which ends with its handler and is whole. Over HTTP/1 its
 /// connection ends as well where the header has gone with that word.
 #[test]
