@@ -193,6 +193,15 @@ fn the_scoreboard() {
                 assert!(row.contains(&format!("<td>{client}</td>")), "{row}");
                 assert!(row.contains(&format!("board.test:{port}")), "{row}");
             }
+            // Under event it waits without a thread, and has no place of its own.
+            if mpm != Mpm::Event {
+                wait_for("the connection to be shown as one that waits for its next request", || {
+                    status.get("/server-status?auto", &[]);
+                    let lines = String::from_utf8(status.response().body).unwrap();
+                    let scoreboard = lines.lines().find_map(|line| line.strip_prefix("Scoreboard: ")).unwrap();
+                    scoreboard.contains('K').then_some(())
+                });
+            }
             works.iter().for_each(|background| {
                 ran_to_its_end(background);
             });

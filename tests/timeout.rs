@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use support::{Background, Builder, Client, Done, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side, write};
+use crate::status::{counts, with_status};
 
 /// The time limit that each handler has of its own in these tests. A program must be able to start within it on a busy machine.
 const HANDLERS_OWN: Duration = Duration::from_secs(3);
@@ -274,7 +275,7 @@ mod writing {
 
     /// Prints and flushes now and then, until it is ended. Lua goes on: its writes fail.
     fn fails_at_the_limit(handler: Handler, mpm: Mpm) {
-        let httpd = server(handler, mpm, "FinishRequestTimeout 1").start();
+        let httpd = with_status(server(handler, mpm, "FinishRequestTimeout 1")).start();
         httpd.expect_log(AT_THE_LIMIT);
         let page = WRITES.install(&httpd, handler, "writes");
         for &protocol in mpm.protocols() {
@@ -284,6 +285,7 @@ mod writing {
             assert_eq!((done.gate, done.errors.as_str()), (0, "ended too early"));
             assert!(sent.elapsed() >= Duration::from_secs(1), "ended after {:?}", sent.elapsed());
         }
+        assert_eq!(counts(&httpd)["TimedOut"], mpm.protocols().len() as u64);
         if mpm != Mpm::Prefork {
             assert_eq!(httpd.log().matches("has reached the").count(), 1, "once in a while, in each process");
         }
