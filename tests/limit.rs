@@ -37,6 +37,7 @@ fn ordinary(httpd: &Httpd, protocol: Protocol, page: &str, query: &str, expected
     let client = Client::connect(httpd, protocol);
     let exchange = client.get(&path(&background, page, query), &[]);
     background.wait_for_begin();
+    wait_for("its body, though the handler goes on", || exchange.so_far().filter(|response| response.body == expected));
     let next = (protocol != Protocol::Http2).then(|| client.get("/background.sh", &[]));
     ran_to_its_end(&background);
     let response = exchange.response();
@@ -74,10 +75,11 @@ fn over_the_limit_a_marked_response_is_ordinary(handler: Handler, mpm: Mpm) {
     for &protocol in mpm.protocols() {
         ordinary(&httpd, protocol, handler.page(), "mark=on", &body(BYTES));
         ordinary(&httpd, protocol, handler.page(), "mark=length%3D4000&length=none", &body(4000));
+        ordinary(&httpd, protocol, handler.page(), "mark=on&bytes=100", &body(100));
     }
     let notes = wait_for("all requests in the log", || {
         let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();
-        (log.lines().count() == mpm.protocols().len() * 4).then_some(log)
+        (log.lines().count() == mpm.protocols().len() * 6).then_some(log)
     });
     assert!(notes.lines().all(|line| line.starts_with("- - /")), "{notes}");
     assert!(!httpd.log().contains("finished early"));
@@ -414,10 +416,9 @@ fn nothing_leaks_after_the_end() {
 #[test]
 fn the_header_of_a_response_that_is_over_the_limit() {
     for mpm in Mpm::ALL {
-        let httpd = Httpd::builder(mpm)
-            .handler(Handler::Lua)
+        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua))
             .modules(&["filter", "deflate"])
-            .config("FinishRequest On\nFinishRequestMax 0\nAddOutputFilterByType DEFLATE text/plain")
+            .config("FinishRequestMax 0\nAddOutputFilterByType DEFLATE text/plain")
             .start();
         httpd.install("parts.lua", PARTS);
         for &protocol in mpm.protocols() {
@@ -439,6 +440,7 @@ fn the_header_of_a_response_that_is_over_the_limit() {
                 assert_eq!(client.get("/background.sh", &[]).response().status, 200);
             }
         }
+        assert_eq!(counts(&httpd)["OverLimit"], mpm.protocols().len() as u64 * 3);
         httpd.stop();
     }
 }
@@ -503,10 +505,13 @@ fn off_after_the_mark_flush_makes_the_response_ordinary() {
 /// What is broken ends at once, as ever: its connection cannot go on.
 #[test]
 fn a_broken_response_needs_no_place() {
-    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config("FinishRequest On\nFinishRequestMax 0").start();
-    httpd.install(
-        "broken.lua",
-        r#"
+    for max in [0, 1] {
+        let httpd = with_status(Httpd::builder(Mpm::Event).handler(Handler::Lua))
+            .config(&format!("FinishRequestMax {max}"))
+            .start();
+        httpd.install(
+            "broken.lua",
+            r#"
         function handle(r)
             local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
             r.content_type = "text/plain"
@@ -517,15 +522,18 @@ fn a_broken_response_needs_no_place() {
             background.run(r, r:parseargs().id, 200)
             return apache2.OK
         end"#,
-    );
-    httpd.expect_log("finish_request:warn.*not what it claims to be");
-    let background = httpd.background();
-    let connection: Connection = httpd.connect();
-    connection.get(&background.query("broken.lua"), &[]);
-    assert!(connection.response_or_end().is_err());
-    assert!(!background.is_done());
-    ran_to_its_end(&background);
-    httpd.stop();
+        );
+        httpd.expect_log("finish_request:warn.*not what it claims to be");
+        let background = httpd.background();
+        let connection: Connection = httpd.connect();
+        connection.get(&background.query("broken.lua"), &[]);
+        assert!(connection.response_or_end().is_err());
+        assert!(!background.is_done());
+        // Where there is one, it has it.
+        assert_eq!(counts(&httpd)["Running"], max);
+        ran_to_its_end(&background);
+        httpd.stop();
+    }
 }
 
 /// Nor is a response made whole by waiting that ends before the length which its client was told.
