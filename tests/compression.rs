@@ -1,6 +1,6 @@
 //! The matrix's third dimension: what compresses the responses.
 
-use support::Builder;
+use support::{Builder, Client, Handler, Httpd, Mpm, Protocol};
 
 /// What every request of the matrix sends, as browsers do.
 pub const ACCEPT: [(&str, &str); 1] = [("Accept-Encoding", "gzip, br")];
@@ -51,4 +51,23 @@ pub fn with_compressions(builder: Builder, prefixes: &[&str]) -> Builder {
            AddOutputFilterByType BROTLI_COMPRESS text/plain
          </LocationMatch>",
     )
+}
+
+/// mod_filter's own directives give a filter any name: a response with a mark skips it all the same.
+#[test]
+fn a_filter_of_any_name_is_skipped() {
+    for (filter, coding) in [("DEFLATE", "gzip"), ("BROTLI_COMPRESS", "br")] {
+        let config = format!(
+            "FinishRequest On\nFilterDeclare smaller\n\
+             FilterProvider smaller {filter} \"%{{CONTENT_TYPE}} =~ m#^text/plain#\"\nFilterChain smaller"
+        );
+        let modules = ["filter", "deflate", "brotli"];
+        let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).modules(&modules).config(&config).start();
+        let client = Client::connect(&httpd, Protocol::Http1);
+        for (mark, encoding) in [("none", Some(coding)), ("on", None)] {
+            let response = client.get(&format!("/app.lua?mark={mark}"), &ACCEPT).response();
+            assert_eq!(response.header("Content-Encoding"), encoding, "{filter} {mark}");
+        }
+        httpd.stop();
+    }
 }

@@ -79,6 +79,42 @@ fn lua_sets_the_mark_late() {
     }
 }
 
+/// The response ends before the length that its client was told: it is cut, so that nobody takes it for whole.
+#[test]
+fn shorter_than_the_client_was_told() {
+    const SHORT: &str = r#"
+function handle(r)
+    local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+    r.content_type = "text/plain"
+    r.headers_out["Content-Length"] = "1000"
+    r:write("first")
+    r:flush()
+    r.subprocess_env["finish-request"] = "flush"
+    r:write("second")
+    r:flush()
+    background.run(r, r:parseargs().id, 200)
+    return apache2.OK
+end
+"#;
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        httpd.install("short.lua", SHORT);
+        httpd.expect_log("finish_request:warn.*it ended before the end that it promised");
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&background.query("short.lua"), &[]);
+            wait_for("the response to fail", || {
+                exchange.response_now().map(|response| assert!(response.is_err(), "{protocol:?}"))
+            });
+            assert!(!background.is_done());
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "");
+        }
+        httpd.stop();
+    }
+}
+
 /// Set before the body begins, by the application's header or by the configuration, it ends at the first flush.
 #[test]
 fn the_first_flush_ends_it() {

@@ -553,6 +553,7 @@ fn odd_requests() {
         let (connection, background) = (httpd.connect(), httpd.background());
         connection.send(post(&path(&background, &page, ""), "Content-Length: 5000\r\nExpect: 100-continue"));
         let response = connection.response();
+        assert!(connection.received().starts_with(b"HTTP/1.1 200 "), "nobody has asked for it");
         assert_body(&response, &body(4000));
         let _ = connection.try_send(body(5000));
         ends(&connection, false, &response, &background);

@@ -183,6 +183,23 @@ fn broken_chunks_end_in_a_broken_response() {
 
 /// A coding under the chunks cannot be taken off: such a response is an ordinary one.
 #[test]
+fn another_mark_does_not_go_with_them() {
+    let httpd = start(Mpm::Event);
+    httpd.expect_log("finish_request:warn.*chunks its body by itself, for which its mark must be 'on'");
+    for mark in ["length=5", "flush", "boundary=%220123456789abcdef%22"] {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let path = path("", &[b"5\r\nhello\r\n0\r\n\r\n"]) + "&mark=" + mark;
+        connection.get(&with_background(&path, &background), &[]);
+        background.wait_for_begin();
+        background.open_gate();
+        background.wait_for_done();
+    }
+    assert!(!httpd.log().contains("finished early, marked"));
+    httpd.stop();
+}
+
+#[test]
 fn other_transfer_codings_are_left_alone() {
     let httpd = start(Mpm::Event);
     let background = httpd.background();
