@@ -68,6 +68,7 @@ fn a_filter_of_any_name_is_skipped() {
             let response = client.get(&format!("/app.lua?mark={mark}"), &ACCEPT).response();
             assert_eq!(response.header("Content-Encoding"), encoding, "{filter} {mark}");
         }
+        drop(client);
         httpd.stop();
     }
 }
