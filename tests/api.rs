@@ -13,7 +13,13 @@ on_every_mpm!(finishes);
 fn finishes(mpm: Mpm) {
     let httpd = start(mpm, "FinishRequest On\nCustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %q\"");
     for &protocol in mpm.protocols() {
-        for how in ["how=collected", "how=flushed", "mark=length=23", "mark=flush", "mark=boundary=0123456789abcdef"] {
+        for how in [
+            "how=collected",
+            "how=flushed",
+            "mark=length=23",
+            "mark=flush",
+            "how=flushed&mark=boundary=0123456789abcdef",
+        ] {
             let background = httpd.background();
             let path = format!("{}&{how}", background.query("test"));
             let response = Client::connect(&httpd, protocol).get(&path, &[]).released();

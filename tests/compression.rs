@@ -72,3 +72,19 @@ fn a_filter_of_any_name_is_skipped() {
         httpd.stop();
     }
 }
+
+/// `AddOutputFilterByType` gives a filter another name: it is skipped by its own.
+#[test]
+fn a_filter_by_type_is_skipped() {
+    let config = "FinishRequest On\nFinishRequestBypass SUBSTITUTE\nAddOutputFilterByType SUBSTITUTE text/plain\n\
+                  Substitute s/answer/ANSWER/";
+    let builder = Httpd::builder(Mpm::Event).handler(Handler::Lua).modules(&["filter", "substitute"]);
+    let httpd = builder.config(config).start();
+    let client = Client::connect(&httpd, Protocol::Http1);
+    for (mark, word) in [("none", "ANSWER"), ("on", "answer")] {
+        let response = client.get(&format!("/app.lua?mark={mark}"), &[]).response();
+        assert!(String::from_utf8(response.body).unwrap().contains(word), "{mark}");
+    }
+    drop(client);
+    httpd.stop();
+}
