@@ -14,7 +14,7 @@ use support::{Background, Handler, Httpd, Mpm, Signal, body, wait_for};
 use crate::faults::exists;
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::released::{connections_to, sockets_of};
-use crate::restarts::{children, listening};
+use crate::restarts::children;
 
 /// The kernel keeps little on the server's side too, so that a response need not be large.
 const LITTLE: &str = "FinishRequest On\nSendBufferSize 16384\nLogLevel finish_request:debug\n";
@@ -81,43 +81,6 @@ fn the_work_ends_first() {
         }
         httpd.stop();
     });
-}
-
-/// The process is told to end, by a graceful restart or stop, when the work has ended and nothing but what waits for clients is left in
-/// it: they get everything all the same.
-#[test]
-fn the_process_ends_first() {
-    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [Signal::USR1, Signal::WINCH].map(|signal| (mpm, signal)));
-    side_by_side(cases, |(mpm, signal)| {
-        // A process has one thread of mod_http2's.
-        let config = "FinishRequestBuffer 4M\n<IfModule http2_module>\nH2MinWorkers 1\nH2MaxWorkers 1\n</IfModule>";
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(4).config(LITTLE).config(config);
-        let httpd = httpd.start();
-        let clients = [false, true].map(|tls| {
-            let connection = connect(&httpd, tls);
-            ran_to_its_end(&ask(&httpd, &connection, Handler::Lua, LARGE));
-            (connection, tls)
-        });
-        wait_for("the requests to be over", || {
-            (httpd.log().matches("the background work has ended").count() == clients.len()).then_some(())
-        });
-        let (before, listening) = (children(httpd.id()), listening(&httpd));
-        httpd.signal(signal);
-        wait_for("the children to end as far as they can", || {
-            before.iter().all(|child| sockets_of(*child).is_disjoint(&listening) && threads(*child) <= 3).then_some(())
-        });
-        for (connection, tls) in &clients {
-            assert_eq!(connection.received(), b"");
-            gets_all(connection, *tls, LARGE);
-        }
-        wait_for("the children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
-        httpd.stop();
-    });
-}
-
-/// How many threads a process has: at the end the first one, the module's, and mod_http2's.
-fn threads(process: u32) -> usize {
-    fs::read_dir(format!("/proc/{process}/task")).map_or(0, Iterator::count)
 }
 
 /// `Keep`: first all bytes go to the client, then its connection goes on.
@@ -325,8 +288,8 @@ fn a_child_that_ends() {
     side_by_side(cases, |(mpm, signal)| {
         let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(32).generations(2);
         let httpd = builder.config(LITTLE).config("FinishRequestBuffer 4M").start();
-        let [early, late] = [(); 2].map(|()| {
-            let connection = httpd.connect_slow();
+        let [early, late] = [true, false].map(|tls| {
+            let connection = connect(&httpd, tls);
             ran_to_its_end(&ask(&httpd, &connection, Handler::Lua, LARGE));
             connection
         });
@@ -336,7 +299,7 @@ fn a_child_that_ends() {
         let children = children(httpd.id());
         httpd.signal(signal);
         wait_for("the one that sends to be cut", || sends.try_send(b"S").is_err().then_some(()));
-        gets_all(&early, false, LARGE);
+        gets_all(&early, true, LARGE);
         if signal == Signal::USR1 {
             gets_all(&late, false, LARGE);
         } else {
