@@ -27,8 +27,11 @@ fn finish(request: Request<'_>) -> Result {
         if !response.background.admit(request, Source::Api) {
             return Err(Status::AGAIN);
         }
-        response.ask();
-        request.flush().inspect_err(|_| response.background.withdraw())?;
+        response.ask(true);
+        let flushed = request.flush();
+        // A filter above may have kept the flush.
+        response.ask(false);
+        flushed.inspect_err(|_| response.background.withdraw())?;
     }
     let phase = response.take_phase();
     if !matches!(phase, Phase::Finished) {

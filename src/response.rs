@@ -130,9 +130,9 @@ impl Response {
         chain.filter_map(|request| Some((request, Self::of(request)?))).find(|(_, response)| is_wanted(response))
     }
 
-    /// Asks that the response end at the next flush: the C function's mark.
-    pub fn ask(&self) {
-        self.asked.set(true);
+    /// Says whether the response shall end at the next flush: the C function's mark.
+    pub fn ask(&self, wanted: bool) {
+        self.asked.set(wanted);
     }
 
     /// The header is about to be passed on, or something behind it: whether it is the header.
