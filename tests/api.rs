@@ -122,7 +122,8 @@ fn test_module() -> &'static Path {
     static BUILT: OnceLock<PathBuf> = OnceLock::new();
     BUILT.get_or_init(|| {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join("mod_finish_test");
+        // Another run of the tests may be building it as well.
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mod_finish_test-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
         std::fs::copy(project.join("tests/api/mod_finish_test.c"), folder.join("mod_finish_test.c")).unwrap();
         let apxs = std::env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
@@ -131,6 +132,9 @@ fn test_module() -> &'static Path {
         build.args(["-Wc,-Wall", "-Wc,-Werror", "-c", "mod_finish_test.c"]);
         let output = tools::run(build);
         assert!(output.status.success(), "{}", output.stderr);
-        folder.join(".libs/mod_finish_test.so")
+        let built = folder.with_file_name("mod_finish_test.so");
+        std::fs::rename(folder.join(".libs/mod_finish_test.so"), &built).unwrap();
+        std::fs::remove_dir_all(&folder).unwrap();
+        built
     })
 }
