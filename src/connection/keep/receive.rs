@@ -111,9 +111,9 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
     let (message, client) = loop {
         match unix::receive(socket, &mut buffer) {
             // Nothing yet: one of the server's own is just about to send it. Nobody else is waited for.
-            Err(error) if error.kind() == ErrorKind::WouldBlock && is_of_this_server(socket) => {
+            Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || !is_readable(socket, left) {
+                if left.is_zero() || !is_of_this_server(socket)? || !is_readable(socket, left) {
                     return Err(error);
                 }
             }
@@ -131,16 +131,20 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
 
 /// Whether the process that has connected is a child of this server's parent, as this one is, and of the same user. A parent that
 /// is the first process of a container has foreign children as well.
-fn is_of_this_server(socket: BorrowedFd<'_>) -> bool {
-    let Ok(peer) = unix::peer(socket) else { return false };
-    let parent = |process: i32| -> Option<u32> {
-        let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
-        // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
-        stat.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
+///
+/// # Errors
+///
+/// The process has gone, or there is no descriptor for a look at it.
+fn is_of_this_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
+    let peer = unix::peer(socket)?;
     // SAFETY: only asks.
-    let user = unsafe { libc::geteuid() };
-    peer.uid == user && parent(peer.pid) == Some(std::os::unix::process::parent_id())
+    if peer.uid != unsafe { libc::geteuid() } {
+        return Ok(false);
+    }
+    let stat = fs::read_to_string(format!("/proc/{}/stat", peer.pid))?;
+    // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
+    let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
+    Ok(parent == Some(std::os::unix::process::parent_id()))
 }
 
 /// Whether a socket can be read, or is at its end, within that time.
