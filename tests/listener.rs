@@ -331,13 +331,17 @@ fn without_plain_port(text: &str) -> String {
     lines.map(|line| format!("{line}\n")).collect()
 }
 
-/// Changes the configuration, and restarts.
+/// Changes the configuration, and restarts. The old children accept nothing any more.
 fn restart(httpd: &Httpd, signal: Signal, with: impl FnOnce(String) -> String) {
     change(httpd, with);
     let started = || httpd.log().matches("resuming normal operations").count();
     let before = started();
+    let (old, listening) = (children(httpd.id()), listening(httpd));
     httpd.signal(signal);
     wait_for("the restart", || (started() > before).then_some(()));
+    wait_for("the old children to have closed their listeners", || {
+        old.iter().all(|child| sockets_of(*child).is_disjoint(&listening)).then_some(())
+    });
 }
 
 /// A connection that a child of the old generation hands in after a graceful restart is served by the new one; also where the
@@ -401,11 +405,8 @@ fn a_child_that_ends() {
         connection.get(&background.query(&page), &[]);
         let taken = httpd.root().join(format!("gates/{}.taken", background.id()));
         wait_for("the request to be worked on", || taken.exists().then_some(()));
-        let (before, listening) = (children(httpd.id()), listening(&httpd));
+        let before = children(httpd.id());
         restart(&httpd, Signal::USR1, |text| text);
-        wait_for("the old children to have closed their listeners", || {
-            before.iter().all(|child| sockets_of(*child).is_disjoint(&listening)).then_some(())
-        });
         is_kept(&httpd, &httpd.connect());
         fs::write(httpd.root().join(format!("gates/{}.end", background.id())), "").unwrap();
         let response = connection.response();
