@@ -360,6 +360,94 @@ mod before_anything_is_written {
     };
 }
 
+/// The application says `off` when part of its response has gone, and then its client goes: it is told of that, as on stock httpd.
+mod off_said_late {
+    use super::*;
+
+    on_every_handler_and_mpm! { sees_the_client_go;
+        mod_php_on_prefork: ModPhp, Prefork;
+        mod_lua_on_event: Lua, Event;
+        mod_lua_on_worker: Lua, Worker;
+        mod_lua_on_prefork: Lua, Prefork;
+    }
+
+    fn sees_the_client_go(handler: Handler, mpm: Mpm) {
+        let httpd = server(handler, mpm, "FinishRequest On\nFinishRequestOnAbort Continue").start();
+        httpd.install("static.txt", "a static file\n");
+        let page = CHANGES_ITS_MIND.install(&httpd, handler, "changes");
+        for (off, said) in [("", "well\n"), ("off", "badly\n")] {
+            side_by_side(mpm.protocols(), |&protocol| {
+                let background = left_in_the_middle(&httpd, protocol, &page, &format!("off={off}"), Leaves::Aborts);
+                let written = httpd.root().join("gates").join(format!("{}.written", background.id()));
+                let what = wait_for("the application to write", || std::fs::read_to_string(&written).ok());
+                assert_eq!(what, said, "{protocol:?}");
+            });
+        }
+        httpd.stop();
+    }
+
+    /// Answers in part, waits for the gate, goes on in several writes, and says whether they went well.
+    const CHANGES_ITS_MIND: Application = Application {
+        php: r#"
+            ignore_user_abort(true);
+            header('Content-Type: text/plain');
+            header('Content-Length: 4000000');
+            header('X-Finish-Request: on');
+            echo str_repeat('W', 10_000);
+            flush();
+            if ($_GET['off'] === 'off') {
+                apache_setenv('finish-request', 'off');
+                echo 'W';
+                flush();
+            }
+            touch("@GATES@/{$_GET['id']}.began");
+            while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
+                usleep(10_000);
+                clearstatcache();
+            }
+            for ($i = 0; $i < 20; $i++) {
+                echo str_repeat('W', 100_000);
+                flush();
+            }
+            $said = connection_status() === CONNECTION_NORMAL ? "well\n" : "badly\n";
+            file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
+            rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.written");
+        "#,
+        sh: "",
+        lua: r#"
+            local gates = "@GATES@/" .. query.id
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "4000000"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(("W"):rep(10000))
+            r:flush()
+            if query.off == "off" then
+                r.subprocess_env["finish-request"] = "off"
+                r:write("W")
+                r:flush()
+            end
+            assert(io.open(gates .. ".began", "w")):close()
+            local gate = nil
+            while not gate do
+                r.usleep(10000)
+                gate = io.open(gates .. ".gate")
+            end
+            gate:close()
+            local said = "well"
+            for i = 1, 20 do
+                if r:write(("W"):rep(100000)) < 0 then
+                    said = "badly"
+                end
+            end
+            local file = assert(io.open(gates .. ".writing", "w"))
+            file:write(said .. "\n")
+            file:close()
+            os.rename(gates .. ".writing", gates .. ".written")
+            return apache2.OK
+        "#,
+    };
+}
+
 /// The limit of background work holds for what goes on without its client too.
 #[test]
 fn the_time_limit_counts_from_the_abort() {
