@@ -1,5 +1,6 @@
 //! `FinishRequestOnAbort`: what becomes of the application when its client goes away before the response is complete.
 
+use std::collections::HashSet;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::thread;
@@ -8,6 +9,7 @@ use std::time::Duration;
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, wait_for};
 
 use crate::judge::{Application, path, side_by_side, write};
+use crate::released::{connections_to, sockets_of};
 
 /// More than the applications print: the response is never complete.
 const LENGTH: usize = 17_000_000;
@@ -73,7 +75,13 @@ fn left_at(httpd: &Httpd, protocol: Protocol, background: &Background, page: &st
             match leaves {
                 Leaves::Aborts => {
                     connection.next_begins();
+                    let port = HashSet::from([connection.local_address().port()]);
                     client.abort();
+                    // On a busy machine it takes the kernel a while to tell the server.
+                    wait_for("the RST to come", || {
+                        let sockets = sockets_of(httpd.id());
+                        (!connections_to(&port).iter().any(|inode| sockets.contains(inode))).then_some(())
+                    });
                 }
                 Leaves::Closes => {
                     connection.next_begins();
