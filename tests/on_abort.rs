@@ -303,69 +303,6 @@ mod before_anything_is_written {
         httpd.allow_log("mod_fcgid: ap_pass_brigade failed");
         httpd.stop();
     }
-
-    /// Waits for the gate first; answers then, in several writes, and says whether they went well.
-    const LATE: Application = Application {
-        php: r#"
-            touch("@GATES@/{$_GET['id']}.began");
-            while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
-                usleep(10_000);
-                clearstatcache();
-            }
-            header('Content-Type: text/plain');
-            header('Content-Length: 4000000');
-            header("X-Finish-Request: {$_GET['mark']}");
-            for ($i = 0; $i < 20; $i++) {
-                echo str_repeat('W', 100_000);
-                flush();
-            }
-            $said = connection_status() === CONNECTION_NORMAL ? "well\n" : "badly\n";
-            file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
-            rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.written");
-        "#,
-        sh: r#"
-            query mark none
-            trap '' PIPE
-            gates='@GATES@'
-            : >"$gates/$id.began"
-            while [ ! -e "$gates/$id.gate" ]; do
-                sleep 0.05
-            done
-            printf 'Content-Type: text/plain\r\nContent-Length: 4000000\r\nX-Finish-Request: %s\r\n\r\n' "$mark"
-            said=well
-            i=0
-            while [ $i -lt 20 ]; do
-                leak 100000 2>/dev/null || said=badly
-                i=$((i + 1))
-            done
-            echo $said >"$gates/$id.writing"
-            mv "$gates/$id.writing" "$gates/$id.written"
-        "#,
-        lua: r#"
-            local gates = "@GATES@/" .. query.id
-            assert(io.open(gates .. ".began", "w")):close()
-            local gate = nil
-            while not gate do
-                r.usleep(10000)
-                gate = io.open(gates .. ".gate")
-            end
-            gate:close()
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4000000"
-            r.headers_out["X-Finish-Request"] = query.mark
-            local said = "well"
-            for i = 1, 20 do
-                if r:write(("W"):rep(100000)) < 0 then
-                    said = "badly"
-                end
-            end
-            local file = assert(io.open(gates .. ".writing", "w"))
-            file:write(said .. "\n")
-            file:close()
-            os.rename(gates .. ".writing", gates .. ".written")
-            return apache2.OK
-        "#,
-    };
 }
 
 /// The application says `off` when part of its response has gone, and then its client goes: it is told of that, as on stock httpd.
@@ -382,10 +319,11 @@ mod off_said_late {
     fn sees_the_client_go(handler: Handler, mpm: Mpm) {
         let httpd = server(handler, mpm, "FinishRequest On\nFinishRequestOnAbort Continue").start();
         httpd.install("static.txt", "a static file\n");
-        let page = CHANGES_ITS_MIND.install(&httpd, handler, "changes");
-        for (off, said) in [("", "well\n"), ("off", "badly\n")] {
+        let page = LATE.install(&httpd, handler, "late");
+        for (off, said) in [("on", "well\n"), ("off", "badly\n")] {
             side_by_side(mpm.protocols(), |&protocol| {
-                let background = left_in_the_middle(&httpd, protocol, &page, &format!("off={off}"), Leaves::Aborts);
+                let background =
+                    left_in_the_middle(&httpd, protocol, &page, &format!("mark=on&off={off}"), Leaves::Aborts);
                 let written = httpd.root().join("gates").join(format!("{}.written", background.id()));
                 let what = wait_for("the application to write", || std::fs::read_to_string(&written).ok());
                 assert_eq!(what, said, "{protocol:?}");
@@ -393,68 +331,86 @@ mod off_said_late {
         }
         httpd.stop();
     }
+}
 
-    /// Answers in part, waits for the gate, goes on in several writes, and says whether they went well.
-    const CHANGES_ITS_MIND: Application = Application {
-        php: r#"
+/// Waits for the gate; writes then, several times, and says whether that went well. With `off` in its query part of the response goes
+/// before that, and what `off` is set to is said of it.
+const LATE: Application = Application {
+    php: r#"
+        header('Content-Type: text/plain');
+        header('Content-Length: 4000000');
+        header("X-Finish-Request: {$_GET['mark']}");
+        if (isset($_GET['off'])) {
             ignore_user_abort(true);
-            header('Content-Type: text/plain');
-            header('Content-Length: 4000000');
-            header('X-Finish-Request: on');
             echo str_repeat('W', 10_000);
             flush();
-            if ($_GET['off'] === 'off') {
-                apache_setenv('finish-request', 'off');
-                echo 'W';
-                flush();
-            }
-            touch("@GATES@/{$_GET['id']}.began");
-            while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
-                usleep(10_000);
-                clearstatcache();
-            }
-            for ($i = 0; $i < 20; $i++) {
-                echo str_repeat('W', 100_000);
-                flush();
-            }
-            $said = connection_status() === CONNECTION_NORMAL ? "well\n" : "badly\n";
-            file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
-            rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.written");
-        "#,
-        sh: "",
-        lua: r#"
-            local gates = "@GATES@/" .. query.id
-            r.content_type = "text/plain"
-            r.headers_out["Content-Length"] = "4000000"
-            r.headers_out["X-Finish-Request"] = "on"
+            apache_setenv('finish-request', $_GET['off']);
+            echo 'W';
+            flush();
+        }
+        touch("@GATES@/{$_GET['id']}.began");
+        while (!file_exists("@GATES@/{$_GET['id']}.gate")) {
+            usleep(10_000);
+            clearstatcache();
+        }
+        for ($i = 0; $i < 20; $i++) {
+            echo str_repeat('W', 100_000);
+            flush();
+        }
+        $said = connection_status() === CONNECTION_NORMAL ? "well\n" : "badly\n";
+        file_put_contents("@GATES@/{$_GET['id']}.writing", $said);
+        rename("@GATES@/{$_GET['id']}.writing", "@GATES@/{$_GET['id']}.written");
+    "#,
+    sh: r#"
+        query mark none
+        trap '' PIPE
+        gates='@GATES@'
+        : >"$gates/$id.began"
+        while [ ! -e "$gates/$id.gate" ]; do
+            sleep 0.05
+        done
+        printf 'Content-Type: text/plain\r\nContent-Length: 4000000\r\nX-Finish-Request: %s\r\n\r\n' "$mark"
+        said=well
+        i=0
+        while [ $i -lt 20 ]; do
+            leak 100000 2>/dev/null || said=badly
+            i=$((i + 1))
+        done
+        echo $said >"$gates/$id.writing"
+        mv "$gates/$id.writing" "$gates/$id.written"
+    "#,
+    lua: r#"
+        local gates = "@GATES@/" .. query.id
+        r.content_type = "text/plain"
+        r.headers_out["Content-Length"] = "4000000"
+        r.headers_out["X-Finish-Request"] = query.mark
+        if query.off then
             r:write(("W"):rep(10000))
             r:flush()
-            if query.off == "off" then
-                r.subprocess_env["finish-request"] = "off"
-                r:write("W")
-                r:flush()
+            r.subprocess_env["finish-request"] = query.off
+            r:write("W")
+            r:flush()
+        end
+        assert(io.open(gates .. ".began", "w")):close()
+        local gate = nil
+        while not gate do
+            r.usleep(10000)
+            gate = io.open(gates .. ".gate")
+        end
+        gate:close()
+        local said = "well"
+        for i = 1, 20 do
+            if r:write(("W"):rep(100000)) < 0 then
+                said = "badly"
             end
-            assert(io.open(gates .. ".began", "w")):close()
-            local gate = nil
-            while not gate do
-                r.usleep(10000)
-                gate = io.open(gates .. ".gate")
-            end
-            gate:close()
-            local said = "well"
-            for i = 1, 20 do
-                if r:write(("W"):rep(100000)) < 0 then
-                    said = "badly"
-                end
-            end
-            local file = assert(io.open(gates .. ".writing", "w"))
-            file:write(said .. "\n")
-            file:close()
-            os.rename(gates .. ".writing", gates .. ".written")
-            return apache2.OK
-        "#,
-    };
-}
+        end
+        local file = assert(io.open(gates .. ".writing", "w"))
+        file:write(said .. "\n")
+        file:close()
+        os.rename(gates .. ".writing", gates .. ".written")
+        return apache2.OK
+    "#,
+};
 
 /// The limit of background work holds for what goes on without its client too.
 #[test]
