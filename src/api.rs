@@ -2,8 +2,8 @@
 //! (`apxs/mod_finish_request.h`).
 
 use crate::httpd::{OptionalFunction, Request, RequestConfig, Result, Status, guard, register_optional, with_context};
-use crate::mark::Source;
 use crate::response::{Phase, Response};
+use crate::rules::mark::Source;
 use crate::sys;
 
 /// Makes the function known. To be called at each load of the module.

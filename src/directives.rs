@@ -344,7 +344,7 @@ impl Directive<Settings> for FinishRequestOnAbort {
 
 /// The sentence about a wrong value: httpd puts the file and line, and the module the directive, before it.
 fn refused(args: Args<'_>, accepted: &str) -> String {
-    let value = args.iter().map(|arg| crate::mark::escaped(arg)).collect::<Vec<_>>().join(" ");
+    let value = args.iter().map(|arg| crate::rules::quote::escaped(arg)).collect::<Vec<_>>().join(" ");
     match args {
         [] => format!("there is no value; it takes {accepted}"),
         _ => format!("the value '{value}' is not understood; it takes {accepted}"),

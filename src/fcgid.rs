@@ -1,9 +1,9 @@
 //! mod_fcgid: its output filter holds a response back until 64 KB or its end, and deletes flushes. Marked responses
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
-use crate::ending::Verdict;
 use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, Request, RequestConfig, Result, dir_config, output_filter};
 use crate::response::{Phase, Response};
+use crate::rules::ending::Verdict;
 use crate::sys;
 
 static ORIGINAL: Replaced = Replaced::new();

@@ -3,8 +3,9 @@
 use crate::background::{self, Kind};
 use crate::directives::{After, LogAt, Settings};
 use crate::httpd::{Brigade, Filter, Request, Result, Status};
-use crate::mark::Source;
 use crate::response::Response;
+use crate::rules::mark::Source;
+use crate::rules::quote::escaped;
 use crate::{connection, report, sys};
 
 /// Where the module's output filter stands, and for which response.
@@ -49,7 +50,7 @@ pub fn cut(place: Place<'_>, source: Source, why: &str, body: &mut Brigade<'_>) 
         log::warn!(
             "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
              the application at {} is to be mended{more}",
-            report::path(place.request)
+            escaped(place.request.path())
         );
     });
     place.request.forbid_caching();

@@ -2,13 +2,12 @@
 //! request goes on with the application's background work.
 //!
 //! The crate is an httpd module. Read [`module`] first: it is the table of contents. Dependencies point one
-//! way: the module's entries use decisions and wrappers, wrappers use the bindings, and decisions ([`mark`],
-//! [`ending`], [`directives`]) use nothing of httpd, so that they can be tested without it.
+//! way: the module's entries use decisions and wrappers, wrappers use the bindings, and decisions ([`rules`],
+//! [`directives`]) use nothing of httpd, so that they can be tested without it.
 
 pub mod directives;
-pub mod ending;
-pub mod mark;
 pub mod module;
+pub mod rules;
 
 mod api;
 mod background;

@@ -5,12 +5,12 @@ use std::sync::atomic::AtomicPtr;
 
 use crate::connection::{self, sink};
 use crate::directives::After;
-use crate::ending::{Ending, Fault, Length, Verdict};
 use crate::finish::{self, Place};
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
-use crate::mark::{self, Source};
 use crate::request_body::Body;
 use crate::response::{Marked, Phase, Response};
+use crate::rules::ending::{Ending, Fault, Length, Verdict};
+use crate::rules::mark::{self, Source};
 use crate::time_limit::Work;
 use crate::{bypass, cgi_script, httpd, on_abort, request_body, sys};
 

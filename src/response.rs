@@ -6,13 +6,14 @@ use std::sync::Arc;
 
 use crate::background::{self, Background, Kind};
 use crate::directives::{Mode, Settings};
-use crate::ending::{Ending, Length};
 use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_config, guard, with_context};
-use crate::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::request_body::Body;
 use crate::response_headers::{self, MARK};
+use crate::rules::ending::{Ending, Length};
+use crate::rules::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
+use crate::rules::quote::escaped;
 use crate::time_limit::Work;
-use crate::{bypass, cgi_length, on_abort, output_filter, report, request_body, sys};
+use crate::{bypass, cgi_length, on_abort, output_filter, request_body, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 const VARIABLE: &CStr = c"finish-request";
@@ -234,7 +235,7 @@ impl Response {
                 log::warn!(
                     "the application at {} chunks its body by itself, for which its mark must be 'on': this response is \
                      not finished early{more}",
-                    report::path(request)
+                    escaped(request.path())
                 );
             });
             return Phase::Settled;
@@ -358,9 +359,9 @@ fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {
             Source::Env => "environment variable finish-request",
             _ => "header X-Finish-Request",
         };
-        let value = mark::escaped(value);
+        let value = escaped(value);
         background::seldom(Kind::BadMark, |more| {
-            let path = report::path(request);
+            let path = escaped(request.path());
             log::warn!("for {path} the {place} is '{value}', so this response is not finished early: {error}{more}");
         });
     }

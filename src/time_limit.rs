@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use crate::background::{self, Kind};
 use crate::directives::{Settings, TimeLimit};
 use crate::httpd::{Block, Brigade, Record, Request, Result, Status};
-use crate::report;
+use crate::rules::quote::escaped;
 
 /// How long the waits between two looks at a silent program are: the first one, and the longest.
 const WAITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
@@ -64,7 +64,7 @@ impl Work {
     pub fn begin(request: Request<'_>, connection: Record, settings: &Settings) -> Self {
         let limit = settings.time_limit();
         let what = match limit {
-            Some(TimeLimit::After(_)) => report::path(request),
+            Some(TimeLimit::After(_)) => escaped(request.path()),
             _ => String::new(),
         };
         Self { since: Instant::now(), limit, what, failed: AtomicBool::new(false), connection }

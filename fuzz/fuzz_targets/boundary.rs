@@ -2,8 +2,8 @@
 #![no_main]
 
 use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
-use mod_finish_request::ending::{Boundary, Ending, model};
-use mod_finish_request::mark::Token;
+use mod_finish_request::rules::ending::{Boundary, Ending, model};
+use mod_finish_request::rules::mark::Token;
 
 #[derive(Arbitrary, Debug)]
 struct Input<'a> {

@@ -3,8 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mod_finish_request::ending::model::{self, Close};
-use mod_finish_request::ending::{Chunks, Ending};
+use mod_finish_request::rules::ending::model::{self, Close};
+use mod_finish_request::rules::ending::{Chunks, Ending};
 
 fuzz_target!(|input: ([u8; 4], &[u8])| {
     let (cuts, body) = input;

@@ -2,7 +2,7 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mod_finish_request::ending::{Ending, Length, model};
+use mod_finish_request::rules::ending::{Ending, Length, model};
 
 fuzz_target!(|input: (u64, u8, [u8; 4], Vec<u64>, &[u8])| {
     let (large, small, cuts, takes, body) = input;

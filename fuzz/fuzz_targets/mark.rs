@@ -3,7 +3,8 @@
 #![no_main]
 
 use libfuzzer_sys::fuzz_target;
-use mod_finish_request::mark::{self, Choice, Mark, Said, Source, Token};
+use mod_finish_request::rules::mark::{self, Choice, Mark, Said, Source, Token};
+use mod_finish_request::rules::quote;
 use regex::bytes::Regex;
 use std::sync::LazyLock;
 
@@ -50,7 +51,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     let (mut header, mut env) = (Vec::new(), Vec::new());
     for (at, value) in text.split(|&byte| byte == b'\n').enumerate() {
         assert_eq!(mark::parse(value).ok(), model(value), "{}", value.escape_ascii());
-        let shown = mark::escaped(value);
+        let shown = quote::escaped(value);
         assert!(shown.len() <= 4 * 96 + 3 && shown.bytes().all(|byte| (b' '..=b'~').contains(&byte)));
         if (flags >> (at % 4)) & 1 == 0 { &mut header } else { &mut env }.push(value);
     }

@@ -4,7 +4,7 @@ use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, fence};
 
 use super::shared::Shared;
-use crate::mark::Source;
+use crate::rules::mark::Source;
 
 const SOURCES: [Source; 4] = [Source::Header, Source::Env, Source::Auto, Source::Api];
 

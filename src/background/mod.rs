@@ -15,7 +15,7 @@ pub use self::limit::Max;
 pub use self::seldom::{Kind, seldom};
 use self::table::Table;
 use crate::httpd::{Mpm, Request, now};
-use crate::mark::Source;
+use crate::rules::mark::Source;
 
 /// The least number of places in the table: mod_http2 has workers of its own besides the MPM's.
 const PLACES: u32 = 1024;

@@ -164,7 +164,7 @@ mod tests {
     use std::thread;
 
     use super::*;
-    use crate::mark::Source;
+    use crate::rules::mark::Source;
 
     fn table(limit: u32) -> Table {
         let Ok(table) = Table::new(64) else { unreachable!() };

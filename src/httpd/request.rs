@@ -262,6 +262,11 @@ impl<'r> Request<'r> {
         unsafe { string((*self.raw()).uri) }
     }
 
+    /// The path that the client asked for, before all internal redirects: bytes that it chose.
+    pub fn path(self) -> &'r [u8] {
+        self.first().uri().unwrap_or_default()
+    }
+
     /// The file, or for mod_proxy `proxy:` and the backend's URL.
     pub fn filename(self) -> Option<&'r [u8]> {
         // SAFETY: as for handler.

@@ -6,8 +6,8 @@ pub mod status;
 use std::ffi::{CStr, c_int};
 
 use crate::httpd::{Request, guard, with_context};
-use crate::mark::{self, Source};
 use crate::response::Response;
+use crate::rules::mark::Source;
 use crate::sys;
 
 /// How the response was marked.
@@ -22,11 +22,6 @@ pub fn note(request: Request<'_>, source: Source) {
     let set = |name, value: String| notes.set(name, request.pool().string(value.as_bytes()));
     set(MARKED, source.as_str().to_owned());
     set(RELEASED, request.age_us().to_string());
-}
-
-/// The path that the client asked for, for a message.
-pub fn path(request: Request<'_>) -> String {
-    mark::escaped(request.first().uri().unwrap_or_default())
 }
 
 /// What is logged are the notes of the last request in a chain of internal redirects, which may be an error document.

@@ -90,7 +90,7 @@ fn html(bytes: &[u8]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::mark::Source;
+    use crate::rules::mark::Source;
 
     const OVERVIEW: Overview = Overview { finished: 1, running: 2, limit: 3, kept: 4, over_limit: 5, timed_out: 6 };
 

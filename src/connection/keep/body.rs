@@ -4,8 +4,8 @@
 use std::sync::atomic::AtomicPtr;
 
 use crate::connection::sink;
-use crate::ending::{Chunks, Verdict};
 use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
+use crate::rules::ending::{Chunks, Verdict};
 use crate::sys;
 
 /// How much of a body that has arrived, and that the application has not read, is kept for it.

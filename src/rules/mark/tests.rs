@@ -1,6 +1,7 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
 use super::*;
+use crate::rules::quote::escaped;
 use proptest::prelude::*;
 
 const TOKEN: &str = "0123456789abcdef";
@@ -175,16 +176,6 @@ fn errors_say_what_is_accepted() {
         let text = error.to_string();
         assert!(text.ends_with("; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off"));
     }
-}
-
-#[test]
-fn escaped_is_printable_and_short() {
-    assert_eq!(escaped(b""), "");
-    assert_eq!(escaped(b"length=\"5\"; ~"), "length=\"5\"; ~");
-    assert_eq!(escaped(b"a\0\r\n\t\x7f\xff\\x00%s"), "a\\x00\\x0d\\x0a\\x09\\x7f\\xff\\x5cx00%s");
-    assert_eq!(escaped(&[b'x'; 96]), "x".repeat(96));
-    assert_eq!(escaped(&[b'x'; 97]), format!("{}...", "x".repeat(96)));
-    assert_eq!(escaped(&[0; 1000]).len(), 4 * 96 + 3);
 }
 
 fn choice(said: &Said<'_>) -> Choice {

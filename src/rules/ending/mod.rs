@@ -14,7 +14,7 @@ pub use boundary::Boundary;
 pub use chunks::{Chunks, Fault};
 pub use length::Length;
 
-use crate::mark::Mark;
+use crate::rules::mark::Mark;
 
 /// What is to be done with the next bytes of the application's body.
 ///
@@ -126,10 +126,10 @@ impl Ending {
 mod tests {
     use super::model::{self, Close};
     use super::*;
-    use crate::mark::Token;
+    use crate::rules::mark::Token;
 
     #[test]
-    fn a_mark_and_the_headers_choose_the_ending() -> Result<(), crate::mark::Error> {
+    fn a_mark_and_the_headers_choose_the_ending() -> Result<(), crate::rules::mark::Error> {
         let ending = |mark, length, chunked| Ending::new(&mark, length, chunked);
         assert!(matches!(ending(Mark::On, Some(5), false), Ending::Length(l) if l.remaining() == 5));
         assert!(matches!(ending(Mark::On, None, true), Ending::Chunks(_)));

@@ -1,7 +1,7 @@
 //! The end where a token stands.
 
 use super::Verdict;
-use crate::mark::Token;
+use crate::rules::mark::Token;
 
 /// Looks for the first place of a token in a body.
 ///

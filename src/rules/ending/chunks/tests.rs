@@ -1,8 +1,8 @@
 #![allow(clippy::indexing_slicing)]
 
 use super::*;
-use crate::ending::Ending;
-use crate::ending::model::{self, Close, Outcome};
+use crate::rules::ending::Ending;
+use crate::rules::ending::model::{self, Close, Outcome};
 use proptest::prelude::*;
 
 fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {

@@ -1,7 +1,7 @@
 //! The end of a body that the application chunks by itself.
 
 use super::Verdict;
-use crate::mark::is_token_char;
+use crate::rules::mark::is_token_char;
 use std::fmt;
 
 /// How long a chunk's first line may be, in bytes with its line end: httpd's own default for a

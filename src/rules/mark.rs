@@ -4,14 +4,10 @@
 //! `finish-request` share, what counts as a mark without being one (`FinishRequest Auto`), and who
 //! wins where several have spoken. All of it works on bytes, and knows nothing of httpd.
 
-use std::fmt::{self, Write as _};
+use std::fmt;
 
 /// The largest length of a body that httpd can count (`apr_off_t` has 64 bits, one for the sign).
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
-
-/// How many bytes of a value [`escaped`] shows; the longest value that parses without padding
-/// (`boundary="…"` with 70 characters) has 81.
-const SHOWN: usize = 96;
 
 /// What a mark asks for: where the response ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -107,7 +103,7 @@ impl fmt::Debug for Token {
 }
 
 /// Why a value is no mark. Displayed it is a sentence that says so and names what is accepted;
-/// it never repeats the value (see [`escaped`]).
+/// it never repeats the value (see [`escaped`](super::quote::escaped)).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Error {
     /// There is no parameter in it.
@@ -225,24 +221,6 @@ fn unescape(content: &[u8]) -> impl Iterator<Item = u8> {
     })
 }
 
-/// Escapes a value for the error log: printable ASCII is kept, but for the backslash; it and all
-/// else becomes `\xNN`. The first 96 bytes are shown, and `...` where there are more.
-pub fn escaped(value: &[u8]) -> String {
-    let shown = value.get(..SHOWN).unwrap_or(value);
-    let mut text = String::with_capacity(shown.len());
-    for &byte in shown {
-        match byte {
-            b' '..=b'~' if byte != b'\\' => text.push(char::from(byte)),
-            // Writing to a String does not fail.
-            _ => _ = write!(text, "\\x{byte:02x}"),
-        }
-    }
-    if shown.len() < value.len() {
-        text.push_str("...");
-    }
-    text
-}
-
 /// All that was said about one response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said<'a> {
@@ -273,7 +251,7 @@ pub enum Choice {
 pub struct Rejected<'a> {
     /// [`Source::Header`] or [`Source::Env`].
     pub source: Source,
-    /// The value, as it came; see [`escaped`].
+    /// The value, as it came; see [`escaped`](super::quote::escaped).
     pub value: &'a [u8],
     /// What is wrong with it.
     pub error: Error,
