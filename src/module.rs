@@ -3,7 +3,7 @@
 use std::ffi::{c_int, c_long, c_void};
 
 use crate::connection::keep;
-use crate::directives::{COMMANDS, Settings};
+use crate::directives::{self, COMMANDS, Settings};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
     install_log, server_config, set_panic_hook, with_context,
@@ -72,7 +72,7 @@ unsafe extern "C" fn pre_config(
     _temp: *mut sys::apr_pool_t,
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
-        keep::forget_wish();
+        directives::forget();
         sys::OK
     })
 }

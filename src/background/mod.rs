@@ -1,7 +1,6 @@
 //! Background work that an administrator can see and limit.
 
 mod entry;
-mod limit;
 mod seldom;
 mod shared;
 mod table;
@@ -11,9 +10,9 @@ use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub use self::entry::Work;
-pub use self::limit::Max;
 pub use self::seldom::{Kind, seldom};
 use self::table::Table;
+use crate::directives::Max;
 use crate::httpd::{Mpm, Request, now};
 use crate::rules::mark::Source;
 

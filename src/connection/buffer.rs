@@ -2,13 +2,11 @@
 //! not wait. The bytes are taken right above httpd's own network filter, below TLS, from the response's header on.
 
 use std::cell::RefCell;
-use std::os::fd::AsRawFd;
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
-use std::time::{Duration, Instant};
 
-use super::helper;
 use super::waiting::{self, Queue, Waiting};
+use super::{helper, poll};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
     Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, Kind, Request, Result, Status, output_filter,
@@ -223,22 +221,9 @@ fn offer(connection: Connection<'_>, waiting: &mut Waiting) -> Result {
 /// Waits until the client reads, for `Timeout` at the longest.
 fn wait_for(connection: Connection<'_>) -> Result {
     let socket = connection.socket().ok_or(Status::ABORTED)?;
-    let deadline = connection.timeout().map(|timeout| Instant::now() + timeout);
-    loop {
-        let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLOUT, revents: 0 };
-        // SAFETY: one record, of this function's own.
-        let ready = unsafe { libc::poll(&raw mut watched, 1, left.map_or(-1, milliseconds)) };
-        match ready {
-            0 => return Err(Status::TIMEUP),
-            1.. => return Ok(()),
-            _ if std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted => {}
-            _ => return Err(Status::ABORTED),
-        }
+    match poll::wait(socket, libc::POLLOUT, connection.timeout()) {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(Status::TIMEUP),
+        Err(_) => Err(Status::ABORTED),
     }
-}
-
-/// For poll(2): rounded up, so that a time limit has passed when it returns.
-pub fn milliseconds(duration: Duration) -> i32 {
-    i32::try_from(duration.as_micros().div_ceil(1000)).unwrap_or(i32::MAX)
 }

@@ -12,10 +12,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::buffer::milliseconds;
 use super::keep::{self, Kept};
-use super::stop;
+use super::poll::milliseconds;
 use super::waiting::{Queue, Waiting};
+use super::{resources, stop};
 use crate::httpd::{Connection, guard, is_threaded};
 
 /// How long a client may be silent (`SECONDS_TO_LINGER`).
@@ -148,7 +148,7 @@ pub fn leave(mut client: Leaving) {
     }
     let Some((client, error)) = hand_in(Client::Leaving(client)) else { return };
     if let Some(error) = error {
-        super::warn_no_resources(
+        resources::warn(
             "a child process has no thread to close its clients' connections, and background work waits for them",
             &error,
         );

@@ -3,7 +3,9 @@
 pub mod buffer;
 mod helper;
 pub mod keep;
+mod poll;
 mod release;
+mod resources;
 pub mod sink;
 mod stop;
 pub mod stream;
@@ -12,9 +14,7 @@ mod waiting;
 pub use self::release::release;
 
 use std::cell::OnceCell;
-use std::io;
 
-use crate::background::{self, Kind};
 use crate::directives::{After, Settings};
 use crate::httpd::{Connection, ConnectionConfig, Pool, Record, Request, Result};
 
@@ -88,25 +88,4 @@ pub fn after(request: Request<'_>, settings: &Settings) -> After {
         After::Keep if !request.connection().is_stream() && keep::is_possible(request) => After::Keep,
         _ => After::Close,
     }
-}
-
-/// Something that the kernel does not give. Each limit is named once in a while, whatever it is that fails.
-fn warn_no_resources(what: &str, error: &io::Error) {
-    let (kind, limit) = limit(error);
-    let raise = limit.map_or_else(String::new, |limit| format!("; raise {limit}"));
-    background::seldom(kind, |more| log::warn!("{what}: {error}{raise}{more}"));
-}
-
-/// What an administrator can raise, if anything.
-fn limit(error: &io::Error) -> (Kind, Option<&'static str>) {
-    let (kind, limit) = match error.raw_os_error() {
-        Some(libc::EMFILE | libc::ETOOMANYREFS) => {
-            (Kind::Files, "the number of files that a process may open (ulimit -n, LimitNOFILE)")
-        }
-        Some(libc::ENFILE) => (Kind::Files, "the number of files that the system may open (fs.file-max)"),
-        Some(libc::EAGAIN) => (Kind::Threads, "the number of processes and threads (ulimit -u, LimitNPROC, TasksMax)"),
-        Some(libc::ENOMEM | libc::ENOBUFS) => (Kind::Memory, "the memory that the service may use"),
-        _ => return (Kind::Memory, None),
-    };
-    (kind, Some(limit))
 }

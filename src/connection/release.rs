@@ -5,7 +5,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::helper::{self, Leaving};
-use super::{State, buffer, keep, warn_no_resources};
+use super::{State, buffer, keep, resources};
 use crate::directives::After;
 use crate::httpd::{Connection, ConnectionConfig, Request};
 
@@ -33,7 +33,7 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
         // A server that is told to stop closes its workers' connections (`close_worker_sockets`).
         Err(error) if error.kind() == io::ErrorKind::NotConnected || error.raw_os_error() == Some(libc::EBADF) => {}
         Err(error) => {
-            warn_no_resources(
+            resources::warn(
                 "a client has its response, but its connection stays open on this side until the background work ends",
                 &error,
             );

@@ -5,17 +5,15 @@
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
 use super::message::{Kept, SECRET};
 use super::unix::{self, Name};
 use crate::background::{self, Kind};
+use crate::directives::wants_keep;
 use crate::httpd::{add_listener, added_listener, has_listen_buckets, is_rehearsal};
 use crate::sys;
 
-/// Whether the configuration that is being read has `Keep`.
-static WANTED: AtomicBool = AtomicBool::new(false);
 /// The one that the MPM listens to; or why there is none, though it is wanted.
 static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err(None));
 
@@ -25,16 +23,6 @@ pub struct Listener {
     door: OwnedFd,
     name: Name,
     secret: [u8; SECRET],
-}
-
-/// `pre_config`: the configuration is going to be read, and nothing of it is known.
-pub fn forget_wish() {
-    WANTED.store(false, Ordering::Relaxed);
-}
-
-/// The configuration has `Keep`. In a .htaccess that is too late to have an effect.
-pub fn want() {
-    WANTED.store(true, Ordering::Relaxed);
 }
 
 /// Whether there is one, and this process can get at it.
@@ -56,7 +44,7 @@ pub fn get() -> Option<Arc<Listener>> {
 /// As for [`add_listener`].
 pub unsafe fn open_logs(server: *mut sys::server_rec) {
     let before = get();
-    if before.is_none() && !WANTED.load(Ordering::Relaxed) {
+    if before.is_none() && !wants_keep() {
         return;
     }
     // SAFETY: the configuration has been read, and there is one thread.
@@ -82,7 +70,7 @@ pub fn warn_if_unavailable() {
     if is_rehearsal() {
         return;
     }
-    if let (Err(Some(why)), true) = (&*listener, WANTED.load(Ordering::Relaxed)) {
+    if let (Err(Some(why)), true) = (&*listener, wants_keep()) {
         log::warn!("'FinishRequestConnection Keep' acts as Close: {why}");
     }
 }

@@ -11,10 +11,10 @@ use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
 pub use self::body::HANDLE as BODY;
-pub use self::listener::{child_init, forget_wish, open_logs, want, warn_if_unavailable};
+pub use self::listener::{child_init, open_logs, warn_if_unavailable};
 pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
-use super::buffer;
+use super::{buffer, resources};
 use crate::background;
 use crate::httpd::Request;
 
@@ -67,7 +67,7 @@ pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
     let listener = listener::get().ok_or(ErrorKind::NotConnected)?;
     listener.send(client, kept).inspect_err(|error| {
         if !is_ordinary(error.kind()) {
-            super::warn_no_resources("a connection that was to be kept is closed", error);
+            resources::warn("a connection that was to be kept is closed", error);
         }
     })?;
     background::count_kept();

@@ -12,8 +12,7 @@ use super::listener::{self, Listener};
 use super::message::{Kept, LONGEST};
 use super::unix;
 use crate::background::{self, Kind};
-use crate::connection::State;
-use crate::connection::buffer::milliseconds;
+use crate::connection::{State, poll, resources};
 use crate::httpd::{Accepted, Brigade, Connection, ConnectionConfig, Pool, is_async};
 
 /// How long a process of the server's own may take from connecting to sending: it does the one after the other.
@@ -45,7 +44,7 @@ pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
         Ok(kept) => Received::Kept { kept, fresh: Cell::new(true) },
         Err(error) => {
             if error.raw_os_error() == Some(libc::EMFILE) {
-                crate::connection::warn_no_resources("a kept connection is closed", &error);
+                resources::warn("a kept connection is closed", &error);
             } else {
                 background::seldom(Kind::Stranger, |more| {
                     log::debug!("somebody at the socket for kept connections was sent away: {error}{more}")
@@ -88,7 +87,8 @@ pub fn process_connection(connection: Connection<'_>) -> bool {
             }
             connection.show_waiting();
             let timeout = u64::try_from(kept.keep_alive_timeout).unwrap_or(0);
-            connection.socket().is_some_and(|socket| !is_readable(socket, Duration::from_micros(timeout)))
+            let timeout = Some(Duration::from_micros(timeout));
+            connection.socket().is_some_and(|socket| matches!(poll::wait(socket, libc::POLLIN, timeout), Ok(false)))
         }
     }
 }
@@ -113,7 +113,7 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
             // Nothing yet: one of the server's own is just about to send it. Nobody else is waited for.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let left = deadline.saturating_duration_since(Instant::now());
-                if left.is_zero() || !is_of_this_server(socket)? || !is_readable(socket, left) {
+                if left.is_zero() || !is_of_this_server(socket)? || !poll::wait(socket, libc::POLLIN, Some(left))? {
                     return Err(error);
                 }
             }
@@ -145,22 +145,6 @@ fn is_of_this_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
     // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
     Ok(parent == Some(std::os::unix::process::parent_id()))
-}
-
-/// Whether a socket can be read, or is at its end, within that time.
-fn is_readable(socket: BorrowedFd<'_>, within: Duration) -> bool {
-    let deadline = Instant::now() + within;
-    loop {
-        let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events: libc::POLLIN, revents: 0 };
-        let left = deadline.saturating_duration_since(Instant::now());
-        // SAFETY: one record, of this function's own.
-        match unsafe { libc::poll(&raw mut watched, 1, milliseconds(left)) } {
-            0 => return false,
-            1.. => return true,
-            _ if io::Error::last_os_error().kind() == ErrorKind::Interrupted => {}
-            _ => return true,
-        }
-    }
 }
 
 /// Sends a stranger away: its socket is replaced by one that is at its end.

@@ -1,10 +1,12 @@
 //! The directives: settings, how they are inherited, how they are parsed, and their table.
 
+mod max;
+
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use crate::background::Max;
-use crate::connection::keep;
+pub use self::max::Max;
 use crate::httpd::{Args, Commands, Directive, PerDir, command};
 pub use crate::httpd::{Context, Manual};
 
@@ -75,6 +77,20 @@ pub struct Settings {
     max: Option<Max>,
     time_limit: Option<TimeLimit>,
     on_abort: Option<OnAbort>,
+}
+
+/// True if the configuration that is being read, or was read last, has `Keep` somewhere.
+static KEEP: AtomicBool = AtomicBool::new(false);
+
+/// `pre_config`: the configuration is going to be read, and nothing of it is known.
+pub fn forget() {
+    KEEP.store(false, Ordering::Relaxed);
+}
+
+/// True if `FinishRequestConnection Keep` stands somewhere in the server's own configuration. In a .htaccess it comes too late
+/// to have an effect here.
+pub fn wants_keep() -> bool {
+    KEEP.load(Ordering::Relaxed)
 }
 
 /// The default of `FinishRequestBypass`.
@@ -206,7 +222,7 @@ impl Directive<Settings> for FinishRequestConnection {
         settings.connection = Some(match args {
             [value] if value.eq_ignore_ascii_case(b"close") => After::Close,
             [value] if value.eq_ignore_ascii_case(b"keep") => {
-                keep::want();
+                KEEP.store(true, Ordering::Relaxed);
                 After::Keep
             }
             _ => return Err(refused(args, "Close or Keep")),
