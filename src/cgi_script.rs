@@ -5,9 +5,9 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::background::Work;
 use crate::cgi_length::is_cgi;
 use crate::httpd::{Request, is_threaded};
-use crate::time_limit::Work;
 
 /// How long a script that is ending may take from the closing of its output to its end.
 const ENDING: Duration = Duration::from_millis(10);

@@ -25,4 +25,3 @@ mod request_body;
 mod response;
 mod response_headers;
 mod sys;
-mod time_limit;

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
+use crate::background::Work;
 use crate::connection::{self, sink};
 use crate::directives::After;
 use crate::finish::{self, Place};
@@ -11,7 +12,6 @@ use crate::request_body::Body;
 use crate::response::{Marked, Phase, Response};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
-use crate::time_limit::Work;
 use crate::{bypass, cgi_script, httpd, on_abort, request_body, sys};
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.

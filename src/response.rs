@@ -4,6 +4,7 @@ use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
 use std::sync::Arc;
 
+use crate::background::Work;
 use crate::background::{self, Background, Kind};
 use crate::directives::{Mode, Settings};
 use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_config, guard, with_context};
@@ -12,7 +13,6 @@ use crate::response_headers::{self, MARK};
 use crate::rules::ending::{Ending, Length};
 use crate::rules::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::rules::quote::escaped;
-use crate::time_limit::Work;
 use crate::{bypass, cgi_length, on_abort, output_filter, request_body, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.

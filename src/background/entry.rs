@@ -10,7 +10,7 @@ const SOURCES: [Source; 4] = [Source::Header, Source::Env, Source::Auto, Source:
 
 /// A request in background work, as it can be shown.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Work {
+pub struct Entry {
     /// The process that works on it.
     pub pid: u32,
     /// When its client was released: microseconds of Unix time.
@@ -25,7 +25,7 @@ pub struct Work {
 
 /// The place of a description in shared memory. One process writes to it, its owner, and all may read it meanwhile: what
 /// was read counts only if `sequence` was odd before, and is the same after that.
-pub struct Entry {
+pub struct Slot {
     sequence: AtomicU32,
     source: AtomicU32,
     since: AtomicI64,
@@ -34,17 +34,17 @@ pub struct Entry {
 }
 
 // SAFETY: atomics alone.
-unsafe impl Shared for Entry {}
+unsafe impl Shared for Slot {}
 
-impl Entry {
+impl Slot {
     /// Describes the request. To be called by the owner, for an entry that is clear.
-    pub fn write(&self, work: &Work) {
+    pub fn write(&self, entry: &Entry) {
         // What is stored below is not seen before the entry was seen as clear.
         fence(Release);
-        self.source.store(work.source as u32, Relaxed);
-        self.since.store(work.since, Relaxed);
-        self.vhost.write(&work.vhost);
-        self.request.write(&work.request);
+        self.source.store(entry.source as u32, Relaxed);
+        self.since.store(entry.since, Relaxed);
+        self.vhost.write(&entry.vhost);
+        self.request.write(&entry.request);
         self.sequence.store(self.sequence.load(Relaxed) | 1, Release);
     }
 
@@ -60,9 +60,9 @@ impl Entry {
     }
 
     /// What it says of the request of this process; none where it is clear, or being written.
-    pub fn read(&self, pid: u32) -> Option<Work> {
+    pub fn read(&self, pid: u32) -> Option<Entry> {
         let before = self.sequence.load(Acquire);
-        let work = Work {
+        let entry = Entry {
             pid,
             since: self.since.load(Relaxed),
             source: *SOURCES.get(self.source.load(Relaxed) as usize)?,
@@ -70,7 +70,7 @@ impl Entry {
             request: self.request.read(),
         };
         fence(Acquire);
-        (before % 2 == 1 && self.sequence.load(Relaxed) == before).then_some(work)
+        (before % 2 == 1 && self.sequence.load(Relaxed) == before).then_some(entry)
     }
 }
 
@@ -107,39 +107,39 @@ mod tests {
     use super::super::shared::zeroed;
     use super::*;
 
-    fn work(vhost: &[u8], request: &[u8]) -> Work {
-        Work { pid: 7, since: 1, source: Source::Env, vhost: vhost.to_vec(), request: request.to_vec() }
+    fn entry(vhost: &[u8], request: &[u8]) -> Entry {
+        Entry { pid: 7, since: 1, source: Source::Env, vhost: vhost.to_vec(), request: request.to_vec() }
     }
 
     #[test]
     fn long_texts_are_cut() {
-        let Ok([entry]) = zeroed::<Entry>(1) else { unreachable!() };
-        assert_eq!(entry.read(7), None);
-        entry.write(&work(&[b'v'; 65], &[b'r'; 160]));
-        assert_eq!(entry.read(7), Some(work(&[&[b'v'; 64][..], b"..."].concat(), &[b'r'; 160])));
-        entry.set_since(2);
-        assert_eq!(entry.read(7).map(|work| work.since), Some(2));
-        entry.clear();
-        entry.clear();
-        assert_eq!(entry.read(7), None);
-        entry.write(&work(b"", b""));
-        assert_eq!(entry.read(7), Some(work(b"", b"")));
+        let Ok([slot]) = zeroed::<Slot>(1) else { unreachable!() };
+        assert_eq!(slot.read(7), None);
+        slot.write(&entry(&[b'v'; 65], &[b'r'; 160]));
+        assert_eq!(slot.read(7), Some(entry(&[&[b'v'; 64][..], b"..."].concat(), &[b'r'; 160])));
+        slot.set_since(2);
+        assert_eq!(slot.read(7).map(|entry| entry.since), Some(2));
+        slot.clear();
+        slot.clear();
+        assert_eq!(slot.read(7), None);
+        slot.write(&entry(b"", b""));
+        assert_eq!(slot.read(7), Some(entry(b"", b"")));
     }
 
     #[test]
     fn what_is_read_is_whole() {
-        let Ok([entry]) = zeroed::<Entry>(1) else { unreachable!() };
+        let Ok([slot]) = zeroed::<Slot>(1) else { unreachable!() };
         let stop = AtomicBool::new(false);
         thread::scope(|scope| {
             scope.spawn(|| {
                 for letter in (b'a'..=b'z').cycle().take(20_000) {
-                    entry.write(&work(&[letter; 40], &[letter; 100]));
-                    entry.clear();
+                    slot.write(&entry(&[letter; 40], &[letter; 100]));
+                    slot.clear();
                 }
                 stop.store(true, Ordering::Relaxed);
             });
             while !stop.load(Ordering::Relaxed) {
-                if let Some(Work { vhost, request, .. }) = entry.read(7) {
+                if let Some(Entry { vhost, request, .. }) = slot.read(7) {
                     assert_eq!((vhost.len(), request.len()), (40, 100));
                     let letter = vhost.first();
                     assert!(vhost.iter().chain(&request).all(|byte| Some(byte) == letter));

@@ -4,24 +4,22 @@ mod entry;
 mod seldom;
 mod shared;
 mod table;
+mod work;
 
 use std::cell::Cell;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub use self::entry::Work;
-pub use self::seldom::{Kind, seldom};
-use self::table::Table;
+pub use self::entry::Entry;
+pub use self::seldom::seldom;
+pub use self::table::Kind;
+use self::table::{TABLE, Table, count};
+pub use self::work::Work;
 use crate::directives::Max;
 use crate::httpd::{Mpm, Request, now};
 use crate::rules::mark::Source;
 
 /// The least number of places in the table: mod_http2 has workers of its own besides the MPM's.
 const PLACES: u32 = 1024;
-
-/// The table of this parent and all its children. Made by the parent when it starts, and kept through its restarts: the
-/// library is never unmapped.
-static TABLE: OnceLock<Table> = OnceLock::new();
 
 /// The configuration has been read: sets the limit, and makes the table, the first time.
 ///
@@ -67,23 +65,12 @@ pub fn child_ended(pid: u32) {
 
 /// A request was finished.
 pub fn count_finished() {
-    count(|table| _ = table.state().finished.fetch_add(1, Relaxed));
-}
-
-/// A request's background work was ended for having taken too long.
-pub fn count_timed_out() {
-    count(|table| _ = table.state().timed_out.fetch_add(1, Relaxed));
+    count(|state| &state.finished);
 }
 
 /// The connection of a finished response was kept.
 pub fn count_kept() {
-    count(|table| _ = table.state().kept.fetch_add(1, Relaxed));
-}
-
-fn count(count: impl FnOnce(&Table)) {
-    if let Some(table) = TABLE.get() {
-        count(table);
-    }
+    count(|state| &state.kept);
 }
 
 /// What there is to say of all processes: counts since the server was started, and what is running now.
@@ -117,8 +104,8 @@ pub fn overview() -> Option<Overview> {
 }
 
 /// The requests in background work now.
-pub fn works() -> impl Iterator<Item = Work> {
-    TABLE.get().into_iter().flat_map(Table::works)
+pub fn entries() -> impl Iterator<Item = Entry> {
+    TABLE.get().into_iter().flat_map(Table::entries)
 }
 
 /// What is known of one request's background work. A place in the table that it has is given back when this is dropped.
@@ -216,9 +203,14 @@ impl Claim {
         let table = TABLE.get()?;
         let pid = std::process::id();
         let place = table.claim(pid)?;
-        let work =
-            Work { pid, since: now(), source, vhost: request.virtual_host(), request: request.request_line().to_vec() };
-        table.describe(place, &work);
+        let entry = Entry {
+            pid,
+            since: now(),
+            source,
+            vhost: request.virtual_host(),
+            request: request.request_line().to_vec(),
+        };
+        table.describe(place, &entry);
         Some(Self { table, place, pid })
     }
 }

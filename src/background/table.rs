@@ -1,19 +1,60 @@
 //! The requests in background work, of all processes, in memory that they share.
 
 use std::io;
+use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
 
-use super::entry::{Entry, Work};
-use super::seldom::Kind;
+use super::entry::{Entry, Slot};
 use super::shared::{Shared, zeroed};
 use crate::httpd::Seldom;
+
+/// The table of this parent and all its children. Made by the parent when it starts, and kept through its restarts: the
+/// library is never unmapped.
+pub static TABLE: OnceLock<Table> = OnceLock::new();
+
+/// Counts one more in the table, if there is one.
+pub fn count(counter: impl FnOnce(&State) -> &AtomicU64) {
+    if let Some(table) = TABLE.get() {
+        counter(table.state()).fetch_add(1, Relaxed);
+    }
+}
+
+/// A kind of message.
+#[derive(Clone, Copy)]
+pub enum Kind {
+    /// As many requests are in background work as may be.
+    Limit,
+    /// Background work took too long.
+    TimeLimit,
+    /// A mark does not parse.
+    BadMark,
+    /// A mark does not go with the application's own chunks.
+    OwnChunks,
+    /// A body is not what it claims to be.
+    BadBody,
+    /// The kernel gives no descriptor.
+    Files,
+    /// The kernel gives no thread.
+    Threads,
+    /// The kernel gives something else not.
+    Memory,
+    /// Connections cannot be kept.
+    NoDoor,
+    /// Somebody came to the socket for kept connections.
+    Stranger,
+}
+
+impl Kind {
+    /// How many there are.
+    pub const COUNT: usize = Self::Stranger as usize + 1;
+}
 
 /// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0; all else follows
 /// from these ids, so that nothing is wrong when a process dies at any time.
 pub struct Table {
     owners: &'static [AtomicU32],
-    entries: &'static [Entry],
+    slots: &'static [Slot],
     state: &'static State,
 }
 
@@ -47,7 +88,7 @@ impl Table {
     pub fn new(places: u32) -> io::Result<Self> {
         let count = usize::try_from(places).map_err(|_| io::ErrorKind::InvalidInput)?;
         let state = zeroed(1)?.first().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { owners: zeroed(count)?, entries: zeroed(count)?, state })
+        Ok(Self { owners: zeroed(count)?, slots: zeroed(count)?, state })
     }
 
     /// How many places there are.
@@ -104,25 +145,25 @@ impl Table {
     }
 
     /// Describes the request that has this place.
-    pub fn describe(&self, place: usize, work: &Work) {
-        if let Some(entry) = self.entries.get(place) {
-            entry.write(work);
+    pub fn describe(&self, place: usize, entry: &Entry) {
+        if let Some(slot) = self.slots.get(place) {
+            slot.write(entry);
         }
     }
 
     /// Says since when the request that has this place is in background work: microseconds of Unix time.
     pub fn set_since(&self, place: usize, since: i64) {
-        if let Some(entry) = self.entries.get(place) {
-            entry.set_since(since);
+        if let Some(slot) = self.slots.get(place) {
+            slot.set_since(since);
         }
     }
 
     /// Gives a place back, if it is this process's: whether it was.
     pub fn release(&self, place: usize, pid: u32) -> bool {
-        let (Some(owner), Some(entry)) = (self.owners.get(place), self.entries.get(place)) else { return false };
+        let (Some(owner), Some(slot)) = (self.owners.get(place), self.slots.get(place)) else { return false };
         let owned = owner.load(SeqCst) == pid;
         if owned {
-            entry.clear();
+            slot.clear();
             owner.store(0, SeqCst);
         }
         owned
@@ -144,11 +185,11 @@ impl Table {
     }
 
     /// The requests in background work.
-    pub fn works(&self) -> impl Iterator<Item = Work> {
-        self.used().zip(self.entries).filter_map(|(owner, entry)| {
+    pub fn entries(&self) -> impl Iterator<Item = Entry> {
+        self.used().zip(self.slots).filter_map(|(owner, slot)| {
             let pid = owner.load(SeqCst);
-            let work = entry.read(pid)?;
-            (pid != 0 && owner.load(SeqCst) == pid).then_some(work)
+            let entry = slot.read(pid)?;
+            (pid != 0 && owner.load(SeqCst) == pid).then_some(entry)
         })
     }
 
@@ -221,7 +262,7 @@ mod tests {
     #[test]
     fn works_are_those_that_run() {
         let table = table(4);
-        let work = |pid| Work {
+        let entry = |pid| Entry {
             pid,
             since: 5,
             source: Source::Api,
@@ -230,14 +271,14 @@ mod tests {
         };
         for pid in [7, 8] {
             let Some(place) = table.claim(pid) else { unreachable!() };
-            assert!(table.works().all(|work| work.pid != pid), "nothing is known of it yet");
-            table.describe(place, &work(pid));
+            assert!(table.entries().all(|entry| entry.pid != pid), "nothing is known of it yet");
+            table.describe(place, &entry(pid));
         }
-        assert_eq!(table.works().collect::<Vec<_>>(), [work(7), work(8)]);
+        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(7), entry(8)]);
         table.release_all(7);
-        assert_eq!(table.works().collect::<Vec<_>>(), [work(8)]);
+        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(8)]);
         assert_eq!(table.claim(9), Some(0));
-        assert_eq!(table.works().collect::<Vec<_>>(), [work(8)], "not what was there before");
+        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(8)], "not what was there before");
     }
 
     #[test]

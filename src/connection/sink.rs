@@ -4,11 +4,11 @@ use std::sync::atomic::AtomicPtr;
 use std::sync::{Arc, Weak};
 
 use super::keep;
+use crate::background::Work;
 use crate::directives::Settings;
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter};
 use crate::response::Response;
 use crate::sys;
-use crate::time_limit::Work;
 
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());

@@ -3,7 +3,7 @@
 use std::ffi::c_int;
 use std::fmt::Write;
 
-use crate::background::{self, Overview, Work};
+use crate::background::{self, Entry, Overview};
 use crate::httpd::{Request, guard, now};
 use crate::sys;
 
@@ -18,8 +18,8 @@ pub unsafe extern "C" fn status(request: *mut sys::request_rec, flags: c_int) ->
             short(&overview)
         } else {
             // Whose requests they are is for those who may see the requests of others too: as mod_status has it.
-            let works = has(sys::AP_STATUS_EXTENDED).then(background::works);
-            page(&overview, &works.into_iter().flatten().collect::<Vec<_>>(), now(), !has(sys::AP_STATUS_NOTABLE))
+            let entries = has(sys::AP_STATUS_EXTENDED).then(background::entries);
+            page(&overview, &entries.into_iter().flatten().collect::<Vec<_>>(), now(), !has(sys::AP_STATUS_NOTABLE))
         };
         // An error says that the client has gone, which mod_status finds out too.
         let _ = request.write(&text);
@@ -37,22 +37,22 @@ fn short(overview: &Overview) -> String {
 }
 
 /// A part of a page: with a table, or for browsers that have none.
-fn page(overview: &Overview, works: &[Work], now: i64, table: bool) -> String {
+fn page(overview: &Overview, entries: &[Entry], now: i64, table: bool) -> String {
     let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
     let mut text = format!(
         "<hr />\n<h2>Requests finished early</h2>\n<dl>\n\
          <dt>Finished: {finished}, in background work now: {running} of at most {limit}</dt>\n\
          <dt>Connections kept: {kept}, over the limit: {over_limit}, timed out: {timed_out}</dt>\n</dl>\n"
     );
-    if works.is_empty() {
+    if entries.is_empty() {
         return text;
     }
     // Writing to a String does not fail.
     if table {
         text += "<table border=\"0\"><tr><th>PID</th><th>Seconds</th><th>Marked by</th><th>VHost</th><th>Request</th></tr>\n";
     }
-    for work in works {
-        let Work { pid, since, source, vhost, request } = work;
+    for entry in entries {
+        let Entry { pid, since, source, vhost, request } = entry;
         let (seconds, source) = ((now - since).max(0) / 1_000_000, source.as_str());
         let (vhost, request) = (html(vhost), html(request));
         _ = if table {
@@ -105,7 +105,7 @@ mod tests {
 
     #[test]
     fn nothing_of_a_request_is_markup() {
-        let work = Work {
+        let entry = Entry {
             pid: 7,
             since: 5_000_000,
             source: Source::Header,
@@ -113,7 +113,7 @@ mod tests {
             request: b"GET /\"'>\n\x00\x7f HTTP/1.1".to_vec(),
         };
         for table in [true, false] {
-            let text = page(&OVERVIEW, std::slice::from_ref(&work), 7_999_999, table);
+            let text = page(&OVERVIEW, std::slice::from_ref(&entry), 7_999_999, table);
             for part in ["&lt;b&gt;&amp;\\xe4", "GET /&quot;&#39;&gt;\\x0a\\x00\\x7f HTTP/1.1", "header", "7", "2"] {
                 assert!(text.contains(part), "{part} is not in {text}");
             }
@@ -121,7 +121,7 @@ mod tests {
             assert!(!text.contains("<b>&"));
         }
         // The clock may have been set back.
-        assert!(page(&OVERVIEW, &[work], 0, true).contains("<td>0</td>"));
+        assert!(page(&OVERVIEW, &[entry], 0, true).contains("<td>0</td>"));
         assert!(!page(&OVERVIEW, &[], 0, true).contains("<table"));
     }
 }

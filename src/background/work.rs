@@ -4,7 +4,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use crate::background::{self, Kind};
+use super::seldom::seldom;
+use super::table::{self, Kind};
 use crate::directives::{Settings, TimeLimit};
 use crate::httpd::{Block, Brigade, Record, Request, Result, Status};
 use crate::rules::quote::escaped;
@@ -147,8 +148,8 @@ impl Work {
 
 /// A request's background work has reached its limit; once for each request.
 fn timed_out(what: &str, after: Duration) {
-    background::count_timed_out();
-    background::seldom(Kind::TimeLimit, |more| {
+    table::count(|state| &state.timed_out);
+    seldom(Kind::TimeLimit, |more| {
         let after = after.as_secs();
         log::warn!(
             "the background work of {what} has reached the {after} seconds of FinishRequestTimeout, and its handler is told \
