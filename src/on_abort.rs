@@ -11,13 +11,13 @@
 
 use std::ffi::c_int;
 
-use crate::cgi_length::{is_proxied, proxy_scheme};
 use crate::connection::sink;
 use crate::directives::{OnAbort, Settings};
 use crate::finish::Place;
+use crate::handlers::{cgi_script, is_proxied, proxy_scheme, runs_application};
 use crate::httpd::{Brigade, Request, RequestConfig, Result, guard};
 use crate::response::{Phase, Response};
-use crate::{cgi_script, connection, sys};
+use crate::{connection, sys};
 
 /// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
 /// record, also where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of
@@ -127,13 +127,5 @@ fn shield(request: Request<'_>, response: &Response) {
         let copy = connection::shield(client);
         response.set_shield(copy);
         request.set_connection(copy);
-    }
-}
-
-/// Whether something other than a file may answer: mod_php and mod_cgi may be named by a pseudo media type.
-fn runs_application(request: Request<'_>) -> bool {
-    match request.handler() {
-        Some(handler) => handler != b"default-handler",
-        None => request.content_type().is_some_and(|name| name.starts_with(b"application/x-httpd-")),
     }
 }

@@ -7,12 +7,13 @@ use crate::background::Work;
 use crate::connection::{self, sink};
 use crate::directives::After;
 use crate::finish::{self, Place};
+use crate::handlers::cgi_script;
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
 use crate::request_body::Body;
 use crate::response::{Marked, Phase, Response};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
-use crate::{bypass, cgi_script, httpd, on_abort, request_body, sys};
+use crate::{bypass, httpd, on_abort, request_body, sys};
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;

@@ -4,7 +4,7 @@
 
 use std::sync::atomic::AtomicPtr;
 
-use crate::cgi_length::{is_proxied, proxy_scheme};
+use crate::handlers::{is_proxied, proxy_scheme};
 use crate::httpd::{Brigade, FilterHandle, InputFilter, Request, RequestConfig, Result, input_filter};
 use crate::response::Response;
 use crate::sys;

@@ -7,13 +7,14 @@ use std::sync::Arc;
 use crate::background::Work;
 use crate::background::{self, Background, Kind};
 use crate::directives::{Mode, Settings};
+use crate::handlers::length as handler_length;
 use crate::httpd::{Connection, Record, Request, RequestConfig, Status, dir_config, guard, with_context};
 use crate::request_body::Body;
 use crate::response_headers::{self, MARK};
 use crate::rules::ending::{Ending, Length};
 use crate::rules::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
 use crate::rules::quote::escaped;
-use crate::{bypass, cgi_length, on_abort, output_filter, request_body, sys};
+use crate::{bypass, on_abort, output_filter, request_body, sys};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 const VARIABLE: &CStr = c"finish-request";
@@ -101,7 +102,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 phase: Cell::new(Phase::Undecided),
                 told: OnceCell::new(),
                 passed: Cell::new(Some(0)),
-                length_kept: cgi_length::keep(request),
+                length_kept: handler_length::keep(request),
                 seen: Cell::new(None),
                 asked: Cell::new(false),
                 body: Cell::new(Body::Unread),
@@ -326,7 +327,7 @@ impl Response {
     /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.
     fn drop_kept_length(&self, request: Request<'_>) {
         if self.length_kept {
-            cgi_length::drop_kept(request);
+            handler_length::drop_kept(request);
         }
     }
 

@@ -5,8 +5,8 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::is_cgi;
 use crate::background::Work;
-use crate::cgi_length::is_cgi;
 use crate::httpd::{Request, is_threaded};
 
 /// How long a script that is ending may take from the closing of its output to its end.

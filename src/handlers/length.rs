@@ -1,0 +1,40 @@
+//! `Content-Length` from mod_cgi, mod_cgid, mod_proxy_fcgi and their like.
+//!
+//! Since 2.4.59 httpd drops it, because these handlers do not hold the application to it, unless
+//! `ap_trust_cgilike_cl` is set in the request's environment (`util_script.h`). A response that ends at its
+//! length needs it. So the module sets the variable, and takes over the duty: it holds a marked response to its
+//! length, and drops the header of all others.
+
+use std::ffi::CStr;
+
+use super::{is_cgi, is_proxied, proxy_scheme};
+use crate::httpd::Request;
+
+/// `AP_TRUST_CGILIKE_CL_ENVVAR`.
+const TRUST: &CStr = c"ap_trust_cgilike_cl";
+
+/// The schemes of mod_proxy whose responses httpd frames by itself.
+const PROXY_SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
+
+/// Has httpd keep the header for now. Whether it did: not where the handler is none of these, nor where the
+/// administrator has decided.
+pub fn keep(request: Request<'_>) -> bool {
+    let env = request.subprocess_env();
+    let keep = may_be_cgilike(request) && env.get(TRUST).is_none();
+    if keep {
+        env.set(TRUST, c"1");
+    }
+    keep
+}
+
+/// Drops the header, as httpd would have done. To be called for a response that is not held to its length, where
+/// [`keep`] had it kept.
+pub fn drop_kept(request: Request<'_>) {
+    if is_cgi(request) || proxy_scheme(request).is_some_and(|scheme| PROXY_SCHEMES.contains(&scheme)) {
+        request.headers_out().unset(c"Content-Length");
+    }
+}
+
+fn may_be_cgilike(request: Request<'_>) -> bool {
+    is_cgi(request) || is_proxied(request)
+}
