@@ -1,12 +1,13 @@
 //! The one place where a response is finished: its steps, in order.
 
 use crate::background::{self, Kind};
+use crate::connection::{self, detach};
 use crate::directives::{After, LogAt, Settings};
 use crate::httpd::{Brigade, Filter, Request, Result, Status};
 use crate::response::Response;
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
-use crate::{connection, report, sys};
+use crate::{report, sys};
 
 /// Where the module's output filter stands, and for which response.
 #[derive(Clone, Copy)]
@@ -102,6 +103,6 @@ fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigad
     if !connection.is_stream() {
         connection::release(connection, request, after);
     }
-    connection::sink::divert(request, response, settings);
+    response.set_work(detach::detach(request, response.client(), settings));
     Ok(())
 }

@@ -11,7 +11,7 @@
 
 use std::ffi::c_int;
 
-use crate::connection::sink;
+use crate::connection::detach;
 use crate::directives::{OnAbort, Settings};
 use crate::finish::Place;
 use crate::handlers::{cgi_script, is_proxied, proxy_scheme, runs_application};
@@ -101,11 +101,11 @@ pub fn or_continue(place: Place<'_>, passed: Result, brigade: &mut Brigade<'_>) 
         return passed;
     }
     log::info!("the client has gone before its response was complete; the application goes on");
-    sink::divert(request, response, settings);
+    response.set_work(detach::detach(request, response.client(), settings));
     response.aborted.set(true);
     response.set_phase(Phase::Finished);
     cgi_script::keep(request, response.work());
-    sink::swallow(brigade, response.work().as_deref())
+    detach::discard(brigade, response.work().as_deref())
 }
 
 /// `log_transaction`, before all others: the request of a client that went away is logged as one (`%X`).

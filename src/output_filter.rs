@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
 use crate::background::Work;
-use crate::connection::{self, sink};
+use crate::connection::{self, detach};
 use crate::directives::After;
 use crate::finish::{self, Place};
 use crate::handlers::cgi_script;
@@ -55,7 +55,7 @@ fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
     match place.response.decide(place.request, place.settings) {
         Phase::Finished => {
             place.response.set_phase(Phase::Finished);
-            sink::swallow(brigade, place.response.work().as_deref())
+            detach::discard(brigade, place.response.work().as_deref())
         }
         Phase::Failed(status) => {
             place.response.set_phase(Phase::Failed(status));
@@ -287,7 +287,7 @@ impl Walk<'_, '_> {
             self.body.push_flush();
         }
         let passed = self.pass();
-        match passed.and_then(|()| sink::swallow_to_eos(brigade)) {
+        match passed.and_then(|()| detach::discard_to_eos(brigade)) {
             Err(status) if passed.is_ok() => {
                 // What the program does behind the end of its response takes nothing from it.
                 brigade.push_eos();
@@ -357,7 +357,7 @@ impl Walk<'_, '_> {
         });
         ended?;
         cgi_script::keep(self.place.request, self.place.response.work());
-        sink::swallow(brigade, self.place.response.work().as_deref())
+        detach::discard(brigade, self.place.response.work().as_deref())
     }
 
     /// Whether the client, if it is there, was told of more than has come; or will not see the end of its chunks.

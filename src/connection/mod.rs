@@ -1,12 +1,12 @@
 //! What becomes of the client's connection: while a marked response is sent, and when it is finished.
 
 pub mod buffer;
+pub mod detach;
 mod helper;
 pub mod keep;
 mod poll;
 mod release;
 mod resources;
-pub mod sink;
 mod stop;
 pub mod stream;
 mod waiting;
@@ -44,7 +44,7 @@ impl State {
 /// Registers what the parts need.
 pub fn register() {
     buffer::register();
-    sink::register();
+    detach::register();
     keep::register();
     stream::register();
 }

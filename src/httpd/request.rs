@@ -356,7 +356,7 @@ impl<'r> Request<'r> {
     /// From now on whatever is written to this request, or to those that were redirected to it, goes to
     /// `output`, which gets `context`, and whatever is read from them comes from `input`, behind what was put back for
     /// `put_back`. They get `connection`, `client` or a copy of it, as the record that their handler looks at.
-    pub fn divert<T: 'static>(
+    pub fn detach<T: 'static>(
         self,
         client: Connection<'r>,
         connection: Connection<'r>,

@@ -3,7 +3,7 @@
 
 use std::sync::atomic::AtomicPtr;
 
-use crate::connection::sink;
+use crate::connection::detach;
 use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
 use crate::rules::ending::{Chunks, Verdict};
 use crate::sys;
@@ -42,7 +42,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
             break false;
         }
         // The http filter waits for the lines behind the last chunk.
-        let read = || request.read_body(&mut piece, Block::No, wanted, sink::OUTPUT_FILTER);
+        let read = || request.read_body(&mut piece, Block::No, wanted, detach::OUTPUT_FILTER);
         if request.connection().without_waiting(read).is_err() {
             break false;
         }

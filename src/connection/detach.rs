@@ -6,8 +6,9 @@ use std::sync::{Arc, Weak};
 use super::keep;
 use crate::background::Work;
 use crate::directives::Settings;
-use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter};
-use crate::response::Response;
+use crate::httpd::{
+    Block, Brigade, Connection, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter,
+};
 use crate::sys;
 
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
@@ -24,17 +25,16 @@ pub fn register() {
     INPUT_FILTER.register_input(c"FINISH_REQUEST_EMPTY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE);
 }
 
-/// Cuts a request off from its client: its background work begins. Whatever is written to it later, by the handler, by
-/// another module, or by httpd as an error page, reaches nobody, and is no error. Whatever is read of its body is the
-/// body's end.
-pub fn divert(request: Request<'_>, response: &Response, settings: &Settings) {
-    let (client, seen) = (response.client(), request.connection());
+/// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
+/// of a module or of httpd's error page, are discarded with success. What is read of the request's body is the body's end.
+pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings) -> Arc<Work> {
+    let seen = request.connection();
     // mod_http2 says of a stream at any time that the client has gone.
     let copies = seen.raw() == client.raw() && (client.is_stream() || client.is_aborted());
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    request.divert(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER, keep::BODY);
-    response.set_work(work);
+    request.detach(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER, keep::BODY);
+    work
 }
 
 /// Takes what is written after the end, and destroys it. Buckets that stand for what a program still writes are read
@@ -44,9 +44,9 @@ pub fn divert(request: Request<'_>, response: &Response, settings: &Settings) {
 ///
 /// What such a bucket says: that the program's own time limit has passed; [`Status::ABORTED`] where that of the
 /// background work has.
-pub fn swallow(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
+pub fn discard(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
     while !brigade.is_empty() {
-        destroy_to_eos(brigade, work)?;
+        destroy_up_to_eos(brigade, work)?;
         brigade.delete_first();
     }
     Ok(())
@@ -56,12 +56,12 @@ pub fn swallow(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
 ///
 /// # Errors
 ///
-/// As [`swallow`].
-pub fn swallow_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
-    destroy_to_eos(brigade, None)
+/// As [`discard`].
+pub fn discard_to_eos(brigade: &mut Brigade<'_>) -> Result<bool> {
+    destroy_up_to_eos(brigade, None)
 }
 
-fn destroy_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<bool> {
+fn destroy_up_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<bool> {
     while let Some(kind) = brigade.first() {
         let done = match (kind, work) {
             (Kind::Eos, _) => return Ok(true),
@@ -81,10 +81,10 @@ fn destroy_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<bool
 
 unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
     let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
-        // SAFETY: divert adds the filter with this, in the pool of the connection.
+        // SAFETY: detach adds the filter with this, in the pool of the connection.
         let work = unsafe { filter.context::<Weak<Work>>() }.and_then(Weak::upgrade);
         // Without the work the request has ended, and what comes is httpd's own.
-        swallow(brigade, work.as_deref())
+        discard(brigade, work.as_deref())
     };
     // SAFETY: httpd calls this filter.
     unsafe { output_filter(filter, brigade, take) }
