@@ -2,40 +2,27 @@
 
 use crate::background::{self, Kind};
 use crate::connection::{self, detach};
-use crate::directives::{After, LogAt, Settings};
-use crate::httpd::{Brigade, Filter, Request, Result, Status};
-use crate::response::Response;
+use crate::directives::{After, LogAt};
+use crate::httpd::{Brigade, Result, Status};
+use crate::response::Call;
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
 use crate::{report, sys};
-
-/// Where the module's output filter stands, and for which response.
-#[derive(Clone, Copy)]
-pub struct Place<'f> {
-    /// The filter's place in the request's chain.
-    pub filter: Filter<'f>,
-    /// The request.
-    pub request: Request<'f>,
-    /// What is known of its response.
-    pub response: &'f Response,
-    /// What the configuration says about it.
-    pub settings: &'f Settings,
-}
 
 /// Ends the response with the last of its body, lets the client go, and cuts the request off from the client.
 ///
 /// # Errors
 ///
 /// What the filters below say: the client has gone, or a filter failed. The response must not be written to any more.
-pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
-    end(place, source, None, body)?;
-    place.response.background.begin();
+pub fn finish(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
+    end(call, source, None, body)?;
+    call.response.background.begin();
     background::count_finished();
     log::info!(
         "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
         source.as_str(),
-        place.response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
-        place.request.age_us(),
+        call.response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
+        call.request.age_us(),
     );
     Ok(())
 }
@@ -46,26 +33,26 @@ pub fn finish(place: Place<'_>, source: Source, body: &mut Brigade<'_>) -> Resul
 /// # Errors
 ///
 /// As [`finish`].
-pub fn cut(place: Place<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
+pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
     background::seldom(Kind::BadBody, |more| {
         log::warn!(
             "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
              the application at {} is to be mended{more}",
-            escaped(place.request.path())
+            escaped(call.request.path())
         );
     });
-    place.request.forbid_caching();
+    call.request.forbid_caching();
     // The header must be out: before it, the error would ask for an error page. Behind it the last chunk is not sent
     // (ap_http_chunk_filter), and mod_http2 resets the stream.
     body.push_flush();
-    place.filter.pass_on(body)?;
+    call.filter.pass_on(body)?;
     body.clear();
     body.push_error(sys::HTTP_BAD_GATEWAY);
-    end(place, source, Some(After::Close), body)
+    end(call, source, Some(After::Close), body)
 }
 
-fn end(place: Place<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
-    let Place { filter, request, response, settings } = place;
+fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
+    let Call { filter, request, response, settings } = call;
     let connection = request.connection();
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     body.push_eos();

@@ -4,13 +4,12 @@ use std::ffi::{c_int, c_long, c_void};
 
 use crate::connection::keep;
 use crate::directives::{self, COMMANDS, Settings};
+use crate::filters::{body_end, fcgid, header, output};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
     install_log, server_config, set_panic_hook, with_context,
 };
-use crate::{
-    api, background, connection, fcgid, on_abort, output_filter, report, request_body, response, response_headers, sys,
-};
+use crate::{abort, api, background, begin, connection, report, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -39,9 +38,9 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         install_log();
         set_panic_hook();
 
-        response_headers::register();
-        output_filter::register();
-        request_body::register();
+        header::register();
+        output::register();
+        body_end::register();
         connection::register();
         api::register();
 
@@ -57,9 +56,9 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.pre_connection_first(pre_connection);
         hooks.process_connection_first(process_connection);
         hooks.insert_network_bucket(insert_network_bucket);
-        hooks.insert_filter(response::insert_filter);
-        hooks.insert_error_filter(response_headers::insert_error_filter);
-        hooks.log_transaction_first(on_abort::log_transaction);
+        hooks.insert_filter(begin::insert_filter);
+        hooks.insert_error_filter(begin::insert_error_filter);
+        hooks.log_transaction_first(abort::log_transaction);
         hooks.log_transaction_first(report::log_transaction);
         hooks.status(report::status::status);
     });

@@ -25,8 +25,8 @@ pub struct State {
     buffer: buffer::Buffer,
     /// How the connection came from another process or thread; none where it came from the client.
     received: Option<keep::Received>,
-    /// What [`shield`] made.
-    shield: OnceCell<Record>,
+    /// What [`private_record`] made.
+    private_record: OnceCell<Record>,
 }
 
 impl ConnectionConfig for State {}
@@ -75,9 +75,9 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
 
 /// A copy of a connection's record that does not say that the client has gone, for a request whose handler looks at it: the same for
 /// all requests of the connection, one after the other. One for each would pile up while the client stays.
-pub fn shield(connection: Connection<'_>) -> Connection<'_> {
+pub fn private_record(connection: Connection<'_>) -> Connection<'_> {
     let Some(state) = State::get(connection) else { return connection.unaborted() };
-    let copy = state.shield.get_or_init(|| Record::of(connection.unaborted())).get();
+    let copy = state.private_record.get_or_init(|| Record::of(connection.unaborted())).get();
     connection.copy_to(copy);
     copy
 }

@@ -1,5 +1,4 @@
-//! `FinishRequestOnAbort Continue`: a client that goes away before its marked response is complete does not end the
-//! application.
+//! The connection record that a handler sees.
 //!
 //! That a client has gone is known from `aborted` in its connection's record. Over HTTP/1 the thread that writes sets it
 //! (`core_filters.c`); for an HTTP/2 stream mod_http2 does, in another thread and at any time (`h2_c2_abort`). Handlers look
@@ -9,24 +8,20 @@
 //! mod_http2 says the same of a stream that has ended as it should. mod_proxy's handlers look for that in the record that they saw
 //! first: for them a stream's request has a copy from the beginning, whatever the directive says.
 
-use std::ffi::c_int;
-
-use crate::connection::detach;
+use super::{Phase, Response};
+use crate::connection;
 use crate::directives::{OnAbort, Settings};
-use crate::finish::Place;
-use crate::handlers::{cgi_script, is_proxied, proxy_scheme, runs_application};
-use crate::httpd::{Brigade, Request, RequestConfig, Result, guard};
-use crate::response::{Phase, Response};
-use crate::{connection, sys};
+use crate::handlers::{is_proxied, proxy_scheme, runs_application};
+use crate::httpd::{Request, RequestConfig};
 
 /// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
 /// record, also where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of
 /// this one goes to the client.
-pub fn unshield(request: Request<'_>) {
+pub fn use_client_record(request: Request<'_>) {
     let mut chain = std::iter::successors(Some(request), |request| request.prev());
     let before = chain.find_map(Response::of);
     if let Some(response) = before
-        && response.work().is_none()
+        && !response.works_on()
     {
         request.set_connection(response.client());
     }
@@ -45,14 +40,14 @@ pub fn before_handler(request: Request<'_>, response: &Response, settings: &Sett
         OnAbort::Stop => is_stream && is_proxied(request) && !is_for_proxy_http2(request),
     };
     if shields {
-        shield(request, response);
+        give(request, response);
     }
 }
 
 /// Whether the handler would give its work up with the client's stream, be it that this has ended as it should: mod_proxy_http2 looks
 /// all the time whether the client has gone, not only when it has written something.
 pub fn ends_with_stream(request: Request<'_>, response: &Response) -> bool {
-    response.client().is_stream() && response.shield().is_none() && is_for_proxy_http2(request)
+    response.client().is_stream() && response.private_record().is_none() && is_for_proxy_http2(request)
 }
 
 /// Of a balancer that is not known before the handler runs: mod_proxy_http2 then has a copy, too.
@@ -67,7 +62,7 @@ pub fn decided(request: Request<'_>, response: &Response, settings: &Settings, p
         Phase::Finished => {}
         Phase::Marked(marked) if !marked.off && client.is_stream() => {
             if settings.on_abort() == OnAbort::Continue {
-                shield(request, response);
+                give(request, response);
             }
         }
         // Over HTTP/1 the record has what the header says of the connection.
@@ -75,57 +70,12 @@ pub fn decided(request: Request<'_>, response: &Response, settings: &Settings, p
     }
 }
 
-/// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
-/// configuration wants that; else a handler that has a copy of the record sees it there, as it would on stock httpd.
-///
-/// # Errors
-///
-/// Where it does not go on, what came of it: `passed`.
-pub fn or_continue(place: Place<'_>, passed: Result, brigade: &mut Brigade<'_>) -> Result {
-    let Place { request, response, settings, .. } = place;
-    if !response.client().is_aborted() {
-        return passed;
-    }
-    let phase = response.take_phase();
-    let goes_on = settings.on_abort() == OnAbort::Continue
-        && match &phase {
-            Phase::Marked(marked) => !marked.off,
-            Phase::Failed(_) => passed.is_err(),
-            _ => false,
-        };
-    if !goes_on {
-        if let (Some(copy), false) = (response.shield(), matches!(phase, Phase::Finished)) {
-            copy.abort();
-        }
-        response.set_phase(phase);
-        return passed;
-    }
-    log::info!("the client has gone before its response was complete; the application goes on");
-    response.set_work(detach::detach(request, response.client(), settings));
-    response.aborted.set(true);
-    response.set_phase(Phase::Finished);
-    cgi_script::keep(request, response.work());
-    detach::discard(brigade, response.work().as_deref())
-}
-
-/// `log_transaction`, before all others: the request of a client that went away is logged as one (`%X`).
-pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
-    guard(sys::DECLINED, || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
-        if let Some(request) = unsafe { Request::from_raw(request) }
-            && let Some((_, response)) = Response::find(request, |response| response.aborted.get())
-        {
-            request.last().set_connection(response.client());
-        }
-        sys::DECLINED
-    })
-}
-
-fn shield(request: Request<'_>, response: &Response) {
+/// Gives the request a copy of its record.
+fn give(request: Request<'_>, response: &Response) {
     let client = response.client();
     if request.connection().raw() == client.raw() {
-        let copy = connection::shield(client);
-        response.set_shield(copy);
+        let copy = connection::private_record(client);
+        response.set_private_record(copy);
         request.set_connection(copy);
     }
 }

@@ -6,22 +6,11 @@ use std::sync::atomic::AtomicPtr;
 
 use crate::handlers::{is_proxied, proxy_scheme};
 use crate::httpd::{Brigade, FilterHandle, InputFilter, Request, RequestConfig, Result, input_filter};
-use crate::response::Response;
+use crate::response::{Body, Response};
 use crate::sys;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
-
-/// How far the body of a request for mod_proxy has been read.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub enum Body {
-    /// Perhaps not to its end.
-    Unread,
-    /// The same, and the response is complete: at the body's end a flush is passed to its filters.
-    Awaited,
-    /// To its end.
-    Ended,
-}
 
 /// Registers the filter that sees the end of a body.
 pub fn register() {

@@ -2,7 +2,7 @@
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
 use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, Request, RequestConfig, Result, dir_config, output_filter};
-use crate::response::{Phase, Response};
+use crate::response::{Phase, Response, decide::decide};
 use crate::rules::ending::Verdict;
 use crate::sys;
 
@@ -22,7 +22,7 @@ unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::ap
 fn stream_or_hold(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
     let known = filter.request().and_then(|request| Some((request, Response::of(request)?, dir_config(request)?)));
     let Some((request, response, settings)) = known else { return ORIGINAL.call_original(filter, brigade) };
-    let phase = response.decide(request, settings);
+    let phase = decide(response, request, settings);
     let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
     let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
     response.set_phase(phase);

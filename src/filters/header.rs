@@ -1,14 +1,10 @@
 //! The mark's header on its way to the client: it never gets there, whoever set it.
 
-use std::ffi::CStr;
 use std::sync::atomic::AtomicPtr;
 
-use crate::directives::{Mode, Settings};
-use crate::httpd::{Brigade, Filter, FilterHandle, Request, dir_config, guard, output_filter};
-use crate::{on_abort, sys};
-
-/// The response header by which an application marks its response.
-pub const MARK: &CStr = c"X-Finish-Request";
+use crate::httpd::{Brigade, Filter, FilterHandle, Request, output_filter};
+use crate::response::MARK;
+use crate::sys;
 
 static STRIP: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 const STRIP_FILTER: FilterHandle = FilterHandle::new(&STRIP);
@@ -22,19 +18,6 @@ pub fn register() {
 /// Sees to it that the mark does not reach the client, even if it is set later: by mod_headers.
 pub fn keep_from_client(request: Request<'_>) {
     request.add_output_filter(STRIP_FILTER);
-}
-
-/// `insert_error_filter`: an error page may carry the headers of the application that failed.
-pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
-    guard((), || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
-        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
-        on_abort::unshield(request);
-        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
-        if mode != Mode::Off && !request.is_subrequest() {
-            keep_from_client(request);
-        }
-    });
 }
 
 unsafe extern "C" fn strip(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {

@@ -6,14 +6,15 @@ use std::sync::atomic::AtomicPtr;
 use crate::background::Work;
 use crate::connection::{self, detach};
 use crate::directives::After;
-use crate::finish::{self, Place};
+use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
-use crate::request_body::Body;
-use crate::response::{Marked, Phase, Response};
+use crate::response::{Body, Call, Marked, Phase, Response, bypass, decide::decide, private_record};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
-use crate::{bypass, httpd, on_abort, request_body, sys};
+use crate::{abort, httpd, sys};
+
+use super::body_end;
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;
@@ -42,7 +43,7 @@ unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::ap
     let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
         let Some(request) = filter.request() else { return filter.pass_on(brigade) };
         match (Response::of(request), dir_config(request)) {
-            (Some(response), Some(settings)) => take(Place { filter, request, response, settings }, brigade),
+            (Some(response), Some(settings)) => take(Call { filter, request, response, settings }, brigade),
             _ => filter.pass_on(brigade),
         }
     };
@@ -51,41 +52,41 @@ unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::ap
 }
 
 /// Takes a brigade of the response.
-fn take(place: Place<'_>, brigade: &mut Brigade<'_>) -> Result {
-    match place.response.decide(place.request, place.settings) {
+fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+    match decide(call.response, call.request, call.settings) {
         Phase::Finished => {
-            place.response.set_phase(Phase::Finished);
-            detach::discard(brigade, place.response.work().as_deref())
+            call.response.set_phase(Phase::Finished);
+            detach::discard(brigade, call.response.work().as_deref())
         }
         Phase::Failed(status) => {
-            place.response.set_phase(Phase::Failed(status));
+            call.response.set_phase(Phase::Failed(status));
             brigade.clear();
             Err(status)
         }
         Phase::Marked(marked) => {
             // SAFETY: insert adds the filter with nothing.
-            let mut body = unsafe { place.filter.take_brigade() };
-            let mut walk = Walk { place, marked, body: &mut body, looked_at: 0 };
+            let mut body = unsafe { call.filter.take_brigade() };
+            let mut walk = Walk { call, marked, body: &mut body, looked_at: 0 };
             let at = walk.advance(brigade);
             let passed = walk.arrive(at, brigade);
             // SAFETY: as above.
-            unsafe { place.filter.give_back(body) };
-            on_abort::or_continue(place, passed, brigade)
+            unsafe { call.filter.give_back(body) };
+            abort::unless_client_gone(call, passed, brigade)
         }
         phase @ (Phase::Ordinary | Phase::Undecided | Phase::Settled) => {
-            place.response.set_phase(phase);
-            place.response.pass_header(place.request);
-            let bytes = place.response.passed.get();
-            place.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
-            let passed = place.filter.pass_on(brigade);
-            on_abort::or_continue(place, passed, brigade)
+            call.response.set_phase(phase);
+            call.response.pass_header(call.request);
+            let bytes = call.response.passed.get();
+            call.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
+            let passed = call.filter.pass_on(brigade);
+            abort::unless_client_gone(call, passed, brigade)
         }
     }
 }
 
 /// A brigade's way through a marked response.
 struct Walk<'f, 'b> {
-    place: Place<'f>,
+    call: Call<'f>,
     marked: Marked,
     /// What belongs to the response and has not been passed on.
     body: &'b mut Brigade<'f>,
@@ -197,7 +198,7 @@ impl Walk<'_, '_> {
     }
 
     fn count(&self, bytes: u64) {
-        let passed = &self.place.response.passed;
+        let passed = &self.call.response.passed;
         passed.set(passed.get().map(|passed| passed + bytes));
     }
 
@@ -207,14 +208,14 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         self.before_header()?;
-        self.place.filter.pass_on(self.body)?;
+        self.call.filter.pass_on(self.body)?;
         self.body.clear();
         self.looked_at = 0;
         Ok(())
     }
 
     fn before_header(&mut self) -> Result {
-        let Place { filter, request, response, settings } = self.place;
+        let Call { filter, request, response, settings } = self.call;
         if !response.pass_header(request) || !self.marked.early {
             return Ok(());
         }
@@ -235,7 +236,7 @@ impl Walk<'_, '_> {
 
     /// Does what is due where the walk has come to.
     fn arrive(mut self, at: Result<At>, brigade: &mut Brigade<'_>) -> Result {
-        let response = self.place.response;
+        let response = self.call.response;
         match at {
             Err(status) => {
                 response.set_phase(Phase::Marked(self.marked));
@@ -246,7 +247,7 @@ impl Walk<'_, '_> {
                 response.set_phase(Phase::Marked(self.marked));
                 passed
             }
-            Ok(At::End) if self.handler_ends(brigade) && !cgi_script::works_on(self.place.request) => {
+            Ok(At::End) if self.handler_ends(brigade) && !cgi_script::works_on(self.call.request) => {
                 self.end_with_handler(brigade)
             }
             Ok(At::End) if !self.is_admitted() => self.wait_for_handler(brigade),
@@ -263,11 +264,11 @@ impl Walk<'_, '_> {
 
     /// Whether the request may go on in the background.
     fn is_admitted(&mut self) -> bool {
-        let Place { request, response, .. } = self.place;
-        if self.marked.early && request_body::is_unread(request, response) {
+        let Call { request, response, .. } = self.call;
+        if self.marked.early && body_end::is_unread(request, response) {
             // For Keep the body is read ahead, which may bring its end. Errors: the client has gone, as the next write will say.
             let _ = self.before_header();
-            if request_body::is_unread(request, response) {
+            if body_end::is_unread(request, response) {
                 // When it has been read to its end, this filter is called again.
                 response.body.set(Body::Awaited);
                 return false;
@@ -295,16 +296,16 @@ impl Walk<'_, '_> {
                 Err(status)
             }
             Ok(true) => {
-                if self.place.response.background.was_refused() {
+                if self.call.response.background.was_refused() {
                     // A script that works on is not ended for there being no place for it.
-                    let Place { request, settings, .. } = self.place;
+                    let Call { request, settings, .. } = self.call;
                     let work = Work::begin(request, Record::of(request.connection()), settings);
                     cgi_script::keep(request, Some(Arc::new(work)));
                 }
                 self.end_with_handler(brigade)
             }
             result => {
-                self.place.response.set_phase(Phase::Marked(self.marked));
+                self.call.response.set_phase(Phase::Marked(self.marked));
                 result.map(|_| ())
             }
         }
@@ -333,36 +334,36 @@ impl Walk<'_, '_> {
             return self.end_early(Some(SHORT), brigade);
         }
         brigade.move_all(self.body);
-        self.place.response.pass_header(self.place.request);
-        self.place.response.set_phase(Phase::Settled);
-        on_abort::unshield(self.place.request);
-        self.place.filter.pass_on(self.body)
+        self.call.response.pass_header(self.call.request);
+        self.call.response.set_phase(Phase::Settled);
+        private_record::use_client_record(self.call.request);
+        self.call.filter.pass_on(self.body)
     }
 
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
-        let Place { request, response, .. } = self.place;
+        let Call { request, response, .. } = self.call;
         // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
         response.background.claim(request, self.marked.source);
         let ended = self.before_header().and_then(|()| match wrong {
-            Some(why) => finish::cut(self.place, self.marked.source, why, self.body),
-            None => finish::finish(self.place, self.marked.source, self.body),
+            Some(why) => finish::cut(self.call, self.marked.source, why, self.body),
+            None => finish::finish(self.call, self.marked.source, self.body),
         });
         if ended.is_err() {
             response.background.withdraw();
         }
-        self.place.response.set_phase(match ended {
+        self.call.response.set_phase(match ended {
             Ok(()) => Phase::Finished,
             Err(status) => Phase::Failed(status),
         });
         ended?;
-        cgi_script::keep(self.place.request, self.place.response.work());
-        detach::discard(brigade, self.place.response.work().as_deref())
+        cgi_script::keep(self.call.request, self.call.response.work());
+        detach::discard(brigade, self.call.response.work().as_deref())
     }
 
     /// Whether the client, if it is there, was told of more than has come; or will not see the end of its chunks.
     fn is_short(&self) -> bool {
-        let Place { request, response, .. } = self.place;
+        let Call { request, response, .. } = self.call;
         if response.client().is_aborted() {
             return false;
         }

@@ -1,0 +1,57 @@
+//! A client that goes away before its response is complete. With `FinishRequestOnAbort Continue` that does not end the application
+//! of a marked one.
+
+use std::ffi::c_int;
+
+use crate::connection::detach;
+use crate::directives::OnAbort;
+use crate::handlers::cgi_script;
+use crate::httpd::{Brigade, Request, Result, guard};
+use crate::response::{Call, Phase, Response};
+use crate::sys;
+
+/// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
+/// configuration wants that; else a handler that has a copy of the record sees it there, as it would on stock httpd.
+///
+/// # Errors
+///
+/// Where it does not go on, what came of it: `passed`.
+pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<'_>) -> Result {
+    let Call { request, response, settings, .. } = call;
+    if !response.client().is_aborted() {
+        return passed;
+    }
+    let phase = response.take_phase();
+    let goes_on = settings.on_abort() == OnAbort::Continue
+        && match &phase {
+            Phase::Marked(marked) => !marked.off,
+            Phase::Failed(_) => passed.is_err(),
+            _ => false,
+        };
+    if !goes_on {
+        if let (Some(copy), false) = (response.private_record(), matches!(phase, Phase::Finished)) {
+            copy.abort();
+        }
+        response.set_phase(phase);
+        return passed;
+    }
+    log::info!("the client has gone before its response was complete; the application goes on");
+    response.set_work(detach::detach(request, response.client(), settings));
+    response.aborted.set(true);
+    response.set_phase(Phase::Finished);
+    cgi_script::keep(request, response.work());
+    detach::discard(brigade, response.work().as_deref())
+}
+
+/// `log_transaction`, before all others: the request of a client that went away is logged as one (`%X`).
+pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
+    guard(sys::DECLINED, || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        if let Some(request) = unsafe { Request::from_raw(request) }
+            && let Some((_, response)) = Response::find(request, |response| response.aborted.get())
+        {
+            request.last().set_connection(response.client());
+        }
+        sys::DECLINED
+    })
+}

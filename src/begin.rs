@@ -1,0 +1,49 @@
+//! A request's handler is about to run, or httpd is about to send an error page: the request gets its response's state, its filters,
+//! and the record of its connection that the handler sees.
+
+use crate::directives::{Mode, Settings};
+use crate::filters::{body_end, header, output};
+use crate::httpd::{Request, RequestConfig, dir_config, guard, with_context};
+use crate::response::{MARK, Response, private_record};
+use crate::sys;
+
+/// `insert_filter`: the handler is about to run.
+pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
+    guard((), || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+        private_record::use_client_record(request);
+        let Some(settings) = dir_config::<Settings>(request) else { return };
+        if settings.mode() == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
+            return;
+        }
+        if Response::find(request, Response::works_on).is_some() {
+            // An error document for nobody: its handler's request has been finished already.
+            return;
+        }
+        with_context(request, || {
+            // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
+            request.unset_header(MARK);
+            Response::begin(request).attach(request);
+            output::insert(request);
+            body_end::watch(request);
+            header::keep_from_client(request);
+            if let Some(response) = Response::of(request) {
+                private_record::before_handler(request, response, settings);
+            }
+        });
+    });
+}
+
+/// `insert_error_filter`: an error page may carry the headers of the application that failed.
+pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
+    guard((), || {
+        // SAFETY: httpd calls the hook with a live request, in its thread.
+        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+        private_record::use_client_record(request);
+        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
+        if mode != Mode::Off && !request.is_subrequest() {
+            header::keep_from_client(request);
+        }
+    });
+}

@@ -1,0 +1,6 @@
+//! The module's filters in a request's chains.
+
+pub mod body_end;
+pub mod fcgid;
+pub mod header;
+pub mod output;

@@ -1,0 +1,195 @@
+//! Deciding whether a response is marked: what was said about it, and what that means for its header.
+
+use std::ffi::CStr;
+
+use super::{MARK, Marked, Phase, Response, bypass, private_record};
+use crate::background::{self, Kind};
+use crate::directives::{Mode, Settings};
+use crate::handlers::length;
+use crate::httpd::Request;
+use crate::rules::ending::{Ending, Length};
+use crate::rules::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
+use crate::rules::quote::escaped;
+use crate::sys;
+
+/// The variable of the request's environment by which an application, or the configuration, marks a response.
+const VARIABLE: &CStr = c"finish-request";
+/// What httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
+const REDIRECT: &[u8] = b"REDIRECT_";
+
+/// The phase, decided now if it has not been: to be called when something of the response has come, or is
+/// about to. Afterwards the phase is not [`Phase::Undecided`].
+pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) -> Phase {
+    let phase = match response.take_phase() {
+        Phase::Undecided => first(response, request, settings),
+        Phase::Ordinary => late(response, request),
+        Phase::Marked(marked) => again(response, request, marked),
+        other => other,
+    };
+    private_record::decided(request, response, settings, &phase);
+    phase
+}
+
+fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phase {
+    let [err_headers, headers] = request.response_headers();
+    let header = request.header_values(MARK);
+    request.unset_header(MARK);
+
+    let values = |name| headers.get(name).or_else(|| err_headers.get(name));
+    let content_length = values(c"Content-Length").and_then(mark::parse_length);
+    let chunked = values(c"Transfer-Encoding").is_some_and(mark::is_chunked);
+    let auto = (settings.mode() == Mode::Auto)
+        .then(|| Idiom {
+            http2: request.connection().is_stream(),
+            close: request.header_values(c"Connection").into_iter().any(mark::has_close),
+            content_length,
+            chunked,
+        })
+        .and_then(|idiom| mark::recognise(&idiom));
+    let env = variable(response, request);
+    let (choice, rejected) = mark::choose(&Said { api: response.asked.take(), header: &header, env: &env, auto });
+    log_rejected(request, &rejected);
+
+    let (mark, source) = match choice {
+        Choice::Marked(mark, source) => (mark, source),
+        unmarked => {
+            drop_kept_length(response, request);
+            return if unmarked == Choice::Off { Phase::Settled } else { Phase::Ordinary };
+        }
+    };
+    let mut ending = Ending::new(&mark, content_length, chunked);
+    if chunked && !matches!(ending, Ending::Chunks(_)) {
+        background::seldom(Kind::OwnChunks, |more| {
+            log::warn!(
+                "the application at {} chunks its body by itself, for which its mark must be 'on': this response is \
+                 not finished early{more}",
+                escaped(request.path())
+            );
+        });
+        return Phase::Settled;
+    }
+    match &ending {
+        Ending::Length(length) => {
+            if let Ok(length) = i64::try_from(length.remaining()) {
+                request.set_content_length(length);
+            }
+        }
+        Ending::Never => drop_kept_length(response, request),
+        Ending::Chunks(_) | Ending::Boundary(_) | Ending::Flush => request.unset_content_length(),
+    }
+    if let Ending::Chunks(_) = ending {
+        request.unset_header(c"Transfer-Encoding");
+    }
+    if values(c"Content-Encoding").is_some_and(|coding| coding.eq_ignore_ascii_case(b"none")) {
+        request.unset_header(c"Content-Encoding");
+        bypass::compression(request);
+    }
+    if request.is_header_only() {
+        ending = Ending::Length(Length::new(0));
+    }
+    if let Ending::Never = ending {
+        log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
+        return Phase::Ordinary;
+    }
+    marked(response, request, ending, source)
+}
+
+/// An in-process application may mark the response after part of the body has gone.
+fn late(response: &Response, request: Request<'_>) -> Phase {
+    let api = response.asked.take();
+    if !api && !variable_changed(response, request) {
+        return Phase::Ordinary;
+    }
+    let env = variable(response, request);
+    let (choice, rejected) = mark::choose(&Said { api, header: &[], env: &env, auto: None });
+    log_rejected(request, &rejected);
+    let (mark, source) = match choice {
+        Choice::Marked(mark, source) => (mark, source),
+        Choice::Unmarked => return Phase::Ordinary,
+        Choice::Off => return Phase::Settled,
+    };
+    let content_length = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
+    let mut ending = Ending::new(&mark, content_length, false);
+    if let Ending::Length(length) = &mut ending {
+        let Some(passed) = response.passed.get().filter(|passed| *passed <= length.remaining()) else {
+            log::debug!("marked by the {} too late: an ordinary response", source.as_str());
+            return Phase::Ordinary;
+        };
+        length.take(passed);
+    }
+    match ending {
+        Ending::Never => Phase::Ordinary,
+        ending => marked(response, request, ending, source),
+    }
+}
+
+fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Source) -> Phase {
+    let early = !private_record::ends_with_stream(request, response);
+    if !early {
+        log::debug!(
+            "mod_proxy_http2 would end its request with the client's stream, so the client waits for it; with \
+             'FinishRequestOnAbort Continue' it need not"
+        );
+    }
+    Phase::Marked(Marked { ending, source, early, off: false })
+}
+
+/// `off` wins even late, and the C function over other marks.
+fn again(response: &Response, request: Request<'_>, mut marked: Marked) -> Phase {
+    let off = |value| mark::parse(value) == Ok(Mark::Off);
+    if variable_changed(response, request) && variable(response, request).into_iter().any(off) {
+        if marked.ending.ends_at_flush() {
+            // The client was told nothing.
+            return Phase::Settled;
+        }
+        (marked.early, marked.off) = (false, true);
+    }
+    if response.asked.take() && marked.early {
+        marked.ending = Ending::Flush;
+        marked.source = Source::Api;
+    }
+    Phase::Marked(marked)
+}
+
+/// A response that is not held to its length has no `Content-Length` that httpd would have dropped.
+fn drop_kept_length(response: &Response, request: Request<'_>) {
+    if response.length_kept {
+        length::drop_kept(request);
+    }
+}
+
+/// The variable's values: the request's own, then those from before each internal redirect.
+fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
+    let env = request.subprocess_env();
+    let mut values: Vec<&[u8]> = env.get(VARIABLE).into_iter().collect();
+    response.seen.set(values.first().map(|value| value.as_ptr()));
+    let mut name = VARIABLE.to_bytes().to_vec();
+    let mut earlier = request.prev();
+    while let Some(before) = earlier {
+        name.splice(0..0, REDIRECT.iter().copied());
+        let value = env.get(request.pool().string(&name));
+        // What marked a page that failed does not mark the error document in its place.
+        let failed = before.status() != sys::HTTP_OK;
+        values.extend(value.filter(|value| !failed || mark::parse(value) == Ok(Mark::Off)));
+        earlier = before.prev();
+    }
+    values
+}
+
+fn variable_changed(response: &Response, request: Request<'_>) -> bool {
+    response.seen.get() != request.subprocess_env().get(VARIABLE).map(<[u8]>::as_ptr)
+}
+
+fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {
+    for Rejected { source, value, error } in rejected {
+        let place = match source {
+            Source::Env => "environment variable finish-request",
+            _ => "header X-Finish-Request",
+        };
+        let value = escaped(value);
+        background::seldom(Kind::BadMark, |more| {
+            let path = escaped(request.path());
+            log::warn!("for {path} the {place} is '{value}', so this response is not finished early: {error}{more}");
+        });
+    }
+}

@@ -1,0 +1,194 @@
+//! One response: what the module knows of it.
+
+pub mod bypass;
+pub mod decide;
+pub mod private_record;
+
+use std::cell::{Cell, OnceCell};
+use std::ffi::CStr;
+use std::sync::Arc;
+
+use crate::background::{Background, Work};
+use crate::directives::Settings;
+use crate::handlers;
+use crate::httpd::{Connection, Filter, Record, Request, RequestConfig, Status};
+use crate::rules::ending::Ending;
+use crate::rules::mark::{self, Source};
+
+/// The response header by which an application marks its response.
+pub const MARK: &CStr = c"X-Finish-Request";
+
+/// The state of one response. Shared references only: the filters that use it may be called by one another.
+pub struct Response {
+    phase: Cell<Phase>,
+    /// The `Content-Length` that the header had when it was passed on; not set before. Filters below may change it there.
+    told: OnceCell<Option<u64>>,
+    /// Body bytes passed on so far; none where that is not known.
+    pub passed: Cell<Option<u64>>,
+    /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
+    length_kept: bool,
+    /// The variable's value that was last looked at.
+    seen: Cell<Option<*const u8>>,
+    /// Whether the C function asked for the end, and nobody has looked at it yet.
+    asked: Cell<bool>,
+    /// The request's body, where mod_proxy may pass that on.
+    pub body: Cell<Body>,
+    /// Whether the request has been logged.
+    pub logged: Cell<bool>,
+    /// The request's background work.
+    pub background: Background,
+    /// The client's connection, whatever record of it the request has at a time.
+    client: Record,
+    /// A copy of its record, which the handler may have seen.
+    private_record: OnceCell<Record>,
+    /// Whether the client went away before the response was complete, and the application went on.
+    pub aborted: Cell<bool>,
+    /// What goes on since the client was let go.
+    work: OnceCell<Arc<Work>>,
+}
+
+/// How far the response is.
+pub enum Phase {
+    /// Nothing of it has been seen.
+    Undecided,
+    /// It ends when its handler ends, as on stock httpd, unless it is marked late.
+    Ordinary,
+    /// The same, whatever may be said later: somebody said `off`, or its end has been passed on.
+    Settled,
+    /// It is to end early.
+    Marked(Marked),
+    /// It has ended: what comes now reaches nobody.
+    Finished,
+    /// It could not be ended: the client has gone, and writing gives this.
+    Failed(Status),
+}
+
+/// A response that is to end early.
+pub struct Marked {
+    /// Where.
+    pub ending: Ending,
+    /// Who said so.
+    pub source: Source,
+    /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
+    /// to what the client was told, and not more.
+    pub early: bool,
+    /// Whether `off` came later: the application is not to go on without its client either.
+    pub off: bool,
+}
+
+/// How far the body of a request for mod_proxy has been read.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Body {
+    /// Perhaps not to its end.
+    Unread,
+    /// The same, and the response is complete: at the body's end a flush is passed to its filters.
+    Awaited,
+    /// To its end.
+    Ended,
+}
+
+/// One call of an output filter.
+#[derive(Clone, Copy)]
+pub struct Call<'f> {
+    /// The filter's node in the request's chain.
+    pub filter: Filter<'f>,
+    /// The request.
+    pub request: Request<'f>,
+    /// Its response.
+    pub response: &'f Response,
+    /// The configuration that holds for it.
+    pub settings: &'f Settings,
+}
+
+impl RequestConfig for Response {}
+
+impl Response {
+    /// The response to a request whose handler is about to run.
+    pub fn begin(request: Request<'_>) -> Self {
+        Self {
+            phase: Cell::new(Phase::Undecided),
+            told: OnceCell::new(),
+            passed: Cell::new(Some(0)),
+            length_kept: handlers::length::keep(request),
+            seen: Cell::new(None),
+            asked: Cell::new(false),
+            body: Cell::new(Body::Unread),
+            logged: Cell::new(false),
+            background: Background::default(),
+            client: Record::of(request.connection()),
+            private_record: OnceCell::new(),
+            aborted: Cell::new(false),
+            work: OnceCell::new(),
+        }
+    }
+
+    /// The last response in a chain of internal redirects of which this is true, with its request: one that was finished may
+    /// have an error document behind it.
+    pub fn find<'r>(request: Request<'r>, is_wanted: impl Fn(&Self) -> bool) -> Option<(Request<'r>, &'r Self)> {
+        let chain = std::iter::successors(Some(request.last()), |request| request.prev());
+        chain.filter_map(|request| Some((request, Self::of(request)?))).find(|(_, response)| is_wanted(response))
+    }
+
+    /// Says whether the response shall end at the next flush: the C function's mark.
+    pub fn ask(&self, wanted: bool) {
+        self.asked.set(wanted);
+    }
+
+    /// The header is about to be passed on, or something behind it: whether it is the header.
+    pub fn pass_header(&self, request: Request<'_>) -> bool {
+        let first = self.told.get().is_none();
+        if first {
+            let length = request.header_values(c"Content-Length").first().and_then(|value| mark::parse_length(value));
+            let _ = self.told.set(length);
+        }
+        first
+    }
+
+    /// How many bytes of body were promised by the header that was passed on; none where the client was not told a number, be it
+    /// another one: that of a filter below.
+    pub fn promised(&self, request: Request<'_>) -> Option<u64> {
+        self.told.get().copied().flatten().filter(|_| request.headers_out().get(c"Content-Length").is_some())
+    }
+
+    /// The client's connection.
+    pub fn client(&self) -> Connection<'_> {
+        self.client.get()
+    }
+
+    /// The copy of its record that the handler may have seen first.
+    pub fn private_record(&self) -> Option<Connection<'_>> {
+        self.private_record.get().map(Record::get)
+    }
+
+    /// Keeps the first copy.
+    pub fn set_private_record(&self, copy: Connection<'_>) {
+        let _ = self.private_record.set(Record::of(copy));
+    }
+
+    /// True once the client was let go.
+    pub fn works_on(&self) -> bool {
+        self.work.get().is_some()
+    }
+
+    /// What goes on since the client was let go; none before.
+    pub fn work(&self) -> Option<Arc<Work>> {
+        self.work.get().cloned()
+    }
+
+    /// The client has been let go.
+    pub fn set_work(&self, work: Arc<Work>) {
+        // A response ends once.
+        let _ = self.work.set(work);
+    }
+
+    /// Takes the phase out for the time of a call; to be put back with [`Response::set_phase`]. Meanwhile the
+    /// response is an ordinary one.
+    pub fn take_phase(&self) -> Phase {
+        self.phase.replace(Phase::Ordinary)
+    }
+
+    /// Sets the phase.
+    pub fn set_phase(&self, phase: Phase) {
+        self.phase.set(phase);
+    }
+}
