@@ -3,13 +3,12 @@
 
 use std::collections::HashSet;
 use std::fs;
-use std::process::Command;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
 use crate::judge::{BYTES, assert_body, path, ran_to_its_end, side_by_side};
 use crate::restarts::may_crash;
@@ -167,8 +166,7 @@ fn a_child_that_is_killed(mpm: Mpm) {
         row[0] == *victim
     });
     assert!(!left.is_empty(), "they are in several processes");
-    let killed = Command::new("kill").args(["-KILL", victim]).status().unwrap();
-    assert!(killed.success());
+    kill(victim.parse().unwrap());
 
     wait_for_running(&httpd, left.len() as u64);
     assert!(crate::status::rows(&httpd).iter().all(|row| row[0] != *victim));
@@ -252,8 +250,7 @@ fn killed_while_the_module_is_not_loaded() {
         fs::write(&file, without.join("\n")).unwrap();
         httpd.signal(Signal::USR1);
         wait_for_started(&httpd, 2);
-        let killed = Command::new("kill").arg("-KILL").args(&pids).status().unwrap();
-        assert!(killed.success());
+        pids.iter().for_each(|pid| kill(pid.parse().unwrap()));
         wait_for("the children's end", || {
             pids.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()).then_some(())
         });

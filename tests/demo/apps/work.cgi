@@ -11,10 +11,16 @@ for pair in $QUERY_STRING; do
     esac
 done
 
+answer=
+while [ ${#answer} -lt 3600 ]; do
+    answer="${answer}This is the answer to your request.
+"
+done
+
 printf 'Content-Type: text/plain\n'
 printf 'Content-Length: 3600\n'
 printf 'X-Finish-Request: on\n\n'
-yes 'This is the answer to your request.' | head -n 100
+printf '%s' "$answer"
 
 sleep "$seconds"
 

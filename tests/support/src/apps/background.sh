@@ -22,7 +22,17 @@ query() {
 # body BYTES: prints so many bytes of the known text.
 body() {
     [ "$1" -eq 0 ] ||
-        seq -f '%07.0f of the answer to your request' $(($1 / 38 + 1)) 2>/dev/null | head -c "$1"
+        awk -v lines=$(($1 / 38 + 1)) \
+            'BEGIN { while (line < lines) printf "%07d of the answer to your request\n", ++line }' 2>/dev/null | head -c "$1"
+}
+
+# now: prints the time in microseconds. Each date(1) knows %N without a width, or leaves it as it is.
+now() {
+    set -- "$(date +%s%N)"
+    case $1 in
+    *[!0-9]* | ??????????) echo "$(date +%s)000000" ;;
+    *) echo "${1%???}" ;;
+    esac
 }
 
 # answer: the whole of a marked response, 4096 bytes.
@@ -48,7 +58,7 @@ prepare() {
 # background ID AFTER: as in background.php.
 background() {
     prepare "$1"
-    began=$(date +%s%6N)
+    began=$(now)
     trouble=
     : >"$gates/$work.began"
     leak $(($2 / 2)) 2>/dev/null || trouble="$trouble could not write before the gate;"
@@ -62,10 +72,10 @@ background() {
         left=$((left - 1))
         sleep 0.05
     done
-    seen=$(date +%s%6N)
+    seen=$(now)
 
     leak $(($2 - $2 / 2)) 2>/dev/null || trouble="$trouble could not write after the gate;"
-    ended=$(date +%s%6N)
+    ended=$(now)
     errors=$trouble
 }
 
