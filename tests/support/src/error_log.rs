@@ -1,9 +1,10 @@
 //! The server's error log as an oracle: what it complains of and the test did not announce fails
 //! the test, and so does what the test announced and the server did not say.
 
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::sync::{LazyLock, Mutex};
+use std::sync::{Arc, LazyLock, Mutex};
 
 use regex_lite::Regex;
 
@@ -28,12 +29,24 @@ static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
 static SLOW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"core:warn.*AH00045: child process \d+ still did not exit").expect("a valid pattern"));
 
+/// `[pid 1:tid 2]`, or without the thread.
+static PID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[pid (\d+)(?::tid \d+)?\]").expect("a valid pattern"));
+
+/// What a parent says last when it starts or restarts, in any MPM.
+pub(crate) const READY: &str = "resuming normal operations";
+
+/// What it says first when it restarts.
+static RESTARTS: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"Attempting to restart|[Dd]oing (?:graceful )?restart$").expect("a valid pattern"));
+
 /// The files that a server writes its complaints to, and the ones that the test waits for.
 pub(crate) struct ErrorLog {
     /// What httpd logs.
     pub(crate) path: PathBuf,
     /// What it says before it has opened its log.
     pub(crate) stderr: PathBuf,
+    /// The server's ports.
+    pub(crate) ports: [u16; 2],
     announced: Mutex<Vec<Announced>>,
 }
 
@@ -43,9 +56,14 @@ struct Announced {
 }
 
 impl ErrorLog {
-    /// The log in the server's folder `root`.
+    /// The log in the server's folder `root`, of a server that has no ports yet.
     pub(crate) fn new(root: &Path) -> ErrorLog {
-        ErrorLog { path: root.join("error.log"), stderr: root.join("stderr.log"), announced: Mutex::default() }
+        ErrorLog {
+            path: root.join("error.log"),
+            stderr: root.join("stderr.log"),
+            ports: [0, 0],
+            announced: Mutex::default(),
+        }
     }
 
     /// Announces complaints that match `pattern`; `must_come` if their absence is a failure.
@@ -73,20 +91,46 @@ impl ErrorLog {
         complaints
     }
 
-    /// What is wrong: unannounced complaints, and announced ones that did not come. The server was
-    /// told to stop when it had said `running` lines.
-    pub(crate) fn trouble(&self, running: usize) -> Vec<String> {
+    /// What the server complained of when it started or restarted, as [`ErrorLog::normal`].
+    pub(crate) fn complaints_at_start(&self) -> HashSet<String> {
         let text = self.text();
+        let starting = said_at_start(&text);
+        let at_start = text.lines().zip(starting).filter(|(line, starting)| *starting && is_complaint(line));
+        at_start.map(|(line, _)| self.normal(line)).collect()
+    }
+
+    /// A line without what differs between servers that are alike: time, process and thread, folder, ports.
+    fn normal(&self, line: &str) -> String {
+        let line = match LINE.is_match(line) {
+            true => line.split_once("] ").map_or(line, |(_, rest)| rest),
+            false => line,
+        };
+        let mut line = PID.replace(line, "[pid]").into_owned();
+        if let Some(root) = self.path.parent() {
+            line = line.replace(&*root.to_string_lossy(), "${ROOT}");
+        }
+        let [port, tls_port] = self.ports.map(|port| Regex::new(&format!(r"\b{port}\b")).expect("a valid pattern"));
+        let line = port.replace_all(&line, "$${PORT}");
+        tls_port.replace_all(&line, "$${TLS_PORT}").into_owned()
+    }
+
+    /// What is wrong: unannounced complaints, and announced ones that did not come. The server was
+    /// told to stop when it had said `running` lines. Of what it complained of when it started, what `stock` gives is nobody's
+    /// fault: `stock` is asked only where something is left.
+    pub(crate) fn trouble(&self, running: usize, stock: impl FnOnce() -> Arc<HashSet<String>>) -> Vec<String> {
+        let text = self.text();
+        let starting = said_at_start(&text);
+        let stock = LazyLock::new(stock);
         let threaded = !text.contains("[mpm_prefork:");
         let announced = self.announced.lock().unwrap();
         let unannounced = text
             .lines()
             .enumerate()
             .filter(|(index, line)| *index < running || !(SLOW.is_match(line) || threaded && STOPPED.is_match(line)))
-            .map(|(_, line)| line)
-            .filter(|line| is_complaint(line))
-            .filter(|line| !announced.iter().any(|one| one.pattern.is_match(line)))
-            .map(str::to_owned);
+            .filter(|(_, line)| is_complaint(line))
+            .filter(|(_, line)| !announced.iter().any(|one| one.pattern.is_match(line)))
+            .filter(|(index, line)| !starting[*index] || !stock.contains(&self.normal(line)))
+            .map(|(_, line)| line.to_owned());
         let missing = announced
             .iter()
             .filter(|one| one.must_come && !text.lines().any(|line| one.pattern.is_match(line)))
@@ -104,9 +148,107 @@ fn is_complaint(line: &str) -> bool {
     }
 }
 
+/// For each line of a server's words, whether its parent said it while it started or restarted: before it was ready, or after it was
+/// told to restart and before it was ready again. What it said before it had a log has no process, and counts as such.
+fn said_at_start(text: &str) -> Vec<bool> {
+    let pid = |line| PID.captures(line).map(|parts| parts.get(1).map_or("", |pid| pid.as_str()));
+    let mut starting: HashMap<&str, bool> =
+        text.lines().filter(|line| line.contains(READY)).filter_map(pid).map(|parent| (parent, true)).collect();
+    let said = |line| {
+        let Some(pid) = pid(line) else { return !LINE.is_match(line) };
+        let Some(starting) = starting.get_mut(pid) else { return false };
+        let now = *starting;
+        *starting = RESTARTS.is_match(line) || now && !line.contains(READY);
+        now
+    };
+    text.lines().map(said).collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::is_complaint;
+    use std::cell::Cell;
+    use std::collections::HashSet;
+    use std::fs;
+    use std::sync::Arc;
+
+    use super::{ErrorLog, is_complaint};
+
+    const READY: &str = "[Sun Nov 22 2026] [mpm_event:notice] [pid 1:tid 1] AH00489: x -- resuming normal operations\n";
+
+    /// What is wrong with this log where the stock server says `stock` at its start, and how often that was asked for.
+    fn trouble(log: &str, stock: &str) -> (Vec<String>, usize) {
+        let folder = tempfile::tempdir().unwrap();
+        let with_ports = |root: &str, ports| {
+            let root = folder.path().join(root);
+            fs::create_dir(&root).unwrap();
+            ErrorLog { ports, ..ErrorLog::new(&root) }
+        };
+        let write = |error_log: &ErrorLog, text: &str| {
+            let root = error_log.path.parent().unwrap().to_str().unwrap();
+            let [port, _] = error_log.ports;
+            fs::write(&error_log.path, text.replace("ROOT", root).replace("PORT", &port.to_string())).unwrap();
+        };
+        let (ours, theirs) = (with_ports("ours", [1234, 1235]), with_ports("theirs", [4321, 4322]));
+        write(&ours, log);
+        write(&theirs, &stock.replace("pid 1:tid 1", "pid 7:tid 8").replace("2026", "2027"));
+        let asked = Cell::new(0);
+        let ask = || {
+            asked.set(asked.get() + 1);
+            Arc::new(theirs.complaints_at_start())
+        };
+        (ours.trouble(usize::MAX, ask), asked.get())
+    }
+
+    fn warning(text: &str) -> String {
+        format!("[Sun Nov 22 2026] [ssl:warn] [pid 1:tid 1] {text}\n")
+    }
+
+    #[test]
+    fn what_stock_says_at_its_start_is_forgiven_at_ours() {
+        let old = warning("AH01882: compiled against a newer library, ROOT:PORT");
+        assert_eq!(trouble(&(old.clone() + READY), &(old.clone() + READY)), (vec![], 1));
+        assert_eq!(trouble(&[&old, READY, &old].concat(), &(old.clone() + READY)).0.len(), 1, "said later");
+        assert_eq!(trouble(&(old.clone() + READY), READY).0.len(), 1, "stock does not say it");
+        assert_eq!(trouble(&(old.clone() + READY), &[READY, &old].concat()).0.len(), 1, "stock says it later");
+        assert_eq!(trouble(READY, &(old + READY)), (vec![], 0), "nobody is asked in vain");
+    }
+
+    #[test]
+    fn nothing_but_the_same_is_forgiven() {
+        let stock = warning("AH01882: compiled against 3.0.1") + READY;
+        assert_eq!(trouble(&(warning("AH01882: compiled against 3.0.2") + READY), &stock).0.len(), 1, "another text");
+        let error = warning("AH01882: compiled against 3.0.1").replace("warn", "error");
+        assert_eq!(trouble(&(error + READY), &stock).0.len(), 1, "another level");
+        let child = warning("AH01882: compiled against 3.0.1").replace("pid 1:", "pid 2:");
+        assert_eq!(trouble(&(child + READY), &stock).0.len(), 1, "another process");
+    }
+
+    #[test]
+    fn a_restart_is_a_start() {
+        let old = warning("AH01882: old");
+        for restarts in
+            ["AH00493: SIGUSR1 received.  Doing graceful restart", "AH00494: SIGHUP received.  Attempting to restart"]
+        {
+            let notice = warning(restarts).replace("ssl:warn", "mpm_event:notice");
+            let log = [&old, READY, &notice, &old, READY].concat();
+            assert_eq!(trouble(&log, &(old.clone() + READY)).0, [""; 0]);
+            assert_eq!(trouble(&(log + &old), &(old.clone() + READY)).0.len(), 1);
+        }
+    }
+
+    #[test]
+    fn what_is_said_before_there_is_a_log() {
+        let log = |words: &str| format!("{words}\n{READY}");
+        assert_eq!(
+            trouble(&log("AH00558: could not tell the name"), &log("AH00558: could not tell the name")).0,
+            [""; 0]
+        );
+        assert_eq!(trouble(&log("free(): invalid pointer"), &log("AH00558: could not tell the name")).0.len(), 1);
+        assert_eq!(
+            trouble("AH00526: Syntax error\n", READY).0,
+            HashSet::from(["AH00526: Syntax error".to_owned()]).into_iter().collect::<Vec<_>>()
+        );
+    }
 
     #[test]
     fn level_decides() {

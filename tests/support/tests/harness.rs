@@ -1,11 +1,13 @@
 //! The ground that the tests stand on, tested against httpd without the module.
 
+use std::fs;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::process::Command;
 use std::thread;
 
 use support::http1::EndKind;
 use support::tools::{curl, nghttp};
-use support::{Builder, Handler, Httpd, Mpm, body};
+use support::{Builder, Handler, Httpd, Mpm, Signal, body, wait_for};
 
 const PAGE: &str = "/app.lua?mark=none";
 
@@ -109,6 +111,37 @@ fn a_complaint_fails_the_test_unless_announced() {
     assert!(!fails(&|httpd| httpd.expect_log("oh dear"), BROKEN));
     assert!(fails(&|httpd| httpd.expect_log("oh dear"), PAGE));
     assert!(!fails(&|httpd| httpd.allow_log("oh dear"), PAGE));
+}
+
+/// A machine whose OpenSSL is older than the one that mod_ssl was built with: httpd warns of it whenever it starts, with the module
+/// and without, and that is nobody's fault.
+#[test]
+fn what_stock_httpd_says_at_its_start_is_forgiven() {
+    let folder = tempfile::tempdir().unwrap();
+    let (source, library) = (folder.path().join("old.c"), folder.path().join("old.so"));
+    fs::write(&source, "unsigned long OpenSSL_version_num(void) { return 0x30000000L; }\n").unwrap();
+    let mut build = Command::new("cc");
+    build.args(["-shared", "-fPIC", "-o"]).args([&library, &source]);
+    assert!(build.status().unwrap().success());
+
+    for mpm in Mpm::ALL {
+        let old = Httpd::builder(mpm).without_module().env("LD_PRELOAD", library.to_str().unwrap());
+        for _ in 0..2 {
+            let httpd = old.clone().start();
+            let complaints = || httpd.log().matches("AH01882").count();
+            let first = complaints();
+            assert_ne!(first, 0, "{}", httpd.log());
+            httpd.signal(Signal::USR1);
+            wait_for("the complaint of a restart", || (complaints() > first).then_some(()));
+            wait_for("the restart", || (httpd.log().matches("resuming normal operations").count() == 2).then_some(()));
+            httpd.stop();
+        }
+        // Its own configuration's is not.
+        let httpd = old.config("<VirtualHost *:1>\nDocumentRoot /nowhere/at/all\n</VirtualHost>").start();
+        let said = catch_unwind(AssertUnwindSafe(|| httpd.stop())).unwrap_err();
+        let said = said.downcast_ref::<String>().unwrap();
+        assert!(said.contains("/nowhere/at/all") && !said.contains("AH01882"), "{said}");
+    }
 }
 
 #[test]

@@ -18,7 +18,7 @@ use super::{Httpd, Mpm, config};
 use crate::application;
 use crate::certificate::Certificate;
 use crate::deadline::{DEADLINE, poll};
-use crate::error_log::ErrorLog;
+use crate::error_log::{ErrorLog, READY};
 use crate::handler::Handler;
 use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
@@ -28,9 +28,6 @@ use crate::user::User;
 
 /// How often a server is started anew, on other ports, because someone took the first ones.
 const TRIES: usize = 10;
-
-/// What a server says each time that it begins to serve.
-pub(super) const READY: &str = "resuming normal operations";
 
 /// What a server is to be like.
 #[derive(Clone)]
@@ -42,6 +39,7 @@ pub struct Builder {
     pub(super) config: String,
     pub(super) workers: usize,
     pub(super) generations: usize,
+    pub(super) environment: Vec<(String, String)>,
     php_ini: String,
     network: Option<Arc<OwnedFd>>,
     with_proc: bool,
@@ -67,6 +65,7 @@ impl Builder {
             config: String::new(),
             workers: 64,
             generations: 1,
+            environment: Vec::new(),
             php_ini: "output_buffering = 0\nhtml_errors = 0\ndisplay_errors = 0\n\
                       log_errors = 1\nerror_reporting = -1\n"
                 .to_owned(),
@@ -129,6 +128,21 @@ impl Builder {
     pub fn generations(mut self, generations: usize) -> Builder {
         self.generations = generations;
         self
+    }
+
+    /// Starts the server with `name=value` in its environment.
+    pub fn env(mut self, name: &str, value: &str) -> Builder {
+        self.environment.push((name.to_owned(), value.to_owned()));
+        self
+    }
+
+    /// The same httpd, as far as the machine matters: without our module and without configuration of its own.
+    pub(super) fn stock(&self) -> Builder {
+        let mut stock = Builder::new(self.mpm).without_module();
+        stock.modules = self.modules.clone();
+        stock.handlers = self.handlers.clone();
+        stock.environment = self.environment.clone();
+        stock
     }
 
     /// Has the server run in the network namespace of the calling thread, whatever that of the process is.
@@ -199,10 +213,11 @@ impl Builder {
     }
 
     fn run(self, root: TempDir, fpm: Option<PhpFpm>, user: Option<&User>) -> Result<Httpd, NotStarted> {
-        let log = ErrorLog::new(root.path());
+        let mut log = ErrorLog::new(root.path());
         let mut said = String::new();
         for _ in 0..TRIES {
             let (port, tls_port) = (free_port(), free_port());
+            log.ports = [port, tls_port];
             let place = config::Place { root: root.path(), port, tls_port, user };
             fs::write(root.path().join("httpd.conf"), config::render(&self, &place))
                 .expect("the configuration can be written");
@@ -250,6 +265,7 @@ impl Builder {
             .arg("-f")
             .arg(root.join("httpd.conf"))
             .env("PHP_INI_SCAN_DIR", "")
+            .envs(self.environment.iter().map(|(name, value)| (name, value)))
             .current_dir(root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

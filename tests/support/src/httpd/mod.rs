@@ -2,6 +2,7 @@
 
 mod builder;
 mod config;
+mod stock;
 
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -19,7 +20,7 @@ use crate::application;
 use crate::background::Background;
 use crate::certificate::Certificate;
 use crate::deadline::{DEADLINE, wait_for};
-use crate::error_log::ErrorLog;
+use crate::error_log::{ErrorLog, READY};
 use crate::http1::Connection;
 use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
@@ -216,7 +217,7 @@ impl Httpd {
     /// When it cannot be started before the deadline.
     #[track_caller]
     pub fn start_again(&self) -> Process {
-        let ready = || self.log().matches(builder::READY).count();
+        let ready = || self.log().matches(READY).count();
         let before = ready();
         let process = Process::spawn(self.builder.command(self.root(), &self.log)).expect("httpd can be run");
         let before_it = std::mem::replace(&mut *self.process.lock().unwrap(), process);
@@ -240,6 +241,12 @@ impl Httpd {
         self.stop_and_judge();
     }
 
+    /// What it complained of when it started, without what only this server can have said. Ends it unjudged.
+    fn complaints_at_start(mut self) -> stock::Complaints {
+        self.stopped = true;
+        self.log.complaints_at_start()
+    }
+
     #[track_caller]
     fn stop_and_judge(&mut self) {
         self.stopped = true;
@@ -255,7 +262,7 @@ impl Httpd {
                 process.wait(DEADLINE)
             })
         };
-        let mut trouble = self.log.trouble(running);
+        let mut trouble = self.log.trouble(running, || stock::complaints(&self.builder));
         trouble.extend(self.log.unannounced(self.fpm.iter().flat_map(PhpFpm::complaints).collect()));
         match status {
             Some(status) if status.success() => {}
