@@ -65,6 +65,7 @@ mod build_sentences;
 mod cgi_length;
 mod compression;
 mod configuration;
+mod demo;
 mod docs;
 mod elsewhere;
 mod ending;

@@ -2,46 +2,57 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
-mod interrupt;
 mod measure;
+mod sentence;
 mod servers;
+mod supervisor;
 mod table;
 mod terminal;
 
+use std::path::Path;
 use std::process::ExitCode;
-use std::sync::mpsc::{RecvTimeoutError, channel};
+use std::sync::mpsc::channel;
 use std::thread;
-use std::time::Duration;
 
+use sentence::say;
 use servers::Servers;
 use table::Table;
 use terminal::Terminal;
 
+/// What the servers' folders take, and more.
+const ROOM: usize = 16 << 20;
+
 fn main() -> ExitCode {
-    interrupt::listen();
+    supervisor::run(demo)
+}
+
+/// Shows everything. The servers' folders are in `folder`; this process may end at any moment.
+fn demo(folder: &Path) -> ExitCode {
+    sentence::instead_of_panics();
+    if let Err(trouble) = support::machine::check(folder, ROOM) {
+        return sentence::cannot_run(&trouble);
+    }
+    tempfile::env::override_temp_dir(folder).expect("nobody has chosen another folder");
     let keep = std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");
     let terminal = Terminal::get();
 
     terminal.title("mod_finish_request: the client is let go at the end of the response, the request works on");
-    println!("Each application answers with 3600 bytes and then works for two seconds. Its clients take");
-    println!("gzip, as browsers do, and mod_deflate is on for text. Times count from the request.\n");
+    say!("Each application answers with 3600 bytes and then works for two seconds. Its clients take");
+    say!("gzip, as browsers do, and mod_deflate is on for text. Times count from the request.\n");
 
     let servers = Servers::start();
     let table = show(&servers, terminal);
-    if interrupt::came() {
-        servers.stop();
-        return ExitCode::from(130);
-    }
-    println!();
+    say!("");
     for sentence in servers.sentences() {
-        println!("{sentence}");
+        say!("{sentence}");
     }
-    println!();
+    say!("");
     table.facts(terminal);
     if keep {
         servers.invite();
-        interrupt::wait();
-        println!("\nStopping the servers.");
+        loop {
+            thread::park();
+        }
     }
     servers.stop();
     if table.is_success() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
@@ -54,16 +65,7 @@ fn show(servers: &Servers, terminal: Terminal) -> Table {
     thread::scope(|scope| {
         let (news, events) = channel();
         scope.spawn(|| measure::all(&rows, servers, news));
-        loop {
-            match events.recv_timeout(Duration::from_millis(100)) {
-                Ok(event) => table.note(event),
-                Err(RecvTimeoutError::Timeout) if !interrupt::came() => {}
-                Err(_) => break,
-            }
-        }
-        if interrupt::came() {
-            servers.give_up();
-        }
+        events.iter().for_each(|event| table.note(event));
     });
     table
 }

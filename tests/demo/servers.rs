@@ -2,9 +2,11 @@
 
 use std::thread;
 
-use support::{Builder, Handler, Httpd, Mpm, Protocol};
+use support::http1::Connection;
+use support::{Background, Builder, Handler, Httpd, Mpm, NotStarted, Protocol, wait_for};
 
 use crate::measure::Row;
+use crate::sentence::{fail, say};
 
 /// The two seconds of the applications' work.
 pub const WORK: f64 = 2.0;
@@ -47,6 +49,13 @@ impl Servers {
                 planned.push((mpm, present));
             }
         }
+        if planned.is_empty() {
+            let sentences: Vec<_> = left_out.iter().map(|sentence: &String| sentence.trim_end_matches('.')).collect();
+            fail(&format!(
+                "no handler is there, neither for PHP nor for another language ({}): `make packages` installs them on Debian",
+                sentences.join("; ")
+            ));
+        }
         let pairs = thread::scope(|scope| {
             let starting: Vec<_> =
                 planned.into_iter().map(|(mpm, handlers)| scope.spawn(move || Pair::start(mpm, handlers))).collect();
@@ -79,18 +88,18 @@ impl Servers {
 
     /// Prints what one can try by oneself.
     pub fn invite(&self) {
-        println!("\nThe servers run until you press Ctrl-C. Try, with -w '%{{time_total}}\\n' if you like:\n");
+        say!("\nThe servers run until you press Ctrl-C. Try, with -w '%{{time_total}}\\n' if you like:\n");
         for pair in &self.pairs {
             for &handler in &pair.handlers {
                 let page = page(handler);
-                println!("  {}", name(handler, pair.mpm));
-                println!("    curl -i --compressed {}", pair.with.url(page));
-                println!("    curl -ik --compressed {}", pair.with.tls_url(page));
-                println!("    {:<25} {}", "without the module:", pair.without.url(page));
+                say!("  {}", name(handler, pair.mpm));
+                say!("    curl -i --compressed {}", pair.with.url(page));
+                say!("    curl -ik --compressed {}", pair.with.tls_url(page));
+                say!("    {:<25} {}", "without the module:", pair.without.url(page));
             }
-            println!("  {:<27} {}", "what work has been done:", pair.with.url("work.log"));
+            say!("  {:<27} {}", "what work has been done:", pair.with.url("work.log"));
         }
-        println!("\nBelow /gzip/ the module leaves compression on: {}", self.example_with_gzip());
+        say!("\nBelow /gzip/ the module leaves compression on: {}", self.example_with_gzip());
     }
 
     fn example_with_gzip(&self) -> String {
@@ -98,14 +107,6 @@ impl Servers {
             .iter()
             .find_map(|pair| pair.handlers.first().map(|&handler| pair.with.url(&format!("gzip/{}", page(handler)))))
             .unwrap_or_default()
-    }
-
-    /// Ends the servers at once, whatever they are doing.
-    pub fn give_up(&self) {
-        for httpd in self.all() {
-            httpd.allow_log("");
-            httpd.signal(support::Signal::TERM);
-        }
     }
 
     /// Ends the servers.
@@ -116,10 +117,6 @@ impl Servers {
                 scope.spawn(move || pair.without.stop());
             }
         });
-    }
-
-    fn all(&self) -> impl Iterator<Item = &Httpd> {
-        self.pairs.iter().flat_map(|pair| [&pair.with, &pair.without])
     }
 }
 
@@ -149,8 +146,8 @@ impl Pair {
                         (background, connection)
                     })
                     .collect();
-                for (background, _) in &waiting {
-                    background.wait_for_begin();
+                for (background, connection) in &waiting {
+                    wait_for_begin(httpd, name(handler, self.mpm), background, connection);
                 }
                 for (background, connection) in waiting {
                     background.open_gate();
@@ -162,8 +159,33 @@ impl Pair {
     }
 }
 
+/// Waits until an application works. One that does not is the demo's end.
+fn wait_for_begin(httpd: &Httpd, name: &str, background: &Background, connection: &Connection) {
+    let wrong = || {
+        let status = connection.so_far().map(|response| response.status).filter(|status| *status != 200);
+        let answer = status.map(|status| format!("it answers {status}"));
+        answer.or_else(|| connection.has_ended().then(|| "it closes the connection".to_owned()))
+    };
+    let trouble = wait_for(&format!("an application under {name}"), || match background.has_begun() {
+        true => Some(None),
+        false => wrong().map(Some),
+    });
+    if let Some(trouble) = trouble {
+        let said = httpd.complaints();
+        let said = said.first().map_or_else(String::new, |line| format!("; httpd says: {line}"));
+        fail(&format!("{name} does not work here, {trouble}{said}"));
+    }
+}
+
 fn furnished(builder: Builder) -> Httpd {
-    let httpd = builder.start();
+    let httpd = builder.try_start().unwrap_or_else(|NotStarted(said)| {
+        let said: Vec<&str> =
+            said.lines().filter(|line| !line.contains(":notice] ") && !line.contains(":info] ")).collect();
+        match said.first() {
+            Some(said) => fail(&format!("httpd does not start, mend what it tells and try again: {said}")),
+            None => fail(&"httpd does not start and says nothing: see whether `apachectl configtest` tells more"),
+        }
+    });
     httpd.install("work.php", include_str!("apps/work.php"));
     httpd.install("work.cgi", include_str!("apps/work.cgi"));
     httpd.install("work.lua", include_str!("apps/work.lua"));

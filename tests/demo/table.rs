@@ -1,9 +1,9 @@
 //! The table: its cells fill as things happen.
 
-use std::io::{Write, stdout};
 use std::time::Duration;
 
 use crate::measure::{Column, Event, Row, Seen};
+use crate::sentence::say;
 use crate::servers;
 use crate::terminal::{Style, Terminal};
 
@@ -41,7 +41,7 @@ impl Table {
             "-".repeat(80),
         ];
         for head in heads {
-            println!("{}", terminal.paint(Style::Strong, head));
+            say!("{}", terminal.paint(Style::Strong, head));
         }
         table.print();
         table
@@ -66,10 +66,9 @@ impl Table {
             }
             let above = self.printed.checked_sub(1).map(|above| self.lines[above].name);
             let name = if above == Some(line.name) { "" } else { line.name };
-            println!("{}", self.render(name, line));
+            say!("{}", self.render(name, line));
             self.printed += 1;
         }
-        let _ = stdout().flush();
     }
 
     fn render(&self, name: &str, line: &Line) -> String {
@@ -97,7 +96,7 @@ impl Table {
         for line in &self.lines {
             for problem in line.cells.iter().flatten().filter_map(|cell| cell.as_ref().err()) {
                 let first = problem.lines().next().unwrap_or_default();
-                println!("{}", terminal.paint(Style::Bad, format!("{}, {}: {first}", line.name, line.protocol)));
+                say!("{}", terminal.paint(Style::Bad, format!("{}, {}: {first}", line.name, line.protocol)));
             }
         }
         let (free, gzip, stock) = (self.column(0), self.column(1), self.column(3));
@@ -107,14 +106,14 @@ impl Table {
             return;
         };
         let bytes = |column: &[Seen]| column.iter().map(|seen| seen.bytes).max().unwrap_or_default();
-        println!("Without the module   each client waits, {} or more.", time(shortest));
+        say!("Without the module   each client waits, {} or more.", time(shortest));
         let free_within = terminal.paint(Style::Good, format!("within {}", time(longest)));
         let gzip_within = terminal.paint(Style::Good, format!("within {}", time(longest_gzip)));
-        println!(
+        say!(
             "With it              each is free {free_within}: {} bytes, past mod_deflate (the default),",
             bytes(&free)
         );
-        println!("{:21}or {gzip_within}: {} bytes of gzip (FinishRequestBypass none).", "", bytes(&gzip));
+        say!("{:21}or {gzip_within}: {} bytes of gzip (FinishRequestBypass none).", "", bytes(&gzip));
     }
 
     /// What was seen in a column, failures left out.

@@ -4,6 +4,8 @@ use std::env;
 use std::fmt::Display;
 use std::io::{IsTerminal, stdout};
 
+use crate::sentence::{self, say};
+
 /// Where the demo is shown.
 #[derive(Clone, Copy)]
 pub struct Terminal {
@@ -44,13 +46,13 @@ impl Terminal {
 
     /// Prints a line that stands out.
     pub fn title(self, text: &str) {
-        println!("{}\n", self.paint(Style::Strong, text));
+        say!("{}\n", self.paint(Style::Strong, text));
     }
 
     /// Moves up by so many lines, to print them anew.
     pub fn up(self, lines: usize) {
         if self.lively && lines > 0 {
-            print!("\x1b[{lines}A\r");
+            sentence::print(format_args!("\x1b[{lines}A\r"));
         }
     }
 }

@@ -19,6 +19,7 @@ pub mod http1;
 pub mod http2;
 mod httpd;
 mod limit;
+pub mod machine;
 mod php_fpm;
 mod ports;
 mod process;

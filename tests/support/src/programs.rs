@@ -9,6 +9,12 @@ use std::sync::OnceLock;
 /// Where programs are when PATH does not say so: an ordinary user's PATH often has no sbin.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
 
+/// What httpd's program is called.
+pub(crate) const HTTPD: [&str; 2] = ["apache2", "httpd"];
+
+/// What apxs is called.
+pub(crate) const APXS: [&str; 2] = ["apxs", "apxs2"];
+
 /// The first of `names` that is an executable on PATH or in the sbin folders.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
@@ -30,17 +36,23 @@ pub(crate) fn program(names: &[&str]) -> PathBuf {
 
 /// httpd's program.
 pub(crate) fn httpd() -> PathBuf {
-    program(&["apache2", "httpd"])
+    program(&HTTPD)
 }
 
 /// httpd's folder of loadable modules, as apxs says.
 pub(crate) fn modules_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
-        let apxs = env::var_os("APXS").map_or_else(|| program(&["apxs", "apxs2"]), PathBuf::from);
-        let output = Command::new(&apxs).args(["-q", "LIBEXECDIR"]).output().expect("apxs can be run");
+        let apxs = env::var_os("APXS").map_or_else(|| program(&APXS), PathBuf::from);
+        let output = Command::new(&apxs).args(["-q", "LIBEXECDIR"]).output().unwrap_or_else(|error| {
+            panic!("{} cannot be run ({}): set APXS to the path of httpd's apxs", apxs.display(), error.kind())
+        });
         let dir = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-        assert!(!dir.is_empty(), "{} does not know LIBEXECDIR", apxs.display());
+        assert!(
+            !dir.is_empty(),
+            "{} is no apxs: it does not know LIBEXECDIR; set APXS to the path of httpd's",
+            apxs.display()
+        );
         PathBuf::from(dir)
     })
 }

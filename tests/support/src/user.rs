@@ -3,7 +3,9 @@
 use std::fs;
 use std::io;
 use std::os::unix::fs::{MetadataExt, chown};
+use std::os::unix::process::CommandExt;
 use std::path::Path;
+use std::process::Command;
 
 /// The account that httpd's children and php-fpm's run as when the tests run as root.
 const ACCOUNT: &str = "www-data";
@@ -45,6 +47,11 @@ impl User {
     /// When the file cannot be looked at.
     pub(crate) fn owns(&self, path: &Path) -> io::Result<bool> {
         Ok(fs::metadata(path)?.uid() == self.uid)
+    }
+
+    /// Has a program run as this user.
+    pub(crate) fn runs(&self, command: &mut Command) {
+        command.uid(self.uid).gid(self.gid);
     }
 
     /// Makes this user the owner of the file or folder `path`.

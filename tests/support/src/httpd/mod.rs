@@ -181,6 +181,11 @@ impl Httpd {
         self.log.text()
     }
 
+    /// What is wrong with its log until now: complaints that have not been announced.
+    pub fn complaints(&self) -> Vec<String> {
+        self.log.trouble(usize::MAX, || stock::complaints(&self.builder))
+    }
+
     /// Waits until the log has a line that contains `text`, at any level, and gives that line.
     ///
     /// # Panics
