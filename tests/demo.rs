@@ -58,15 +58,15 @@ struct Demo {
     folder: TempDir,
 }
 
-fn program() -> PathBuf {
+fn program(name: &str) -> PathBuf {
     let test = std::env::current_exe().unwrap();
-    let demo = test.parent().and_then(Path::parent).unwrap().join("examples/demo");
-    assert!(demo.is_file(), "there is no {}: cargo build --example demo", demo.display());
-    demo
+    let program = test.parent().and_then(Path::parent).unwrap().join("examples").join(name);
+    assert!(program.is_file(), "there is no {}: cargo build --example {name}", program.display());
+    program
 }
 
-fn command(folder: &Path) -> Command {
-    let mut command = Command::new(program());
+fn command(name: &str, folder: &Path) -> Command {
+    let mut command = Command::new(program(name));
     command.env("TMPDIR", folder).env("MOD_FINISH_REQUEST_SO", support::finish_request_module());
     command.stdin(Stdio::null());
     command
@@ -102,7 +102,7 @@ impl Demo {
     fn start() -> Demo {
         let folder = folder();
         let (own, other) = terminal();
-        let mut command = command(folder.path());
+        let mut command = command("demo", folder.path());
         command.env("KEEP", "1").env("TERM", "xterm");
         for put in [Command::stdin, Command::stdout, Command::stderr] {
             put(&mut command, Stdio::from(other.try_clone().unwrap()));
@@ -247,7 +247,7 @@ fn it_can_be_ended_at_any_moment() {
 #[test]
 fn it_ends_with_its_reader() {
     let folder = folder();
-    let mut child = command(folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let mut child = command("demo", folder.path()).stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
     child.stdout.take().unwrap().read_exact(&mut [0; 20]).unwrap();
     let output = child.wait_with_output().unwrap();
     assert!(!output.status.success());
@@ -259,17 +259,19 @@ fn it_ends_with_its_reader() {
 /// Runs the demo on a machine that `change` has made a bad one, and expects one sentence that says `words`.
 #[track_caller]
 fn cannot_run(change: impl FnOnce(&mut Command), words: &[&str]) {
+    cannot("demo", "The demo cannot run: ", change, words);
+}
+
+#[track_caller]
+fn cannot(name: &str, begins: &str, change: impl FnOnce(&mut Command), words: &[&str]) {
     let folder = folder();
-    let mut command = command(folder.path());
+    let mut command = command(name, folder.path());
     change(&mut command);
     let start = Instant::now();
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert_eq!(output.status.code(), Some(1), "{said}");
-    assert!(
-        said.starts_with("The demo cannot run: ") && said.ends_with(".\n") && said.lines().count() == 1,
-        "{said:?}"
-    );
+    assert!(said.starts_with(begins) && said.ends_with(".\n") && said.lines().count() == 1, "{said:?}");
     for word in words {
         assert!(said.contains(word), "{said:?} does not say {word:?}");
     }
@@ -317,6 +319,20 @@ fn where_it_cannot_run_one_sentence_says_why() {
     fs::set_permissions(&httpd, open()).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
     cannot_run(|command| _ = command.env("PATH", &path), &["httpd does not start", "oh dear"]);
+}
+
+/// What comes before the tests says so too, and does not let hundreds of them fail.
+#[test]
+fn where_tests_cannot_run_one_sentence_says_why() {
+    let cannot = |name: &str, value: &str, words: &[&str]| {
+        cannot("machine", "The tests cannot run: ", |command| _ = command.env(name, value), words);
+    };
+    cannot("TMPDIR", "/nowhere/at/all", &["/nowhere/at/all", "No such file", "TMPDIR=/var/tmp"]);
+    cannot("APXS", "/nowhere/apxs", &["/nowhere/apxs", "set APXS"]);
+    cannot("MOD_FINISH_REQUEST_SO", "/dev/null", &["with the module, httpd does not start", "/dev/null"]);
+    let folder = folder();
+    let output = command("machine", folder.path()).output().unwrap();
+    assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 
 /// What a shell does to file systems and networks, in namespaces of its own.

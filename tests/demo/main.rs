@@ -22,6 +22,9 @@ use terminal::Terminal;
 /// What the servers' folders take, and more.
 const ROOM: usize = 16 << 20;
 
+/// What a server or the demo opens, and more.
+const FILES: u64 = 256;
+
 fn main() -> ExitCode {
     supervisor::run(demo)
 }
@@ -29,7 +32,7 @@ fn main() -> ExitCode {
 /// Shows everything. The servers' folders are in `folder`; this process may end at any moment.
 fn demo(folder: &Path) -> ExitCode {
     sentence::instead_of_panics();
-    if let Err(trouble) = support::machine::check(folder, ROOM) {
+    if let Err(trouble) = support::machine::check(folder, ROOM, FILES) {
         return sentence::cannot_run(&trouble);
     }
     tempfile::env::override_temp_dir(folder).expect("nobody has chosen another folder");

@@ -3,7 +3,7 @@
 use std::thread;
 
 use support::http1::Connection;
-use support::{Background, Builder, Handler, Httpd, Mpm, NotStarted, Protocol, wait_for};
+use support::{Background, Builder, Handler, Httpd, Mpm, Protocol, wait_for};
 
 use crate::measure::Row;
 use crate::sentence::{fail, say};
@@ -178,14 +178,7 @@ fn wait_for_begin(httpd: &Httpd, name: &str, background: &Background, connection
 }
 
 fn furnished(builder: Builder) -> Httpd {
-    let httpd = builder.try_start().unwrap_or_else(|NotStarted(said)| {
-        let said: Vec<&str> =
-            said.lines().filter(|line| !line.contains(":notice] ") && !line.contains(":info] ")).collect();
-        match said.first() {
-            Some(said) => fail(&format!("httpd does not start, mend what it tells and try again: {said}")),
-            None => fail(&"httpd does not start and says nothing: see whether `apachectl configtest` tells more"),
-        }
-    });
+    let httpd = builder.try_start().unwrap_or_else(|error| fail(&error.sentence()));
     httpd.install("work.php", include_str!("apps/work.php"));
     httpd.install("work.cgi", include_str!("apps/work.cgi"));
     httpd.install("work.lua", include_str!("apps/work.lua"));

@@ -4,10 +4,20 @@ set -uo pipefail
 
 # The tests mostly wait for their servers, so there may be more of them than cores.
 threads=${RUST_TEST_THREADS:-$(($(nproc) * 4))}
+cargo=${CARGO:-cargo}
+[ "$(ulimit -S -n)" = unlimited ] || [ "$(ulimit -S -n)" -ge 1024 ] || ulimit -S -n 1024 2>/dev/null
+
+# Where no server starts, or no script runs, one sentence says so.
+if "$cargo" build --example machine && ! "$cargo" run --quiet --example machine; then
+    echo
+    echo '0 passed, 1 failed'
+    exit 1
+fi
+
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
-"${CARGO:-cargo}" test --workspace --no-fail-fast "$@" -- --test-threads="$threads" | tee "$log"
+"$cargo" test --workspace --no-fail-fast "$@" -- --test-threads="$threads" | tee "$log"
 status=$?
 
 read -r passed failed < <(awk '/^test result: / { passed += $4; failed += $6 } END { print passed + 0, failed + 0 }' "$log")

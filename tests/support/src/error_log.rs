@@ -141,7 +141,7 @@ impl ErrorLog {
 
 /// Whether a line says that something went wrong. A line that httpd did not write itself, with
 /// its time and level, came from some program's standard error and is one too.
-fn is_complaint(line: &str) -> bool {
+pub(crate) fn is_complaint(line: &str) -> bool {
     match LINE.captures(line) {
         Some(parts) => matches!(&parts[1], "warn" | "error" | "crit" | "alert" | "emerg") || DISASTER.is_match(line),
         None => !line.trim().is_empty(),

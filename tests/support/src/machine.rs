@@ -12,12 +12,12 @@ use std::process::{Command, Stdio};
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
 
+use crate::client::{Client, Protocol};
+use crate::handler::Handler;
+use crate::httpd::{Httpd, Mpm};
 use crate::ports;
 use crate::programs;
 use crate::user::User;
-
-/// How many files a server or a test program may have open at a time.
-const FILES: u64 = 256;
 
 /// The longest path of a socket in a server's folder, from the folder for temporary files on.
 const SOCKET: &str = "/httpd-test-123456/run/cgisock.1234567890";
@@ -41,8 +41,8 @@ pub fn folder(prefix: &str) -> Result<TempDir, String> {
     })
 }
 
-/// Looks whether servers can run with their files in `folder`, which takes `room` bytes. As many files as may be are allowed to be
-/// open from now on.
+/// Looks whether servers can run with their files in `folder`, which takes `room` bytes, and with `files` files open in a process. As
+/// many as may be are allowed to be open from now on.
 ///
 /// # Errors
 ///
@@ -51,11 +51,11 @@ pub fn folder(prefix: &str) -> Result<TempDir, String> {
 /// # Panics
 ///
 /// As root where there is no user for the servers.
-pub fn check(folder: &Path, room: usize) -> Result<(), String> {
+pub fn check(folder: &Path, room: usize, files: u64) -> Result<(), String> {
     let way_out = "name another folder, for example TMPDIR=/var/tmp";
     let place = folder.display();
     programs_are_there()?;
-    files_can_be_open()?;
+    files_can_be_open(files)?;
 
     if folder.as_os_str().as_bytes().iter().any(|byte| b" \t\n\"'\\$%*?[".contains(byte)) {
         return Err(format!("httpd's configuration cannot name the folder {place}: {way_out}"));
@@ -86,6 +86,37 @@ pub fn check(folder: &Path, room: usize) -> Result<(), String> {
     })
 }
 
+/// Looks whether an httpd starts, without the module and with it, and runs a script.
+///
+/// # Errors
+///
+/// Why not, in one sentence.
+///
+/// # Panics
+///
+/// With such a sentence where it does not even come to that.
+pub fn serves() -> Result<(), String> {
+    let stock = Httpd::builder(Mpm::Event).without_module().handler(Handler::Cgi);
+    let ours = Httpd::builder(Mpm::Event).handler(Handler::Cgi).config("FinishRequest On");
+    for (builder, module) in [(stock, "without the module"), (ours, "with the module")] {
+        let httpd = builder.try_start().map_err(|error| format!("{module}, {}", error.sentence()))?;
+        let client = Client::connect(&httpd, Protocol::Http1Tls);
+        let response = client.get("/app.cgi", &[]).response();
+        if response.status != 200 {
+            let said = httpd.complaints();
+            httpd.allow_log("");
+            let said = said.first().map_or_else(String::new, |line| format!("; it says: {line}"));
+            return Err(format!(
+                "{module}, httpd answers a request for a script with status {}{said}",
+                response.status
+            ));
+        }
+        drop(client);
+        httpd.stop();
+    }
+    Ok(())
+}
+
 fn programs_are_there() -> Result<(), String> {
     let packages = "`make packages` installs what is needed on Debian";
     if programs::find(&programs::HTTPD).is_none() {
@@ -97,15 +128,15 @@ fn programs_are_there() -> Result<(), String> {
     Ok(())
 }
 
-fn files_can_be_open() -> Result<(), String> {
+fn files_can_be_open(files: u64) -> Result<(), String> {
     let Rlimit { current, maximum } = getrlimit(Resource::Nofile);
     let unlimited = u64::MAX;
     if current.unwrap_or(unlimited) < maximum.unwrap_or(unlimited) {
         let _ = setrlimit(Resource::Nofile, Rlimit { current: maximum, maximum });
     }
     match getrlimit(Resource::Nofile).current {
-        Some(limit) if limit < FILES => Err(format!(
-            "a process may have {limit} files open at most (ulimit -n), and servers need {FILES}: set `ulimit -n 1024`, as root if \
+        Some(limit) if limit < files => Err(format!(
+            "a process may have {limit} files open at most (ulimit -n), and servers need {files}: set `ulimit -n 1024`, as root if \
              need be, and try again"
         )),
         _ => Ok(()),

@@ -18,7 +18,7 @@ use super::{Httpd, Mpm, config};
 use crate::application;
 use crate::certificate::Certificate;
 use crate::deadline::{DEADLINE, poll};
-use crate::error_log::{ErrorLog, READY};
+use crate::error_log::{ErrorLog, READY, is_complaint};
 use crate::handler::Handler;
 use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
@@ -48,6 +48,16 @@ pub struct Builder {
 /// Why a server did not start: all that it said.
 #[derive(Clone, Debug)]
 pub struct NotStarted(pub String);
+
+impl NotStarted {
+    /// The same as one sentence, without its full stop: what it complained of first.
+    pub fn sentence(&self) -> String {
+        match self.0.lines().find(|line| is_complaint(line)) {
+            Some(complaint) => format!("httpd does not start, mend what it tells and try again: {complaint}"),
+            None => "httpd does not start and says nothing: see whether `apachectl configtest` tells more".to_owned(),
+        }
+    }
+}
 
 impl fmt::Display for NotStarted {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
