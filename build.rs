@@ -11,6 +11,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_(add|remove|register)_input_filter.*",
     "ap_get_brigade",
     "ap_get_output_filter_handle",
+    "ap_get_protocol_upgrades",
     "ap_check_cmd_context",
     "ap_get_module_config",
     "ap_get_conn_socket",
@@ -65,6 +66,7 @@ const VARIABLES: &[&str] = &[
     "AP_SQ_(MAIN_STATE|MS_CREATE_PRE_CONFIG)",
     "AP_STATUS_(SHORT|NOTABLE|EXTENDED)",
     "GLOBAL_ONLY",
+    "NOT_IN_HTACCESS",
     "SERVER_BUSY_KEEPALIVE",
 ];
 const TYPES: &[&str] = &[

@@ -176,3 +176,82 @@ fn a_long_wrong_value_is_cut() {
     let said = Httpd::builder(Mpm::Worker).config(&line).try_start().err().expect("a refusal").to_string();
     assert!(said.contains("xxx...'") && said.contains("Off, On or Auto"), "{said}");
 }
+
+/// The administrator's filters: one replaces a word, one works on includes. `INCLUDES` stands in the chain as `BYTYPE:INCLUDES`.
+const FILTERED: &str = r#"
+function handle(r)
+    r.content_type = "text/html"
+    r.headers_out["X-Finish-Request"] = 'boundary="=_end_of_the_page_="'
+    r:puts('salary <!--#echo var="A" -->=_end_of_the_page_=')
+    r:flush()
+    return apache2.OK
+end
+"#;
+
+on_every_mpm!(a_htaccess_leaves_the_administrators_filters);
+
+fn a_htaccess_leaves_the_administrators_filters(mpm: Mpm) {
+    let httpd = Httpd::builder(mpm)
+        .handler(Handler::Lua)
+        .modules(&["env", "include", "sed", "filter", "deflate"])
+        .config(
+            "FinishRequest On
+            <Directory ${WWW}>
+              AllowOverride All
+              Options +Includes
+              SetEnv A b
+              SetOutputFilter SED
+              OutputSed \"s/salary/xxxxxx/g\"
+              AddOutputFilterByType INCLUDES text/html
+            </Directory>
+            <DirectoryMatch ${WWW}/(listed|free)>
+              AllowOverride None
+              AllowOverrideList FinishRequestBypass
+            </DirectoryMatch>
+            <Directory ${WWW}/own>
+              FinishRequestBypass SED Includes
+            </Directory>",
+        )
+        .start();
+    let refused = [
+        ("sed", "FinishRequestBypass SED"),
+        ("case", "FinishRequestBypass brotli_compress Includes"),
+        ("before", "FinishRequestBypass sed DEFLATE"),
+        ("prefix", "FinishRequestBypass BYTYPE:INCLUDES"),
+        ("quoted", "FinishRequestBypass \"DEFLATE \" \"sed\""),
+        ("unknown", "FinishRequestBypass NO_SUCH_FILTER"),
+        ("if", "<If \"true\">\nFinishRequestBypass SED\n</If>"),
+        ("files", "<Files \"*\">\nFinishRequestBypass SED\n</Files>"),
+        ("limit", "<Limit GET POST>\nFinishRequestBypass SED\n</Limit>"),
+        ("ifmodule", "<IfModule finish_request_module>\nFinishRequestBypass SED\n</IfModule>"),
+        ("listed", "FinishRequestBypass SED"),
+        ("own/below", "FinishRequestBypass SED"),
+    ];
+    let filtered = [
+        ("none", "FinishRequestBypass None"),
+        ("both", "FinishRequestBypass Deflate brotli_compress"),
+        ("free", "FinishRequestBypass DEFLATE"),
+        // It replaces the administrator's list.
+        ("own/deflate", "FinishRequestBypass DEFLATE"),
+    ];
+    for (folder, text) in refused.into_iter().chain(filtered) {
+        write(&httpd, &format!("{folder}/.htaccess"), text);
+        write(&httpd, &format!("{folder}/page.lua"), FILTERED);
+    }
+    write(&httpd, "own/page.lua", FILTERED);
+    httpd.expect_log(
+        "FinishRequestBypass: the value '.*' is not understood; it takes DEFLATE, BROTLI_COMPRESS or none in a",
+    );
+    for &protocol in mpm.protocols() {
+        let get = |folder| Client::connect(&httpd, protocol).get(&format!("/{folder}/page.lua"), &[]).response();
+        for (folder, _) in refused {
+            assert_eq!(get(folder).status, 500, "{folder}");
+        }
+        for (folder, _) in filtered {
+            // sed ends the last line.
+            assert_body(&get(folder), b"xxxxxx b\n");
+        }
+        assert_body(&get("own"), b"salary <!--#echo var=\"A\" -->");
+    }
+    httpd.stop();
+}

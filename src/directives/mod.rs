@@ -82,9 +82,18 @@ pub struct Settings {
 /// True if the configuration that is being read, or was read last, has `Keep` somewhere.
 static KEEP: AtomicBool = AtomicBool::new(false);
 
+/// True if it has a `FinishRequest` that is not `Off`.
+static USED: AtomicBool = AtomicBool::new(false);
+
 /// `pre_config`: the configuration is going to be read, and nothing of it is known.
 pub fn forget() {
     KEEP.store(false, Ordering::Relaxed);
+    USED.store(false, Ordering::Relaxed);
+}
+
+/// True if the module is not `Off` somewhere, as far as the configuration has been read: a .htaccess is when it is needed.
+pub fn is_used() -> bool {
+    USED.load(Ordering::Relaxed)
 }
 
 /// True if `FinishRequestConnection Keep` stands somewhere in the server's own configuration. In a .htaccess it comes too late
@@ -177,6 +186,9 @@ impl Directive<Settings> for FinishRequest {
             [value] if value.eq_ignore_ascii_case(b"auto") => Mode::Auto,
             _ => return Err(refused(args, "Off, On or Auto")),
         };
+        if mode != Mode::Off {
+            USED.store(true, Ordering::Relaxed);
+        }
         settings.mode = Some(mode);
         Ok(())
     }
@@ -204,6 +216,17 @@ impl Directive<Settings> for FinishRequestBypass {
             names => names.iter().map(|name| Box::from(*name)).collect(),
         });
         Ok(())
+    }
+
+    /// Compression is the application's affair. What else filters responses is the administrator's.
+    fn set_in_htaccess(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {
+        let is_free = |name: &&[u8]| BYPASS.iter().any(|free| free.eq_ignore_ascii_case(name));
+        match args {
+            [only] if only.eq_ignore_ascii_case(b"none") => {}
+            [_, ..] if args.iter().all(is_free) => {}
+            _ => return Err(refused(args, "DEFLATE, BROTLI_COMPRESS or none in a .htaccess")),
+        }
+        Self::set(settings, args)
     }
 }
 
@@ -417,6 +440,30 @@ mod tests {
         assert_eq!(merged.mode(), Mode::Off);
         assert!(!merged.bypasses(b"deflate"));
         assert_eq!(Settings::merge(&outer, &Settings::default()).mode(), Mode::On);
+    }
+
+    #[test]
+    fn a_htaccess_may_bypass_compression_alone() {
+        let set = |args| FinishRequestBypass::set_in_htaccess(&mut Settings::default(), args);
+        let allowed: [Args<'_>; 3] = [&[b"DEFLATE"], &[b"brotli_compress", b"Deflate"], &[b"NONE"]];
+        for args in allowed {
+            assert_eq!(set(args), Ok(()));
+        }
+        let refused: [Args<'_>; 8] = [
+            &[],
+            &[b""],
+            &[b"SED"],
+            &[b"DEFLATE", b"INCLUDES"],
+            &[b"includes", b"deflate"],
+            &[b"BYTYPE:DEFLATE"],
+            &[b"DEFLATE "],
+            &[b"none", b"DEFLATE"],
+        ];
+        for args in refused {
+            assert!(
+                set(args).is_err_and(|sentence| sentence.ends_with("DEFLATE, BROTLI_COMPRESS or none in a .htaccess"))
+            );
+        }
     }
 
     #[test]

@@ -30,6 +30,15 @@ pub trait Directive<T> {
     ///
     /// What is wrong, and what is accepted, without the directive's name.
     fn set(settings: &mut T, args: Args<'_>) -> Result<(), String>;
+
+    /// The same where they stand in a .htaccess, whose author may not have all that the administrator has.
+    ///
+    /// # Errors
+    ///
+    /// As [`Directive::set`].
+    fn set_in_htaccess(settings: &mut T, args: Args<'_>) -> Result<(), String> {
+        Self::set(settings, args)
+    }
 }
 
 /// What httpd's command line (`httpd -L`) and the manual say of a directive.
@@ -70,7 +79,10 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
         // the configuration is read. The parameters and their pool live during the call (LIVE).
         let (settings, pool) = unsafe { (settings.cast::<T>().as_mut(), Pool::from_raw((*parms).pool)) };
         let (Some(settings), Some(pool)) = (settings, pool) else { return c"internal error".as_ptr() };
-        match D::set(settings, &args) {
+        // SAFETY: as for GLOBAL_ONLY. httpd has a sentence where the directive stands in a .htaccess, in a section there, too.
+        let in_htaccess = !unsafe { sys::ap_check_cmd_context(parms, sys::NOT_IN_HTACCESS.cast_unsigned()) }.is_null();
+        let set = if in_htaccess { D::set_in_htaccess } else { D::set };
+        match set(settings, &args) {
             Ok(()) => std::ptr::null(),
             Err(sentence) => {
                 let sentence = format!("{}: {sentence}", D::MANUAL.name.to_string_lossy());
