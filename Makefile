@@ -8,7 +8,7 @@ ifdef APXS
 export APXS
 endif
 # Where the demo and the bench find the module that `make` has built.
-RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" $(CARGO)
+RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 
 .DEFAULT_GOAL = module
 .NOTPARALLEL:

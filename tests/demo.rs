@@ -45,6 +45,8 @@ enum How {
     CtrlBackslash,
     /// The terminal is closed.
     Closed,
+    /// So is it for a demo that a program has started which keeps the signal to itself and waits, as make does.
+    ClosedUnderMake,
     /// A signal to the demo alone.
     Signal(i32),
 }
@@ -99,10 +101,16 @@ fn terminal() -> (File, OwnedFd) {
 }
 
 impl Demo {
-    fn start() -> Demo {
+    fn start(how: How) -> Demo {
         let folder = folder();
         let (own, other) = terminal();
         let mut command = command("demo", folder.path());
+        if how == How::ClosedUnderMake {
+            let mut shell = Command::new("/bin/sh");
+            shell.args(["-c", "trap : HUP; \"$1\"; exit $?", "sh"]).arg(command.get_program());
+            shell.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+            command = shell;
+        }
         command.env("KEEP", "1").env("TERM", "xterm");
         for put in [Command::stdin, Command::stdout, Command::stderr] {
             put(&mut command, Stdio::from(other.try_clone().unwrap()));
@@ -162,7 +170,7 @@ impl Demo {
                 typed(b"\x03");
             }
             How::CtrlBackslash => typed(b"\x1c"),
-            How::Closed => drop(self.terminal.lock().unwrap().take()),
+            How::Closed | How::ClosedUnderMake => drop(self.terminal.lock().unwrap().take()),
             How::Signal(signal) => {
                 let pid = i32::try_from(self.child.id()).unwrap();
                 // SAFETY: it is our child, which has not been waited for.
@@ -195,7 +203,7 @@ fn processes(folder: &Path) -> Vec<u32> {
 }
 
 fn ends_and_leaves_nothing((when, how): (When, How)) {
-    let mut demo = Demo::start();
+    let mut demo = Demo::start(how);
     wait_for(&format!("{when:?}: {:?}", demo.shown()), || {
         assert!(demo.child.try_wait().unwrap().is_none(), "{}", demo.shown());
         demo.is_at(when).then_some(())
@@ -221,7 +229,7 @@ fn ends_and_leaves_nothing((when, how): (When, How)) {
 
 #[test]
 fn it_can_be_ended_at_any_moment() {
-    use How::{Closed, CtrlBackslash, CtrlC, CtrlCTwice, Signal};
+    use How::{Closed, ClosedUnderMake, CtrlBackslash, CtrlC, CtrlCTwice, Signal};
     use When::{AtOnce, Kept, SetUp, Table, WarmUp};
     side_by_side(
         [
@@ -236,6 +244,7 @@ fn it_can_be_ended_at_any_moment() {
             (Table, Signal(libc::SIGHUP)),
             (Kept, CtrlCTwice),
             (Kept, Closed),
+            (Kept, ClosedUnderMake),
             (Kept, Signal(libc::SIGQUIT)),
             (Kept, Signal(libc::SIGKILL)),
         ],

@@ -1,7 +1,7 @@
 //! Runs the demo in a process of its own and clears up behind it, however and whenever it ends.
 
 use std::fs;
-use std::io::{Write, stdout};
+use std::io::{IsTerminal, Write, stderr, stdin, stdout};
 use std::path::Path;
 use std::process::ExitCode;
 use std::sync::atomic::{AtomicI32, Ordering};
@@ -33,7 +33,7 @@ extern "C" fn nothing(_signal: libc::c_int) {}
 /// The demo may end at any moment and in any way, and its servers too: what they have started becomes this process's, and is ended;
 /// the folder is removed. Where this process is killed, the kernel ends the demo, and with it the servers.
 pub fn run(demo: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
-    listen();
+    let terminal = listen();
     // SAFETY: the call takes numbers only.
     unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, 1) };
     let folder = match support::machine::folder("finish-request-demo-") {
@@ -49,7 +49,7 @@ pub fn run(demo: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
         return demo(folder.path());
     }
     let code = if process > 0 {
-        wait_for(process, parent)
+        wait_for(process, parent, terminal)
     } else {
         sentence::cannot_run(&format!("no process can be started ({})", std::io::Error::last_os_error()))
     };
@@ -64,13 +64,14 @@ pub fn run(demo: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
     code
 }
 
-/// From now on what asks for the end is noted. Where hang-ups are ignored (nohup), they are.
-fn listen() {
+/// From now on what asks for the end is noted. Where hang-ups are ignored (nohup), they are; else gives what tells of one.
+fn listen() -> Vec<libc::pollfd> {
     let set = |signal, handler: extern "C" fn(libc::c_int)| {
         // SAFETY: the handlers only store to an atomic, or do nothing, which is async-signal-safe.
         unsafe { libc::signal(signal, handler as libc::sighandler_t) }
     };
-    if set(libc::SIGHUP, note) == libc::SIG_IGN {
+    let ignored = set(libc::SIGHUP, note) == libc::SIG_IGN;
+    if ignored {
         // SAFETY: nothing is called for it.
         unsafe { libc::signal(libc::SIGHUP, libc::SIG_IGN) };
     }
@@ -79,6 +80,11 @@ fn listen() {
     }
     // What is too large for `ulimit -f` is an error of the write, and not the end.
     set(libc::SIGXFSZ, nothing);
+
+    // A terminal that is closed sends its signal to one program only, which may keep it to itself, as make does.
+    let told = [(0, stdin().is_terminal()), (1, true), (2, stderr().is_terminal())];
+    let told = told.into_iter().filter(|(_, tells)| *tells && !ignored);
+    told.map(|(fd, _)| libc::pollfd { fd, events: 0, revents: 0 }).collect()
 }
 
 /// Has the kernel send this process `signal` when its parent ends.
@@ -87,8 +93,9 @@ fn die_with(signal: libc::c_int) {
     unsafe { libc::prctl(libc::PR_SET_PDEATHSIG, signal) };
 }
 
-/// Waits until the demo has ended, or has been ended because it was asked for, or because the program that started it has gone.
-fn wait_for(process: libc::pid_t, parent: libc::pid_t) -> ExitCode {
+/// Waits until the demo has ended, or has been ended because it was asked for, or because the program that started it or the
+/// terminal has gone.
+fn wait_for(process: libc::pid_t, parent: libc::pid_t, mut terminal: Vec<libc::pollfd>) -> ExitCode {
     loop {
         let mut status = 0;
         // SAFETY: `status` is ours; the process is our child and has not been waited for.
@@ -96,6 +103,7 @@ fn wait_for(process: libc::pid_t, parent: libc::pid_t) -> ExitCode {
         let asked = match ASKED.load(Ordering::Relaxed) {
             // SAFETY: the call takes nothing.
             0 if unsafe { libc::getppid() } != parent => libc::SIGHUP,
+            0 if !ended && hung_up(&mut terminal) => libc::SIGHUP,
             asked => asked,
         };
         if asked != 0 {
@@ -113,6 +121,14 @@ fn wait_for(process: libc::pid_t, parent: libc::pid_t) -> ExitCode {
         }
         thread::sleep(LOOK_EVERY);
     }
+}
+
+/// Whether the terminal has been closed, or the last reader of a pipe.
+fn hung_up(terminal: &mut [libc::pollfd]) -> bool {
+    let count = libc::nfds_t::try_from(terminal.len()).unwrap_or_default();
+    // SAFETY: the records are ours, and as many as the call is told.
+    let ready = unsafe { libc::poll(terminal.as_mut_ptr(), count, 0) };
+    ready > 0 && terminal.iter().any(|one| one.revents & (libc::POLLHUP | libc::POLLERR) != 0)
 }
 
 /// Ends all processes that the demo has left: politely at first.
