@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 
 use support::http1::EndKind;
-use support::{Client, DEADLINE, Framing, Handler, Httpd, Mpm, Protocol, body};
+use support::{Client, DEADLINE, Framing, Handler, Httpd, Mpm, body};
 
 use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
 
@@ -343,27 +343,4 @@ fn pipelined() {
         }
         httpd.stop();
     }
-}
-
-/// A range of a marked response, and one that the server does not understand.
-#[test]
-fn range_of_an_application() {
-    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config("FinishRequest On").start();
-    for protocol in [Protocol::Http1, Protocol::Http2] {
-        for range in ["bytes=0-9", "bytes=4095-", "bytes=5000-", "lines=1-2"] {
-            let background = httpd.background();
-            let client = Client::connect(&httpd, protocol);
-            let response = client.get(&path(&background, "app.lua", "mark=on"), &[("Range", range)]).released();
-            assert!(!background.is_done());
-            // httpd makes ranges only of what it has whole, or not at all.
-            match response.status {
-                200 => assert_body(&response, &body(4096)),
-                206 if range == "bytes=0-9" => assert_body(&response, &body(10)),
-                206 => assert_body(&response, &body(4096)[4095..]),
-                status => assert_eq!((status, range), (416, "bytes=5000-")),
-            }
-            ran_to_its_end(&background);
-        }
-    }
-    httpd.stop();
 }

@@ -90,6 +90,7 @@ mod operations;
 mod own_chunks;
 mod php_function;
 mod proxies;
+mod ranges;
 mod recipes;
 mod regressions;
 mod released;

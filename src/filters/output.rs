@@ -138,6 +138,8 @@ impl Walk<'_, '_> {
 
     /// Reads a bucket of unknown length; before it waits, what came before goes out, as `ap_content_length_filter` has it.
     fn read(&mut self, brigade: &mut Brigade<'_>) -> Result<u64> {
+        // What is read here has a length for the filters below, of which httpd could cut out ranges.
+        bypass::ranges(self.call.filter);
         match brigade.read_first(Block::No) {
             Err(status) if status.is_again() => {}
             read => return read.map(|bytes| bytes.len() as u64),
@@ -224,12 +226,17 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         connection::begin(request, settings)?;
+        bypass::ranges(filter);
         let announced = || request.header_values(c"Connection").into_iter().any(mark::has_close);
-        if !request.connection().is_stream() && connection::after(request, settings) == After::Close && !announced() {
-            request.announce_close();
-        }
+        let closes = !request.connection().is_stream() && connection::after(request, settings) == After::Close;
         if self.marked.source != Source::Auto {
+            if closes {
+                request.withdraw_offer();
+            }
             bypass::bypass(filter, request, settings);
+        }
+        if closes && !announced() {
+            request.announce_close();
         }
         Ok(())
     }
@@ -319,10 +326,13 @@ impl Walk<'_, '_> {
                 Some(Kind::Eos) => return true,
                 Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),
                 Some(Kind::Data(Some(_))) => brigade.delete_first(),
-                Some(Kind::Data(None)) => match brigade.read_first(Block::No) {
-                    Ok(_) => brigade.delete_first(),
-                    Err(_) => return false,
-                },
+                Some(Kind::Data(None)) => {
+                    bypass::ranges(self.call.filter);
+                    match brigade.read_first(Block::No) {
+                        Ok(_) => brigade.delete_first(),
+                        Err(_) => return false,
+                    }
+                }
             }
         }
         false

@@ -135,6 +135,30 @@ impl<'r> Request<'r> {
         connect || self.headers_in().get(c"Upgrade").is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
     }
 
+    /// True if what follows the header is no response's body: another protocol, or a tunnel.
+    pub fn switches_protocol(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        let connect = unsafe { (*self.raw()).method_number } == sys::M_CONNECT;
+        connect || (100..200).contains(&self.status())
+    }
+
+    /// The protocols that httpd offers on this connection besides the one it speaks, as its `Upgrade` header has them
+    /// (`core_upgrade_handler`); none where it offers none.
+    pub fn offered_protocols(self) -> Option<Vec<u8>> {
+        let mut offers: *const sys::apr_array_header_t = std::ptr::null();
+        // SAFETY: the request, its connection and its server are live (LIVE). The array is null, or has so many strings (NUL) in
+        // the request's pool.
+        let names: Vec<&[u8]> = unsafe {
+            let none = std::ptr::null_mut();
+            let connection = self.connection().raw();
+            sys::ap_get_protocol_upgrades(connection, self.raw(), none, 0, &raw mut offers);
+            let offers = offers.as_ref()?;
+            let count = usize::try_from(offers.nelts).unwrap_or(0);
+            (0..count).filter_map(|at| string(*offers.elts.cast::<*const c_char>().add(at))).collect()
+        };
+        (!names.is_empty()).then(|| names.join(&b','))
+    }
+
     /// Whether the client waits for `100 Continue` before it sends the body, and has not got it.
     pub fn expects_continue(self) -> bool {
         // SAFETY: as for is_subrequest.
@@ -309,6 +333,20 @@ impl<'r> Request<'r> {
     pub fn announce_close(self) {
         // SAFETY: the tables are live (LIVE); the strings are constants.
         unsafe { sys::apr_table_mergen((*self.raw()).headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
+    }
+
+    /// Takes httpd's offer of other protocols out of the response: what is closed cannot change. Another module's, or the
+    /// application's, stays.
+    pub fn withdraw_offer(self) {
+        let headers = self.headers_out();
+        if let Some(upgrade) = headers.get(c"Upgrade")
+            && self.offered_protocols().is_some_and(|offer| offer == upgrade)
+        {
+            headers.unset(c"Upgrade");
+            if headers.get(c"Connection").is_some_and(|options| options.eq_ignore_ascii_case(b"upgrade")) {
+                headers.unset(c"Connection");
+            }
+        }
     }
 
     /// Whether the end of the response has been passed to its filters.

@@ -33,6 +33,15 @@ pub fn bypass(filter: Filter<'_>, request: Request<'_>, settings: &Settings) {
     }
 }
 
+/// Has the response below `filter` sent whole, whatever ranges of it the client asks for. httpd cuts out ranges of what it has whole
+/// with its end; with an early end it would have that, where it has not otherwise.
+pub fn ranges(filter: Filter<'_>) {
+    let mut below = std::iter::successors(filter.next(), |filter| filter.next());
+    if let Some(cutter) = below.find(|filter| filter.name() == b"byterange") {
+        cutter.remove();
+    }
+}
+
 /// Has mod_deflate and mod_brotli leave a response alone, as `Content-Encoding: none` does.
 pub fn compression(request: Request<'_>) {
     request.subprocess_env().set(c"no-gzip", c"1");
