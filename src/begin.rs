@@ -2,7 +2,7 @@
 //! and the record of its connection that the handler sees.
 
 use crate::directives::{Mode, Settings};
-use crate::filters::{body_end, header, output};
+use crate::filters::{body_end, interim, output};
 use crate::httpd::{Request, RequestConfig, dir_config, guard, with_context};
 use crate::response::{MARK, Response, private_record};
 use crate::sys;
@@ -27,23 +27,20 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
             Response::begin(request).attach(request);
             output::insert(request);
             body_end::watch(request);
-            header::keep_from_client(request);
             if let Some(response) = Response::of(request) {
                 private_record::before_handler(request, response, settings);
+                interim::watch(request, response);
             }
         });
     });
 }
 
-/// `insert_error_filter`: an error page may carry the headers of the application that failed.
+/// `insert_error_filter`: an error page is for the client.
 pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
     guard((), || {
         // SAFETY: httpd calls the hook with a live request, in its thread.
-        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
-        private_record::use_client_record(request);
-        let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
-        if mode != Mode::Off && !request.is_subrequest() {
-            header::keep_from_client(request);
+        if let Some(request) = unsafe { Request::from_raw(request) } {
+            private_record::use_client_record(request);
         }
     });
 }

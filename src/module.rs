@@ -4,7 +4,7 @@ use std::ffi::{c_int, c_long, c_void};
 
 use crate::connection::keep;
 use crate::directives::{self, COMMANDS, Settings};
-use crate::filters::{body_end, fcgid, header, output};
+use crate::filters::{body_end, fcgid, header, interim, output};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
     install_log, server_config, set_panic_hook, with_context,
@@ -38,7 +38,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         install_log();
         set_panic_hook();
 
-        header::register();
+        interim::register();
         output::register();
         body_end::register();
         connection::register();
@@ -90,7 +90,7 @@ unsafe extern "C" fn open_logs(
     })
 }
 
-/// The configuration has been read, and mod_fcgid has registered its filter, if it is there.
+/// The configuration has been read, and mod_fcgid and mod_http2 have registered their filters, if they are there.
 unsafe extern "C" fn post_config(
     _config: *mut sys::apr_pool_t,
     _log: *mut sys::apr_pool_t,
@@ -99,6 +99,7 @@ unsafe extern "C" fn post_config(
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
         fcgid::take_over();
+        header::take_over();
         find_byte_counter();
         keep::warn_if_unavailable();
         // SAFETY: httpd gives the main server of the configuration.

@@ -1,5 +1,7 @@
 //! The mark is between the application and the module: the client never sees it, whoever set it.
 
+use std::fs;
+
 use support::{Client, Handler, Httpd, Mpm, Protocol};
 
 use crate::judge::{Application, BYTES, early, ordinary};
@@ -122,5 +124,174 @@ fn error_pages() {
             }
         }
         httpd.stop();
+    }
+}
+
+/// A maintenance page, before any handler is asked.
+const HOOK: &str = r#"
+function handle(r)
+    r.status = 503
+    r.content_type = "text/plain"
+    r.err_headers_out["Retry-After"] = "120"
+    r.err_headers_out["X-Finish-Request"] = "on"
+    r.headers_out["x-finish-request"] = "length=18"
+    r:puts("closed until noon\n")
+    return apache2.DONE
+end
+"#;
+
+on_every_mpm!(of_what_answers_before_the_handler);
+
+fn of_what_answers_before_the_handler(mpm: Mpm) {
+    for hook in ["LuaQuickHandler", "LuaHookFixups", "LuaHookAccessChecker"] {
+        // A quick handler answers before httpd knows in which directory it is.
+        for place in ["FinishRequest On", "FinishRequest Auto", "<Directory ${WWW}>\nFinishRequest On\n</Directory>"] {
+            let httpd = Httpd::builder(mpm)
+                .handler(Handler::Lua)
+                .config(&format!("{place}\n{hook} ${{WWW}}/hook.lua handle"))
+                .start();
+            httpd.install("hook.lua", HOOK);
+            for &protocol in mpm.protocols() {
+                for (method, text) in [("GET", "closed until noon\n"), ("HEAD", ""), ("POST", "closed until noon\n")] {
+                    let client = Client::connect(&httpd, protocol);
+                    let response = client.request(method, "/app.lua", &[], None).response();
+                    let shown = ["Retry-After", "X-Finish-Request"].map(|name| response.header(name));
+                    assert_eq!((response.status, shown), (503, [Some("120"), None]), "{hook} {place} {method}");
+                    assert_eq!(response.body, text.as_bytes(), "{hook} {place} {method}");
+                }
+            }
+            httpd.stop();
+        }
+    }
+    // Where the module is off, the header is one as any other.
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("LuaHookFixups ${WWW}/hook.lua handle").start();
+    httpd.install("hook.lua", HOOK);
+    for &protocol in mpm.protocols() {
+        let response = Client::connect(&httpd, protocol).get("/app.lua", &[]).response();
+        assert_eq!(response.header("X-Finish-Request"), Some("on"));
+    }
+    httpd.stop();
+}
+
+/// Denials, redirects and error documents to which the configuration adds the header.
+#[test]
+fn of_what_httpd_answers_by_itself() {
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&[
+                "headers",
+                "rewrite",
+                "alias",
+                "auth_basic",
+                "authn_core",
+                "authn_file",
+                "authz_user",
+                "authz_host",
+            ])
+            .config(
+                "FinishRequest On
+                Header always set X-Finish-Request length=3
+                Header set X-Finish-Request length=3
+                ErrorDocument 403 /denied.txt
+                <Directory ${WWW}>
+                  RewriteEngine On
+                  RewriteRule ^moved$ /elsewhere [R=302]
+                  RewriteRule ^gone$ - [G]
+                </Directory>
+                Redirect 303 /other http://localhost/
+                <Location /denied>
+                  Require all denied
+                </Location>
+                <Location /secret>
+                  AuthType Basic
+                  AuthName secret
+                  AuthBasicProvider file
+                  AuthUserFile ${WWW}/users
+                  Require valid-user
+                </Location>",
+            )
+            .start();
+        httpd.install("denied.txt", "not for you\n");
+        httpd.install("users", "");
+        for &protocol in mpm.protocols() {
+            for method in ["GET", "HEAD"] {
+                for (path, status) in [
+                    ("/moved", 302),
+                    ("/gone", 410),
+                    ("/other", 303),
+                    ("/denied", 403),
+                    ("/secret", 401),
+                    ("/nowhere", 404),
+                ] {
+                    hidden(&httpd, protocol, method, path, status);
+                }
+            }
+        }
+        httpd.expect_log("client denied by server configuration");
+        httpd.stop();
+    }
+}
+
+on_every_mpm!(of_a_cache_that_was_filled_before);
+
+/// A cache may have been filled while the module was off, with the header in it.
+fn of_a_cache_that_was_filled_before(mpm: Mpm) {
+    const CACHED: &str = r#"
+        function handle(r)
+            r.content_type = "text/plain"
+            r.headers_out["X-Finish-Request"] = "length=10"
+            r.headers_out["Cache-Control"] = "max-age=600"
+            r:write("0123456789")
+            return apache2.OK
+        end
+    "#;
+    let folder = tempfile::tempdir().unwrap();
+    let root = folder.path().join("cache");
+    fs::create_dir(&root).unwrap();
+    for folder in [folder.path(), &root] {
+        fs::set_permissions(folder, std::os::unix::fs::PermissionsExt::from_mode(0o777)).unwrap();
+    }
+    let server = |config: &str, quick: &str| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["cache", "cache_disk", "headers"])
+            .config(&format!(
+                "CacheRoot {}\nCacheEnable disk /\nCacheKeyBaseURL http://localhost\nCacheHeader on\nCacheQuickHandler {quick}\n{config}",
+                root.display()
+            ))
+            .start();
+        httpd.install("cached.lua", CACHED);
+        httpd
+    };
+    let get = |httpd: &Httpd, protocol, page: &str| {
+        let response = Client::connect(httpd, protocol).get(page, &[]).response();
+        assert_eq!((response.status, response.body.as_slice()), (200, &b"0123456789"[..]));
+        let [mark, cache] = ["X-Finish-Request", "X-Cache"].map(|name| response.header(name).map(str::to_owned));
+        (mark, cache.is_some_and(|cache| cache.starts_with("HIT")))
+    };
+    for quick in ["on", "off"] {
+        let page = &format!("/cached.lua?{quick}");
+        let off = server("", quick);
+        assert_eq!(get(&off, Protocol::Http1, page), (Some("length=10".to_owned()), false));
+        assert_eq!(get(&off, Protocol::Http1, page), (Some("length=10".to_owned()), true));
+        off.stop();
+        for config in ["FinishRequest On", "FinishRequest Auto", "<Location />\nFinishRequest On\n</Location>"] {
+            let httpd = server(config, quick);
+            for &protocol in mpm.protocols() {
+                assert_eq!(get(&httpd, protocol, page), (None, true), "{config} {quick}");
+                // What the module lets into a cache has no header.
+                let fresh = &format!("/cached.lua?{quick}{protocol:?}{}", config.len());
+                assert_eq!(get(&httpd, protocol, fresh), (None, false), "{config} {quick}");
+                assert_eq!(get(&httpd, protocol, fresh), (None, true), "{config} {quick}");
+            }
+            httpd.stop();
+            let off = server("", quick);
+            for &protocol in mpm.protocols() {
+                let fresh = &format!("/cached.lua?{quick}{protocol:?}{}", config.len());
+                assert_eq!(get(&off, protocol, fresh), (None, true), "{config} {quick}");
+            }
+            off.stop();
+        }
     }
 }

@@ -98,5 +98,6 @@ mod restarts;
 mod slow_clients;
 mod status;
 mod streams;
+mod switches;
 mod timeout;
 mod unmarked;

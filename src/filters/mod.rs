@@ -3,4 +3,5 @@
 pub mod body_end;
 pub mod fcgid;
 pub mod header;
+pub mod interim;
 pub mod output;

@@ -45,6 +45,15 @@ pub fn runs_application(request: Request<'_>) -> bool {
     }
 }
 
+/// True unless the handler is known to send no interim responses: mod_cgi, mod_fcgid, mod_php, httpd's own for files.
+pub fn may_send_interim(request: Request<'_>) -> bool {
+    let php = |handler: &[u8]| handler.starts_with(b"application/x-httpd-");
+    let never = request.handler().is_none_or(|handler| {
+        matches!(handler, b"default-handler" | b"cgi-script" | b"fcgid-script" | b"server-status") || php(handler)
+    });
+    !never
+}
+
 #[cfg(test)]
 mod tests {
     #[test]

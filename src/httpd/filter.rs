@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Brigade, Connection, Request, Result, Status, guard, with_context};
@@ -249,6 +250,48 @@ impl FilterHandle {
 
     pub(super) fn raw(self) -> *mut sys::ap_filter_rec_t {
         self.0.load(Ordering::Acquire)
+    }
+}
+
+/// A filter before all others of a connection: what writes to the connection past a request's filters meets it, what a request's
+/// filters pass on does not. It is taken out when it is dropped.
+pub struct Foremost<T> {
+    node: NonNull<sys::ap_filter_t>,
+    context: NonNull<T>,
+}
+
+impl<T: 'static> Foremost<T> {
+    /// Puts it there, with what its function finds as [`Filter::context`]. It is to be dropped before the connection ends.
+    pub fn add(connection: Connection<'_>, handle: FilterHandle, context: T) -> Self {
+        let context = NonNull::from(Box::leak(Box::new(context)));
+        // SAFETY: the connection is live (LIVE) and of this thread (ONE THREAD). An all-zero node is one without a request, and this
+        // one is freed by drop, which takes it out.
+        unsafe {
+            let mut node: sys::ap_filter_t = std::mem::zeroed();
+            node.frec = handle.raw();
+            node.ctx = context.as_ptr().cast();
+            node.c = connection.raw();
+            node.next = (*connection.raw()).output_filters;
+            let node = NonNull::from(Box::leak(Box::new(node)));
+            (*connection.raw()).output_filters = node.as_ptr();
+            Self { node, context }
+        }
+    }
+
+    /// Takes it out, if it is still there. Its node keeps the way to the next one, for who is in it.
+    pub fn remove(&self) {
+        // SAFETY: node and connection are live; a node that is not in the chain is not found (ap_remove_output_filter).
+        unsafe { sys::ap_remove_output_filter(self.node.as_ptr()) }
+    }
+}
+
+impl<T> Drop for Foremost<T> {
+    fn drop(&mut self) {
+        // SAFETY: as for remove; both came from Box::leak.
+        unsafe {
+            sys::ap_remove_output_filter(self.node.as_ptr());
+            drop((Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())));
+        }
     }
 }
 

@@ -35,7 +35,7 @@ pub use self::brigade::{Block, Brigade, Kind};
 pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
 pub use self::connection::{Connection, Record, find_byte_counter};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
-pub use self::filter::{Filter, FilterHandle, InputFilter, Replaced, input_filter, output_filter};
+pub use self::filter::{Filter, FilterHandle, Foremost, InputFilter, Replaced, input_filter, output_filter};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{
     ChildState, Hooks, OptionalFunction, is_async, is_rehearsal, is_threaded, register_optional, retrieve_optional,

@@ -34,6 +34,11 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phas
     let [err_headers, headers] = request.response_headers();
     let header = request.header_values(MARK);
     request.unset_header(MARK);
+    response.end_interim();
+    if request.switches_protocol() {
+        drop_kept_length(response, request);
+        return Phase::Settled;
+    }
 
     let values = |name| headers.get(name).or_else(|| err_headers.get(name));
     let content_length = values(c"Content-Length").and_then(mark::parse_length);

@@ -10,6 +10,7 @@ use std::sync::Arc;
 
 use crate::background::{Background, Work};
 use crate::directives::Settings;
+use crate::filters::interim;
 use crate::handlers;
 use crate::httpd::{Connection, Filter, Record, Request, RequestConfig, Status};
 use crate::rules::ending::Ending;
@@ -45,6 +46,8 @@ pub struct Response {
     pub aborted: Cell<bool>,
     /// What goes on since the client was let go.
     work: OnceCell<Arc<Work>>,
+    /// What watches interim responses, until this one begins.
+    interim: OnceCell<interim::Watch>,
 }
 
 /// How far the response is.
@@ -119,6 +122,7 @@ impl Response {
             private_record: OnceCell::new(),
             aborted: Cell::new(false),
             work: OnceCell::new(),
+            interim: OnceCell::new(),
         }
     }
 
@@ -132,6 +136,18 @@ impl Response {
     /// Says whether the response shall end at the next flush: the C function's mark.
     pub fn ask(&self, wanted: bool) {
         self.asked.set(wanted);
+    }
+
+    /// Interim responses may come.
+    pub fn begin_interim(&self, watch: interim::Watch) {
+        let _ = self.interim.set(watch);
+    }
+
+    /// The response itself begins.
+    pub fn end_interim(&self) {
+        if let Some(watch) = self.interim.get() {
+            watch.remove();
+        }
     }
 
     /// The header is about to be passed on, or something behind it: whether it is the header.

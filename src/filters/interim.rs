@@ -1,0 +1,142 @@
+//! Interim responses (1xx): none of them shows the mark.
+//!
+//! `ap_send_interim_response` writes the application's headers to the connection as text, past the request's filters. So a filter
+//! stands before the connection's own until the response itself begins.
+
+use std::cell::Cell;
+use std::sync::atomic::AtomicPtr;
+
+use crate::handlers;
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, Foremost, Kind, Request, Result, output_filter};
+use crate::response::{MARK, Response};
+use crate::sys;
+
+static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
+const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+
+/// How an interim response begins.
+const BEGIN: &[u8] = b"HTTP/1.1 1";
+/// How the one begins that is the last: what follows speaks another protocol.
+const SWITCH: &[u8] = b"HTTP/1.1 101";
+
+/// Registers the filter.
+pub fn register() {
+    HANDLE.register_output(c"FINISH_REQUEST_INTERIM", filter, sys::ap_filter_type_AP_FTYPE_CONNECTION);
+}
+
+/// What is watched.
+pub type Watch = Foremost<Head>;
+
+/// Where in the text of interim responses a connection is.
+#[derive(Default)]
+pub struct Head {
+    at: Cell<At>,
+}
+
+#[derive(Clone, Copy, Default, PartialEq, Eq, Debug)]
+enum At {
+    /// Before one, if another comes.
+    #[default]
+    Before,
+    /// In its header.
+    In,
+    /// In the header of the last one.
+    InLast,
+    /// Behind the last one.
+    Behind,
+}
+
+/// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`].
+pub fn watch(request: Request<'_>, response: &Response) {
+    if handlers::may_send_interim(request) {
+        response.begin_interim(Foremost::add(request.connection(), HANDLE, Head::default()));
+    }
+}
+
+unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    // SAFETY: httpd calls this filter.
+    unsafe { output_filter(filter, brigade, take) }
+}
+
+fn take(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+    // SAFETY: watch adds the filter with a Head, that lives as long as its node.
+    let Some(head) = (unsafe { filter.context::<Head>() }) else { return filter.pass_on(brigade) };
+    let begins = match brigade.first() {
+        Some(Kind::Data(_)) if head.at.get() == At::Before => brigade.read_first(Block::Yes)?.starts_with(BEGIN),
+        // With the end of the request the filter itself goes.
+        Some(Kind::Flush | Kind::Eos | Kind::Eor | Kind::Metadata) | None => return filter.pass_on(brigade),
+        Some(Kind::Data(_)) => head.at.get() != At::Behind,
+    };
+    if !begins {
+        filter.remove();
+        return filter.pass_on(brigade);
+    }
+    // httpd writes it into memory, and flushes it.
+    let (mut text, mut flushed) = (Vec::new(), false);
+    while let Some(kind) = brigade.first() {
+        match kind {
+            Kind::Data(_) => text.extend_from_slice(brigade.read_first(Block::Yes)?),
+            Kind::Flush => flushed = true,
+            Kind::Eos | Kind::Eor | Kind::Metadata => break,
+        }
+        brigade.delete_first();
+    }
+    let (text, at) = without_mark(&text, head.at.get());
+    head.at.set(at);
+    brigade.push_bytes(&text);
+    if flushed {
+        brigade.push_flush();
+    }
+    filter.pass_on(brigade)
+}
+
+/// The text of interim responses, or a part of whole lines, without the lines of the mark; and where it ends.
+fn without_mark(text: &[u8], mut at: At) -> (Vec<u8>, At) {
+    let mut kept = Vec::with_capacity(text.len());
+    for line in text.split_inclusive(|byte| *byte == b'\n') {
+        let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+        let is_mark = matches!(at, At::In | At::InLast) && name.eq_ignore_ascii_case(MARK.to_bytes());
+        at = match at {
+            At::Before if line.starts_with(SWITCH) => At::InLast,
+            At::Before if line.starts_with(BEGIN) => At::In,
+            At::In if line == b"\r\n" => At::Before,
+            At::InLast if line == b"\r\n" => At::Behind,
+            at => at,
+        };
+        if !is_mark {
+            kept.extend_from_slice(line);
+        }
+    }
+    (kept, at)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn shown(text: &str, at: At) -> (String, At) {
+        let (kept, at) = without_mark(text.as_bytes(), at);
+        (String::from_utf8_lossy(&kept).into_owned(), at)
+    }
+
+    #[test]
+    fn the_lines_of_the_mark_are_dropped() {
+        let hint = "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\nX-Finish-Request: on\r\nx-finish-REQUEST:on\r\nA: x-finish-request: on\r\n\r\n";
+        let kept = "HTTP/1.1 103 Early Hints\r\nLink: <a>\r\nA: x-finish-request: on\r\n\r\n";
+        assert_eq!(shown(hint, At::Before), (kept.to_owned(), At::Before));
+        assert_eq!(shown(&hint.repeat(2), At::Before), (kept.repeat(2), At::Before));
+        for (place, _) in hint.match_indices('\n') {
+            let (first, at) = shown(&hint[..=place], At::Before);
+            let (second, at) = shown(&hint[place + 1..], at);
+            assert_eq!((first + &second, at), (kept.to_owned(), At::Before));
+        }
+    }
+
+    #[test]
+    fn what_follows_a_switch_is_not_looked_at() {
+        let switch =
+            "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\nX-Finish-Request: on\r\n\r\nX-Finish-Request: on\r\n";
+        let kept = "HTTP/1.1 101 Switching Protocols\r\nUpgrade: a\r\n\r\nX-Finish-Request: on\r\n";
+        assert_eq!(shown(switch, At::Before), (kept.to_owned(), At::Behind));
+    }
+}
