@@ -347,23 +347,25 @@ fn where_tests_cannot_run_one_sentence_says_why() {
 /// What a shell does to file systems and networks, in namespaces of its own.
 #[test]
 fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
-    let inside = |script: &'static str| {
+    let inside = |namespace: &'static str, script: &'static str| {
         move |command: &mut Command| {
             let mut unshare = Command::new("unshare");
             if !is_root() {
                 unshare.args(["--user", "--map-root-user"]);
             }
-            unshare.args(["--mount", "--net", "sh", "-c", script]).arg("sh").arg(command.get_program());
+            unshare.args([namespace, "sh", "-c", script]).arg("sh").arg(command.get_program());
             unshare.stdin(Stdio::null());
             unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             *command = unshare;
         }
     };
     let noexec = r#"mount -t tmpfs -o noexec,mode=755 none "$TMPDIR" && exec "$1""#;
-    cannot_run(inside(noexec), &["noexec", "TMPDIR=/var/tmp"]);
+    cannot_run(inside("--mount", noexec), &["noexec", "TMPDIR=/var/tmp"]);
     let small = r#"mount -t tmpfs -o size=1M,mode=755 none "$TMPDIR" && exec "$1""#;
-    cannot_run(inside(small), &["No space left on device", "TMPDIR=/var/tmp"]);
-    cannot_run(inside(r#"exec "$1""#), &["127.0.0.1", "loopback interface"]);
+    cannot_run(inside("--mount", small), &["No space left on device", "TMPDIR=/var/tmp"]);
+    let few = r#"mount -t tmpfs -o nr_inodes=20,mode=755 none "$TMPDIR" && exec "$1""#;
+    cannot_run(inside("--mount", few), &["cannot be written to", "No space left on device"]);
+    cannot_run(inside("--net", r#"exec "$1""#), &["127.0.0.1", "loopback interface"]);
 }
 
 fn is_root() -> bool {

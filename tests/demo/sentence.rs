@@ -30,7 +30,10 @@ pub fn print(text: Arguments<'_>) {
 
 /// Says why the demo cannot run: `trouble` is the rest of the sentence.
 pub fn cannot_run(trouble: &dyn Display) -> ExitCode {
-    let _ = writeln!(stderr(), "The demo cannot run: {}.", trouble.to_string().trim_end_matches(['.', '\n']));
+    // A server may have said several things.
+    let trouble = trouble.to_string();
+    let trouble: Vec<&str> = trouble.lines().map(|line| line.trim().trim_end_matches('.')).collect();
+    let _ = writeln!(stderr(), "The demo cannot run: {}.", trouble.join("; ").trim_end_matches([';', ' ']));
     ExitCode::FAILURE
 }
 

@@ -37,7 +37,7 @@ impl PhpFpm {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::create(root.join("php-fpm.stderr")).expect("a file"));
-        let process = Process::spawn(command).expect("php-fpm can be run");
+        let process = Process::spawn(command).unwrap_or_else(|error| panic!("php-fpm cannot be run: {error}"));
         wait_for("php-fpm to be ready", || {
             let said = fs::read_to_string(&log).unwrap_or_default();
             assert!(!process.has_ended(), "php-fpm did not start: {said}");

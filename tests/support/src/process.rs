@@ -136,7 +136,7 @@ fn spawn_from_lasting_thread(command: Command) -> io::Result<Child> {
                     let _ = answer.send(spawn_bound_to_us(command));
                 }
             })
-            .expect("a thread can be started");
+            .unwrap_or_else(|error| panic!("no thread can be started (ulimit -u, ulimit -v): {error}"));
         jobs
     });
     let (answer, result) = channel();

@@ -4,7 +4,6 @@ use std::fmt;
 use std::fs;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
@@ -20,6 +19,7 @@ use crate::certificate::Certificate;
 use crate::deadline::{DEADLINE, poll};
 use crate::error_log::{ErrorLog, READY, is_complaint};
 use crate::handler::Handler;
+use crate::machine;
 use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
 use crate::process::Process;
@@ -197,9 +197,10 @@ impl Builder {
     /// no folder, no port.
     #[track_caller]
     pub fn try_start(self) -> Result<Httpd, NotStarted> {
-        let root = tempfile::Builder::new().prefix("httpd-test-").tempdir().expect("a folder");
+        let root = machine::folder("httpd-test-").unwrap_or_else(|trouble| panic!("{trouble}"));
         let user = User::for_servers();
-        self.furnish(root.path(), user.as_ref()).expect("the server's folder can be filled");
+        self.furnish(root.path(), user.as_ref())
+            .unwrap_or_else(|error| panic!("the folder {} cannot be written to: {error}", root.path().display()));
         let fpm =
             self.handlers.contains(&Handler::PhpFpm).then(|| PhpFpm::start(root.path(), user.as_ref(), self.workers));
         self.run(root, fpm, user.as_ref())
@@ -207,7 +208,6 @@ impl Builder {
 
     /// Makes the files and folders that the server and its applications want to find.
     fn furnish(&self, root: &Path, user: Option<&User>) -> io::Result<()> {
-        fs::set_permissions(root, fs::Permissions::from_mode(0o755))?;
         for folder in ["www", "php", "run", "gates", "fcgid"] {
             fs::create_dir(root.join(folder))?;
         }
@@ -235,7 +235,7 @@ impl Builder {
             let _ = fs::remove_file(&log.stderr);
 
             let command = self.command(root.path(), &log);
-            let process = Process::spawn(command).expect("httpd can be run");
+            let process = Process::spawn(command).unwrap_or_else(|error| panic!("httpd cannot be run: {error}"));
             if is_ready(&process, &log) && self.scripts_can_run(root.path(), user) {
                 let process = Mutex::new(process);
                 return Ok(Httpd { process, fpm, log, port, tls_port, stopped: false, builder: self, root });

@@ -153,7 +153,7 @@ impl Httpd {
     #[track_caller]
     pub fn install(&self, name: &str, text: &str) {
         application::install(&self.root().join("www"), &self.root().join("gates"), name, text)
-            .expect("an application can be written");
+            .unwrap_or_else(|error| panic!("the folder {} cannot be written to: {error}", self.root().display()));
     }
 
     /// Announces a complaint: the log will have a line that matches the regular expression
