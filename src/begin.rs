@@ -3,8 +3,8 @@
 
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, interim, output};
-use crate::httpd::{Request, RequestConfig, dir_config, guard, with_context};
-use crate::response::{MARK, Response, private_record};
+use crate::httpd::{Brigade, Filter, Request, RequestConfig, dir_config, guard, with_context};
+use crate::response::{MARK, Response, decide, private_record};
 use crate::sys;
 
 /// `insert_filter`: the handler is about to run.
@@ -33,6 +33,24 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
             }
         });
     });
+}
+
+/// The header is going to be made of a response whose handler has had no turn: a quick handler made it, or a fixup. If it is marked, and
+/// does not end with this brigade, it gets what [`insert_filter`] gives: its filter, for `brigade` to go through. Not where other filters
+/// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
+pub fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
+    let settings = dir_config::<Settings>(request)?;
+    let is_new = settings.mode() != Mode::Off && Response::of(request).is_none() && !request.is_subrequest();
+    if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
+        return None;
+    }
+    if Response::find(request, Response::works_on).is_some() {
+        return None;
+    }
+    // It is counted once more below.
+    request.uncount(brigade.length()?);
+    Response::begin(request).attach(request);
+    output::insert(request)
 }
 
 /// `insert_error_filter`: an error page is for the client.

@@ -295,3 +295,57 @@ fn of_a_cache_that_was_filled_before(mpm: Mpm) {
         }
     }
 }
+
+/// Such a response is finished early like any other, where its thread goes on.
+const HOOK_THAT_WORKS_ON: &str = r#"
+function handle(r)
+    if not r.uri:match("page$") then
+        return apache2.DECLINED
+    end
+    local background = dofile(r.document_root .. "/background.lua")
+    local query = r:parseargs()
+    r.content_type = "text/plain"
+    if query.env then
+        r.subprocess_env["finish-request"] = query.mark
+    else
+        r.err_headers_out["X-Finish-Request"] = query.mark
+    end
+    r:write(background.body(4096))
+    r:flush()
+    background.run(r, query.id, 200)
+    return apache2.DONE
+end
+"#;
+
+on_every_mpm!(before_the_handler_responses_finish_early);
+
+fn before_the_handler_responses_finish_early(mpm: Mpm) {
+    for hook in ["LuaQuickHandler", "LuaHookFixups", "LuaHookAccessChecker"] {
+        for setting in ["FinishRequest On", "FinishRequest On\nFinishRequestLog End\nFinishRequestOnAbort Continue"] {
+            let httpd = Httpd::builder(mpm)
+                .handler(Handler::Lua)
+                .config(&format!("{setting}\n{hook} ${{WWW}}/hook.lua handle"))
+                .start();
+            httpd.install("hook.lua", HOOK_THAT_WORKS_ON);
+            for &protocol in mpm.protocols() {
+                for query in ["mark=length=4096", "mark=length=4000", "mark=flush", "mark=length=4096&env=1"] {
+                    let bytes = if query.contains("4000") { 4000 } else { BYTES };
+                    let response = early(&httpd, protocol, "page", query, bytes);
+                    assert_eq!(response.status, 200);
+                    if query.contains("length") {
+                        assert_eq!(response.header("Content-Length"), Some(bytes.to_string().as_str()), "{hook}");
+                    }
+                }
+                ordinary(&httpd, protocol, "page", "mark=off");
+                ordinary(&httpd, protocol, "page", "mark=nonsense");
+            }
+            httpd.expect_log("the header X-Finish-Request is 'nonsense'");
+            let logged = httpd.access_log();
+            assert!(
+                logged.iter().any(|line| line.contains("mark=length=4096 ") && line.contains(" 200 4096 ")),
+                "{logged:?}"
+            );
+            httpd.stop();
+        }
+    }
+}

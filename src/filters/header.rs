@@ -4,10 +4,13 @@
 //! page. The one place that sees them all is where httpd makes the header: this module's function stands before httpd's there,
 //! and before mod_http2's for a stream.
 
+use crate::begin;
 use crate::directives::{self, Mode, Settings};
 use crate::httpd::{Brigade, Filter, Replaced, Request, Result, dir_config, output_filter};
 use crate::response::MARK;
 use crate::sys;
+
+use super::output;
 
 static HTTP1: Replaced = Replaced::new();
 static HTTP2: Replaced = Replaced::new();
@@ -32,6 +35,10 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
     if let Some(request) = filter.request()
         && hides_mark(request)
     {
+        if let Some(first) = begin::without_handler(request, brigade) {
+            // It comes here again, by way of the filter that was added.
+            return output::first(first, brigade);
+        }
         request.unset_header(MARK);
     }
     original.call_original(filter, brigade)

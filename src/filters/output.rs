@@ -35,20 +35,27 @@ pub fn register() {
 }
 
 /// Puts the filter into a request's chain.
-pub fn insert(request: Request<'_>) {
-    request.add_output_filter(HANDLE);
+pub fn insert(request: Request<'_>) -> Option<Filter<'_>> {
+    request.add_output_filter(HANDLE)
 }
 
 unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
-        let Some(request) = filter.request() else { return filter.pass_on(brigade) };
-        match (Response::of(request), dir_config(request)) {
-            (Some(response), Some(settings)) => take(Call { filter, request, response, settings }, brigade),
-            _ => filter.pass_on(brigade),
-        }
-    };
     // SAFETY: httpd calls this filter.
-    unsafe { httpd::output_filter(filter, brigade, take) }
+    unsafe { httpd::output_filter(filter, brigade, first) }
+}
+
+/// What the filter does with a brigade. To be called for the first one of a response whose filter was added when that had passed its
+/// place already.
+///
+/// # Errors
+///
+/// What the filters below say.
+pub fn first(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let Some(request) = filter.request() else { return filter.pass_on(brigade) };
+    match (Response::of(request), dir_config(request)) {
+        (Some(response), Some(settings)) => take(Call { filter, request, response, settings }, brigade),
+        _ => filter.pass_on(brigade),
+    }
 }
 
 /// Takes a brigade of the response.

@@ -103,6 +103,20 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).bytes_sent }
     }
 
+    /// Takes so many bytes off that number: they come again.
+    pub fn uncount(self, bytes: u64) {
+        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        unsafe { (*self.raw()).bytes_sent -= i64::try_from(bytes).unwrap_or(0) };
+    }
+
+    /// True if filters work on the content of the response: more than httpd's collector of small writes.
+    pub fn has_content_filters(self) -> bool {
+        // SAFETY: the request is live (LIVE), with its chain of filters.
+        let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
+        let mut filters = std::iter::successors(first, |filter| filter.next());
+        filters.any(|filter| filter.is_content() && filter.name() != b"old_write")
+    }
+
     /// Whether it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (LIVE).

@@ -30,6 +30,12 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
     phase
 }
 
+/// True if something was said about the response, by its header or the variable, whatever that is.
+pub fn says_something(request: Request<'_>) -> bool {
+    request.response_headers().into_iter().any(|headers| headers.get(MARK).is_some())
+        || request.subprocess_env().get(VARIABLE).is_some()
+}
+
 fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phase {
     let [err_headers, headers] = request.response_headers();
     let header = request.header_values(MARK);
