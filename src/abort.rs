@@ -5,7 +5,7 @@ use std::ffi::c_int;
 
 use crate::connection::detach;
 use crate::directives::OnAbort;
-use crate::handlers::cgi_script;
+use crate::finish::work_ended;
 use crate::httpd::{Brigade, Request, Result, guard};
 use crate::response::{Call, Phase, Response};
 use crate::sys;
@@ -36,10 +36,9 @@ pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<
         return passed;
     }
     log::info!("the client has gone before its response was complete; the application goes on");
-    response.set_work(detach::detach(request, response.client(), settings));
+    response.set_work(detach::detach(request, response.client(), settings, work_ended));
     response.aborted.set(true);
     response.set_phase(Phase::Finished);
-    cgi_script::keep(request, response.work());
     detach::discard(brigade, response.work().as_deref())
 }
 

@@ -1,10 +1,11 @@
 //! The one place where a response is finished: its steps, in order.
 
-use crate::background::{self, Kind};
+use crate::background::{self, Kind, Work};
 use crate::connection::{self, detach};
 use crate::directives::{After, LogAt};
-use crate::httpd::{Brigade, Result, Status};
-use crate::response::Call;
+use crate::handlers::cgi_script;
+use crate::httpd::{Brigade, Request, RequestConfig, Result, Status};
+use crate::response::{Call, Response};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
 use crate::{report, sys};
@@ -90,6 +91,17 @@ fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<
     if !connection.is_stream() {
         connection::release(connection, request, after);
     }
-    response.set_work(detach::detach(request, response.client(), settings));
+    response.set_work(detach::detach(request, response.client(), settings, work_ended));
     Ok(())
+}
+
+/// The handler of a request that was let go of its client has ended, and so has the background work. The request itself goes when the
+/// client's connection has let go of its response.
+pub fn work_ended(request: Request<'_>, work: &Work) {
+    cgi_script::wait(request, work);
+    report::work_ended(request);
+    if let Some(response) = Response::of(request) {
+        // Whoever ends the request, perhaps mod_http2 in another thread, finds the record that is its own.
+        request.set_connection(response.client());
+    }
 }

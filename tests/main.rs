@@ -80,6 +80,7 @@ mod keep;
 mod kept_bodies;
 mod kept_clients;
 mod leaks;
+mod lifetimes;
 mod limit;
 mod listener;
 mod log;

@@ -7,7 +7,8 @@ use super::keep;
 use crate::background::Work;
 use crate::directives::Settings;
 use crate::httpd::{
-    Block, Brigade, Connection, Filter, FilterHandle, Kind, Record, Request, Result, Status, guard, output_filter,
+    Block, Brigade, Connection, Filter, FilterHandle, Kind, Record, Request, RequestRecord, Result, Status, guard,
+    output_filter,
 };
 use crate::sys;
 
@@ -16,6 +17,17 @@ static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mu
 /// The filter that takes what reaches nobody.
 pub const OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
 const INPUT_FILTER: FilterHandle = FilterHandle::new(&INPUT);
+
+/// Called when the handler of a detached request has ended, before httpd ends the request.
+pub type Ended = fn(Request<'_>, &Work);
+
+/// What the output filter knows of the request.
+struct Detached {
+    /// Lives as long as the request.
+    work: Weak<Work>,
+    request: RequestRecord,
+    ended: Ended,
+}
 
 /// Registers the two filters.
 pub fn register() {
@@ -27,13 +39,15 @@ pub fn register() {
 
 /// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
 /// of a module or of httpd's error page, are discarded with success. What is read of the request's body is the body's end.
-pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings) -> Arc<Work> {
+/// `ended` is called at the handler's end.
+pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings, ended: Ended) -> Arc<Work> {
     let seen = request.connection();
     // mod_http2 says of a stream at any time that the client has gone.
     let copies = seen.raw() == client.raw() && (client.is_stream() || client.is_aborted());
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    request.detach(client, connection, OUTPUT_FILTER, Arc::downgrade(&work), INPUT_FILTER, keep::BODY);
+    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended };
+    request.detach(client, connection, OUTPUT_FILTER, detached, INPUT_FILTER, keep::BODY);
     work
 }
 
@@ -82,12 +96,31 @@ fn destroy_up_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<b
 unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
     let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
         // SAFETY: detach adds the filter with this, in the pool of the connection.
-        let work = unsafe { filter.context::<Weak<Work>>() }.and_then(Weak::upgrade);
+        let detached = unsafe { filter.context::<Detached>() };
         // Without the work the request has ended, and what comes is httpd's own.
-        discard(brigade, work.as_deref())
+        let known = detached.and_then(|detached| Some((detached, detached.work.upgrade()?)));
+        if brigade.first() != Some(Kind::Eor) {
+            return discard(brigade, known.as_ref().map(|(_, work)| &**work));
+        }
+        if let Some((Detached { request, ended, .. }, work)) = &known {
+            ended(request.get(), work);
+        }
+        pass_end_of_request(filter, brigade)
     };
     // SAFETY: httpd calls this filter.
     unsafe { output_filter(filter, brigade, take) }
+}
+
+/// Sends the end of the request, the first of the brigade, after what the connection's filters hold of its response: that may lie in
+/// the request's memory, which goes when this bucket is destroyed. mod_http2's header bucket waits so for a client that does not read.
+fn pass_end_of_request(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let mut end = filter.connection().brigade();
+    brigade.move_first(&mut end);
+    brigade.clear();
+    let passed = filter.pass_on(&mut end);
+    // Where nobody has taken it, nothing waits.
+    end.clear();
+    passed
 }
 
 unsafe extern "C" fn input(

@@ -1,6 +1,5 @@
 //! The output filter: walks the brigades of a marked response to its end, and has it finished there.
 
-use std::sync::Arc;
 use std::sync::atomic::AtomicPtr;
 
 use crate::background::Work;
@@ -314,7 +313,7 @@ impl Walk<'_, '_> {
                     // A script that works on is not ended for there being no place for it.
                     let Call { request, settings, .. } = self.call;
                     let work = Work::begin(request, Record::of(request.connection()), settings);
-                    cgi_script::keep(request, Some(Arc::new(work)));
+                    cgi_script::keep(request, work);
                 }
                 self.end_with_handler(brigade)
             }
@@ -374,7 +373,6 @@ impl Walk<'_, '_> {
             Err(status) => Phase::Failed(status),
         });
         ended?;
-        cgi_script::keep(self.call.request, self.call.response.work());
         detach::discard(brigade, self.call.response.work().as_deref())
     }
 

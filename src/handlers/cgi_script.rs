@@ -2,7 +2,6 @@
 //! httpd ends the script (`apr_pool_note_subprocess`). Under prefork the script is the process's only child, so it can be
 //! waited for; mod_cgid's scripts keep their request going by themselves.
 
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::is_cgi;
@@ -27,9 +26,16 @@ pub fn works_on(request: Request<'_>) -> bool {
     false
 }
 
-/// Has httpd wait for the script, if there is one, before it ends the request: as long as the background work may go on.
-pub fn keep(request: Request<'_>, work: Option<Arc<Work>>) {
-    if let Some(work) = work.filter(|_| is_child(request)) {
+/// Waits for the script, if there is one, as long as the background work may go on.
+pub fn wait(request: Request<'_>, work: &Work) {
+    if is_child(request) {
+        work.wait_while(|| child() == Child::Running);
+    }
+}
+
+/// Has httpd do so before it ends the request, whose client waits for it.
+pub fn keep(request: Request<'_>, work: Work) {
+    if is_child(request) {
         request.pool().before_end(move || work.wait_while(|| child() == Child::Running));
     }
 }

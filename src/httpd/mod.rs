@@ -45,7 +45,7 @@ pub use self::log::{install as install_log, with_context};
 pub use self::module::Module;
 pub use self::mpm::Mpm;
 pub use self::pool::Pool;
-pub use self::request::{Request, now};
+pub use self::request::{Request, RequestRecord, now};
 pub use self::seldom::Seldom;
 pub use self::server::Server;
 pub use self::status::{Result, Status};

@@ -3,6 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Block, Brigade, Connection, Filter, FilterHandle, Pool, Result, Server, Status, Table};
 use crate::sys;
@@ -448,6 +449,24 @@ impl<'r> Request<'r> {
             unsafe { (*each.raw()).connection = connection.raw() };
             request = each.prev();
         }
+    }
+}
+
+/// A request's record, for what may be asked after a call into the module.
+///
+/// Only to be asked where it is known that the request lives.
+pub struct RequestRecord(AtomicPtr<sys::request_rec>);
+
+impl RequestRecord {
+    /// Keeps the record.
+    pub fn of(request: Request<'_>) -> Self {
+        Self(AtomicPtr::new(request.raw()))
+    }
+
+    /// The request, which may be used in a call that is about it.
+    pub fn get(&self) -> Request<'_> {
+        // SAFETY: the request is live, as whoever asks knows; a reference is never null.
+        unsafe { Request { raw: NonNull::new_unchecked(self.0.load(Ordering::Relaxed)), life: PhantomData } }
     }
 }
 

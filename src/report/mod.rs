@@ -49,27 +49,33 @@ pub fn log(request: Request<'_>, response: &Response) {
     response.logged.set(true);
 }
 
+/// The background work has ended: gives its place back, and has the request logged, unless that has been done. The request's memory
+/// may live on, for a client that reads slowly.
+pub fn work_ended(request: Request<'_>) {
+    let Some((finished, response)) = Response::find(request, |response| response.background.took_us().is_some()) else {
+        return;
+    };
+    if let Some(took) = response.background.took_us() {
+        with_context(request, || {
+            log::info!("the background work has ended, {took} microseconds after the client was released");
+        });
+    }
+    response.background.withdraw();
+    carry_notes(finished, request.last());
+    if Response::find(request, |response| response.logged.get()).is_none() {
+        log(finished, response);
+    }
+}
+
 /// `log_transaction`, before all others: a request that has been logged is not logged again. It is called when the request
 /// has really ended, and before that by [`log()`].
 pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
     guard(sys::DECLINED, || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
+        // SAFETY: httpd calls the hook with a live request, in the thread that works on it: mod_http2's may be another one by then.
         let Some(request) = (unsafe { Request::from_raw(request) }) else { return sys::DECLINED };
-        let finished = Response::find(request, |response| response.background.took_us().is_some());
-        if let Some((finished, response)) = finished
-            && let Some(took) = response.background.took_us()
-        {
-            with_context(request, || {
-                log::info!("the background work has ended, {took} microseconds after the client was released");
-            });
-            carry_notes(finished, request.last());
+        match Response::find(request, |response| response.logged.get()) {
+            Some(_) => sys::DONE,
+            None => sys::DECLINED,
         }
-        if Response::find(request, |response| response.logged.get()).is_some() {
-            return sys::DONE;
-        }
-        if let Some((finished, response)) = finished {
-            count_stream(finished, response);
-        }
-        sys::DECLINED
     })
 }

@@ -3,15 +3,18 @@
 use std::future::Future;
 use std::io;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Sender, channel};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker};
 use std::thread::{self, JoinHandle};
 use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
 use http::Request;
-use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
 use tokio::sync::oneshot;
@@ -30,6 +33,7 @@ pub struct Http2 {
     quit: Option<oneshot::Sender<()>>,
     thread: Option<JoinHandle<()>>,
     frozen: Mutex<Option<Sender<()>>>,
+    tap: Arc<Tap>,
     scheme: &'static str,
 }
 
@@ -76,17 +80,29 @@ impl Http2 {
     /// When nobody there speaks HTTP/2.
     #[track_caller]
     pub fn connect(address: SocketAddr, certificate: Option<&'static Certificate>) -> Http2 {
+        Http2::connect_with_window(address, certificate, None)
+    }
+
+    /// The same for a client that lets the server send so many bytes ahead, on each stream and in all.
+    #[track_caller]
+    pub(crate) fn connect_with_window(
+        address: SocketAddr,
+        certificate: Option<&'static Certificate>,
+        window: Option<u32>,
+    ) -> Http2 {
+        let tap = Arc::new(Tap::default());
+        let way = Way { address, certificate, window, tap: Arc::clone(&tap) };
         let (quit, told_to_quit) = oneshot::channel();
         let (ready, when_ready) = channel();
         let end = Arc::new(Watch::default());
         let thread = thread::spawn({
             let end = Arc::clone(&end);
-            move || serve(address, certificate, &ready, told_to_quit, end)
+            move || serve(&way, &ready, told_to_quit, end)
         });
         let (runtime, requests) =
             when_ready.recv_timeout(DEADLINE).expect("the server answers").expect("the server speaks HTTP/2");
         let scheme = if certificate.is_some() { "https" } else { "http" };
-        Http2 { runtime, requests, end, quit: Some(quit), thread: Some(thread), frozen: Mutex::default(), scheme }
+        Http2 { runtime, requests, end, quit: Some(quit), thread: Some(thread), frozen: Mutex::default(), tap, scheme }
     }
 
     /// Opens a stream with a GET request for `path` with these headers.
@@ -150,6 +166,16 @@ impl Http2 {
         *self.frozen.lock().unwrap_or_else(PoisonError::into_inner) = Some(thaw);
     }
 
+    /// From now on the client reads nothing from its socket, until [`Http2::read_on`]. It goes on sending.
+    pub fn stop_reading(&self) {
+        self.tap.shut.store(true, Ordering::SeqCst);
+    }
+
+    /// Reads again.
+    pub fn read_on(&self) {
+        self.tap.open();
+    }
+
     /// Waits until the server has seen what was sent on this connection before: it answers for `path` after that. mod_http2 may
     /// also end the connection, where a stream is reset of which it is about to send something.
     ///
@@ -181,6 +207,7 @@ impl Http2 {
 
 impl Drop for Http2 {
     fn drop(&mut self) {
+        self.tap.open();
         drop(self.frozen.lock().unwrap_or_else(PoisonError::into_inner).take());
         drop(self.quit.take());
         if let Some(thread) = self.thread.take() {
@@ -279,12 +306,65 @@ impl State {
     }
 }
 
+/// How to get to the server.
+struct Way {
+    address: SocketAddr,
+    certificate: Option<&'static Certificate>,
+    window: Option<u32>,
+    tap: Arc<Tap>,
+}
+
+/// Whether a client reads its socket.
+#[derive(Default)]
+struct Tap {
+    shut: AtomicBool,
+    reader: Mutex<Option<Waker>>,
+}
+
+impl Tap {
+    fn open(&self) {
+        self.shut.store(false, Ordering::SeqCst);
+        if let Some(reader) = self.reader.lock().unwrap_or_else(PoisonError::into_inner).take() {
+            reader.wake();
+        }
+    }
+}
+
+/// A socket that is read when its tap is open.
+struct Tapped {
+    socket: TcpStream,
+    tap: Arc<Tap>,
+}
+
+impl AsyncRead for Tapped {
+    fn poll_read(mut self: Pin<&mut Self>, task: &mut Context<'_>, to: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        *self.tap.reader.lock().unwrap_or_else(PoisonError::into_inner) = Some(task.waker().clone());
+        if self.tap.shut.load(Ordering::SeqCst) {
+            return Poll::Pending;
+        }
+        Pin::new(&mut self.socket).poll_read(task, to)
+    }
+}
+
+impl AsyncWrite for Tapped {
+    fn poll_write(mut self: Pin<&mut Self>, task: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.socket).poll_write(task, bytes)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(task)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, task: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(task)
+    }
+}
+
 type Opened = (Handle, SendRequest<Bytes>);
 
 /// The connection's thread: opens it, and drives it until told to quit.
 fn serve(
-    address: SocketAddr,
-    certificate: Option<&Certificate>,
+    way: &Way,
     ready: &Sender<io::Result<Opened>>,
     told_to_quit: oneshot::Receiver<()>,
     end: Arc<Watch<Option<Failure>>>,
@@ -292,34 +372,39 @@ fn serve(
     let runtime = runtime::Builder::new_current_thread().enable_all().build().expect("tokio");
     let handle = runtime.handle().clone();
     runtime.block_on(async move {
-        let _ = ready.send(open(address, certificate, end).await.map(|requests| (handle, requests)));
+        let _ = ready.send(open(way, end).await.map(|requests| (handle, requests)));
         let _ = told_to_quit.await;
     });
 }
 
-async fn open(
-    address: SocketAddr,
-    certificate: Option<&Certificate>,
-    end: Arc<Watch<Option<Failure>>>,
-) -> io::Result<SendRequest<Bytes>> {
-    let socket = TcpStream::connect(address).await?;
+async fn open(way: &Way, end: Arc<Watch<Option<Failure>>>) -> io::Result<SendRequest<Bytes>> {
+    let socket = TcpStream::connect(way.address).await?;
     socket.set_nodelay(true)?;
-    let Some(certificate) = certificate else {
-        return shake_hands(socket, end).await;
+    let socket = Tapped { socket, tap: Arc::clone(&way.tap) };
+    let Some(certificate) = way.certificate else {
+        return shake_hands(socket, way.window, end).await;
     };
     let connector = TlsConnector::from(certificate.client_config(b"h2"));
     let tls = connector.connect(Certificate::server_name(), socket).await?;
     if tls.get_ref().1.alpn_protocol() != Some(b"h2") {
         return Err(io::Error::other("the server did not choose h2"));
     }
-    shake_hands(tls, end).await
+    shake_hands(tls, way.window, end).await
 }
 
-async fn shake_hands<T>(socket: T, end: Arc<Watch<Option<Failure>>>) -> io::Result<SendRequest<Bytes>>
+async fn shake_hands<T>(
+    socket: T,
+    window: Option<u32>,
+    end: Arc<Watch<Option<Failure>>>,
+) -> io::Result<SendRequest<Bytes>>
 where
     T: AsyncRead + AsyncWrite + Unpin + Send + 'static,
 {
-    let (requests, connection) = h2::client::handshake(socket).await.map_err(io::Error::other)?;
+    let mut client = h2::client::Builder::new();
+    if let Some(window) = window {
+        client.initial_window_size(window).initial_connection_window_size(window);
+    }
+    let (requests, connection) = client.handshake(socket).await.map_err(io::Error::other)?;
     tokio::spawn(watch(connection, end));
     Ok(requests)
 }

@@ -21,6 +21,7 @@ mod httpd;
 mod limit;
 pub mod machine;
 mod php_fpm;
+mod poison;
 mod ports;
 mod process;
 mod programs;

@@ -21,6 +21,7 @@ use crate::error_log::{ErrorLog, READY, is_complaint};
 use crate::handler::Handler;
 use crate::machine;
 use crate::php_fpm::PhpFpm;
+use crate::poison;
 use crate::ports::free_port;
 use crate::process::Process;
 use crate::programs;
@@ -144,6 +145,18 @@ impl Builder {
     pub fn env(mut self, name: &str, value: &str) -> Builder {
         self.environment.push((name.to_owned(), value.to_owned()));
         self
+    }
+
+    /// Has the server overwrite all memory of pools and buckets as soon as it is given back: whoever looks at it later crashes, or
+    /// sends something else than he should.
+    ///
+    /// # Panics
+    ///
+    /// When the library that does so cannot be built.
+    #[track_caller]
+    pub fn poisoned(self) -> Builder {
+        let library = poison::library().display().to_string();
+        self.env("LD_PRELOAD", &library).config("MaxMemFree 1")
     }
 
     /// The same httpd, as far as the machine matters: without our module and without configuration of its own.

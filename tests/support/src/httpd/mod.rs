@@ -29,6 +29,9 @@ use crate::process::Process;
 /// How long a prefork server may take to stop gracefully.
 const GRACE: Duration = Duration::from_secs(3);
 
+/// The window of a client that is sent as much as there is.
+const WIDE: u32 = 1 << 30;
+
 /// How many lines of the log of a failed test's server are shown.
 const SHOWN: usize = 50;
 
@@ -137,6 +140,43 @@ impl Httpd {
     #[track_caller]
     pub fn connect_h2c(&self) -> Http2 {
         Http2::connect(self.address(), None)
+    }
+
+    /// A new HTTP/2 connection over TLS, whose client lets the server send many megabytes ahead.
+    #[track_caller]
+    pub fn connect_wide_http2(&self) -> Http2 {
+        Http2::connect_with_window(self.tls_address(), Some(Certificate::get()), Some(WIDE))
+    }
+
+    /// The same without TLS.
+    #[track_caller]
+    pub fn connect_wide_h2c(&self) -> Http2 {
+        Http2::connect_with_window(self.address(), None, Some(WIDE))
+    }
+
+    /// Waits until the server's side of its clients' connections is stuck: bytes wait in the kernel for a client that does not read.
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn wait_for_full_socket(&self) {
+        const LOOKS: usize = 20;
+        let ports = [self.address(), self.tls_address()].map(|address| format!(":{:04X}", address.port()));
+        let (mut before, mut same) = (String::new(), 0);
+        wait_for("a connection that takes no more", || {
+            let tcp = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
+            let rows = tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
+            let queues: Vec<String> = rows
+                .filter(|row| row.len() > 4 && row[3] == "01" && ports.iter().any(|port| row[1].ends_with(port)))
+                .map(|row| row[4].split(':').next().unwrap_or_default().to_owned())
+                .filter(|queue| queue.bytes().any(|digit| digit != b'0'))
+                .collect();
+            let now = queues.join(" ");
+            same = if !now.is_empty() && now == before { same + 1 } else { 0 };
+            before = now;
+            (same >= LOOKS).then_some(())
+        });
     }
 
     /// New background work for a request to this server.
