@@ -144,8 +144,7 @@ impl Walk<'_, '_> {
 
     /// Reads a bucket of unknown length; before it waits, what came before goes out, as `ap_content_length_filter` has it.
     fn read(&mut self, brigade: &mut Brigade<'_>) -> Result<u64> {
-        // What is read here has a length for the filters below, of which httpd could cut out ranges.
-        bypass::ranges(self.call.filter);
+        self.leave_whole();
         match brigade.read_first(Block::No) {
             Err(status) if status.is_again() => {}
             read => return read.map(|bytes| bytes.len() as u64),
@@ -153,6 +152,13 @@ impl Walk<'_, '_> {
         self.body.push_flush();
         self.pass()?;
         brigade.read_first(Block::Yes).map(|bytes| bytes.len() as u64)
+    }
+
+    /// What is read here has a length for the filters below, of which httpd could cut out ranges.
+    fn leave_whole(&self) {
+        if !self.call.response.header_is_out() {
+            bypass::ranges(self.call.filter);
+        }
     }
 
     /// Takes the first bucket, which is data of this length, as far as it belongs to the response.
@@ -333,7 +339,7 @@ impl Walk<'_, '_> {
                 Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),
                 Some(Kind::Data(Some(_))) => brigade.delete_first(),
                 Some(Kind::Data(None)) => {
-                    bypass::ranges(self.call.filter);
+                    self.leave_whole();
                     match brigade.read_first(Block::No) {
                         Ok(_) => brigade.delete_first(),
                         Err(_) => return false,

@@ -14,7 +14,7 @@ use crate::httpd::Request;
 const TRUST: &CStr = c"ap_trust_cgilike_cl";
 
 /// The schemes of mod_proxy whose responses httpd frames by itself.
-const PROXY_SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
+pub(super) const PROXY_SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
 
 /// Has httpd keep the header for now. Whether it did: not where the handler is none of these, nor where the
 /// administrator has decided.

@@ -45,13 +45,18 @@ pub fn runs_application(request: Request<'_>) -> bool {
     }
 }
 
-/// True unless the handler is known to send no interim responses: mod_cgi, mod_fcgid, mod_php, httpd's own for files.
+/// True unless the handler is known to send no interim responses: mod_cgi, mod_fcgid, mod_php, httpd's own for files, and mod_proxy's for
+/// backends that have none.
 pub fn may_send_interim(request: Request<'_>) -> bool {
-    let php = |handler: &[u8]| handler.starts_with(b"application/x-httpd-");
-    let never = request.handler().is_none_or(|handler| {
-        matches!(handler, b"default-handler" | b"cgi-script" | b"fcgid-script" | b"server-status") || php(handler)
-    });
-    !never
+    let Some(handler) = request.handler() else { return false };
+    let backend = handler.strip_prefix(b"proxy:").map(scheme).or_else(|| proxy_scheme(request));
+    match backend {
+        Some(scheme) => !length::PROXY_SCHEMES.contains(&scheme),
+        None => {
+            !matches!(handler, b"default-handler" | b"cgi-script" | b"fcgid-script" | b"server-status")
+                && !handler.starts_with(b"application/x-httpd-")
+        }
+    }
 }
 
 #[cfg(test)]

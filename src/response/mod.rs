@@ -160,6 +160,11 @@ impl Response {
         first
     }
 
+    /// True if it was passed on.
+    pub fn header_is_out(&self) -> bool {
+        self.told.get().is_some()
+    }
+
     /// How many bytes of body were promised by the header that was passed on; none where the client was not told a number, be it
     /// another one: that of a filter below.
     pub fn promised(&self, request: Request<'_>) -> Option<u64> {
