@@ -134,7 +134,7 @@ fn collect_messages(folder: &Path, messages: &mut Vec<Message>) {
         collect("log::info!(", "info");
         collect("log::warn!(", "warn");
         collect("log::error!(", "error");
-        collect("warn_no_resources(", "warn");
+        collect("resources::warn(", "warn");
         if path.ends_with("background/mod.rs") {
             collect("format!(", "error");
         }
