@@ -48,11 +48,12 @@ const FUNCTIONS: &[&str] = &[
 const VARIABLES: &[&str] = &[
     "ap_bucket_type_(eoc|eor)",
     "ap_conftree",
+    "core_module",
     "ap_listeners",
     "ap_num_listen_buckets",
     "apr_bucket_type_(eos|flush)",
     "fr_.*",
-    "APLOG_(ERR|WARNING|INFO|DEBUG|TRACE1|NO_MODULE)",
+    "APLOG_(ERR|WARNING|NOTICE|INFO|DEBUG|TRACE1|NO_MODULE)",
     "APR_HOOK_(REALLY_FIRST|MIDDLE|LAST)",
     "OR_FILEINFO",
     "RSRC_CONF",
@@ -89,7 +90,11 @@ fn main() {
 
 fn build() -> Result<(), String> {
     println!("cargo::rerun-if-changed=apxs");
-    let apxs = apxs::Apxs::ask(env("APXS"))?;
+    let apxs = apxs::Apxs::ask(env("APXS"), &std::env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default())?;
+    // An upgrade of httpd brings new ones: what was built for the old must not stay.
+    for file in &apxs.files {
+        println!("cargo::rerun-if-changed={}", file.display());
+    }
     let out = PathBuf::from(env("OUT_DIR").ok_or("OUT_DIR is not set: build with cargo")?);
 
     bindings(&apxs, &out)?;
@@ -114,6 +119,8 @@ fn bindings(apxs: &apxs::Apxs, out: &std::path::Path) -> Result<(), String> {
         .derive_debug(false)
         .layout_tests(false)
         .merge_extern_blocks(true)
+        // Each header that is read has the bindings made anew when it changes.
+        .parse_callbacks(Box::new(bindgen::CargoCallbacks::new()))
         .default_macro_constant_type(bindgen::MacroTypeVariation::Signed);
     for pattern in FUNCTIONS {
         builder = builder.allowlist_function(pattern);

@@ -1,8 +1,8 @@
 /* What httpd and APR offer as macros only, as functions that Rust can link. */
 #include "httpd.h"
 
-#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 131)
-#error "mod_finish_request needs httpd 2.4.59 or later"
+#if !AP_MODULE_MAGIC_AT_LEAST(20120211, 110)
+#error "mod_finish_request needs the module interface of httpd 2.4.49 or later"
 #endif
 
 apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb)

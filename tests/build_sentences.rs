@@ -1,8 +1,9 @@
 //! Who cannot build is told why, and what to install, in one sentence.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
+use std::process::Command;
 
 use tempfile::TempDir;
 
@@ -10,22 +11,25 @@ use tempfile::TempDir;
 #[path = "../apxs/apxs.rs"]
 mod apxs;
 
+const ARCH: &str = std::env::consts::ARCH;
+
 /// What the build says when `program` is the apxs.
 fn sentence(program: &Path) -> String {
-    let answer = apxs::Apxs::ask(Some(program.display().to_string()));
+    let answer = apxs::Apxs::ask(Some(program.display().to_string()), ARCH);
     let sentence = answer.map(|_| ()).expect_err("it should not build with this");
     assert!(!sentence.contains('\n'), "{sentence}");
     sentence
 }
 
-/// An installation with headers of this version.
-fn httpd(version: [u32; 3]) -> TempDir {
+/// An installation with headers of this version, and this minor number of the module interface, that trusts an application's length.
+fn httpd(version: [u32; 3], interface: u32) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let [major, minor, patch] = version;
     symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/build_sentences/apxs"), folder.path().join("apxs")).unwrap();
-    fs::create_dir(folder.path().join("include")).unwrap();
+    let include = folder.path().join("include");
+    fs::create_dir(&include).unwrap();
     fs::write(
-        folder.path().join("include/ap_release.h"),
+        include.join("ap_release.h"),
         format!(
             "#define AP_SERVER_MAJORVERSION_NUMBER {major}\n\
              #define AP_SERVER_MINORVERSION_NUMBER {minor}\n\
@@ -33,7 +37,25 @@ fn httpd(version: [u32; 3]) -> TempDir {
         ),
     )
     .unwrap();
+    fs::write(include.join("ap_mmn.h"), format!("#define MODULE_MAGIC_NUMBER_MINOR {interface}   /* 0...n */\n"))
+        .unwrap();
+    fs::write(include.join("util_script.h"), "#define AP_TRUST_CGILIKE_CL_ENVVAR \"ap_trust_cgilike_cl\"\n").unwrap();
     folder
+}
+
+/// The same, with a program of httpd's: a script, or an object file.
+fn with_program(program: &[u8]) -> TempDir {
+    let httpd = httpd([2, 4, 66], 140);
+    let name = httpd.path().join("httpd");
+    fs::write(&name, program).unwrap();
+    fs::set_permissions(&name, fs::Permissions::from_mode(0o755)).unwrap();
+    fs::write(httpd.path().join("SBINDIR"), httpd.path().display().to_string()).unwrap();
+    fs::write(httpd.path().join("PROGNAME"), "httpd").unwrap();
+    httpd
+}
+
+fn builds_with(httpd: &TempDir) -> Result<(), String> {
+    apxs::Apxs::ask(Some(httpd.path().join("apxs").display().to_string()), ARCH).map(|_| ())
 }
 
 #[test]
@@ -44,39 +66,128 @@ fn no_apxs() {
 
 #[test]
 fn some_other_program() {
-    let sentence = sentence(Path::new("/bin/false"));
-    assert!(sentence.contains("/bin/false") && sentence.contains("apache2-dev"), "{sentence}");
-}
-
-#[test]
-fn no_headers() {
-    let httpd = httpd([2, 4, 59]);
-    fs::remove_file(httpd.path().join("include/ap_release.h")).unwrap();
-    let sentence = sentence(&httpd.path().join("apxs"));
-    assert!(sentence.contains("ap_release.h") && sentence.contains("apache2-dev"), "{sentence}");
-}
-
-#[test]
-fn an_httpd_that_is_too_old() {
-    for version in [[2, 4, 58], [2, 2, 99], [1, 3, 60]] {
-        let httpd = httpd(version);
-        let sentence = sentence(&httpd.path().join("apxs"));
-        let [major, minor, patch] = version;
-        assert!(sentence.contains(&format!("{major}.{minor}.{patch}")), "{sentence}");
-        assert!(sentence.contains("2.4.59") && sentence.contains("apache2-dev"), "{sentence}");
+    for program in ["/bin/false", "/bin/true", "/bin/echo", "/bin/sh", "/usr", "/etc/passwd"] {
+        let sentence = sentence(Path::new(program));
+        assert!(sentence.contains("apxs of httpd 2.4") || sentence.contains("apache2-dev"), "{sentence}");
     }
 }
 
 #[test]
-fn an_httpd_of_another_kind() {
-    let httpd = httpd([2, 5, 0]);
-    let sentence = sentence(&httpd.path().join("apxs"));
-    assert!(sentence.contains("2.5.0") && sentence.contains("2.4"), "{sentence}");
+fn no_headers() {
+    for name in ["ap_release.h", "ap_mmn.h", "util_script.h"] {
+        let httpd = httpd([2, 4, 59], 131);
+        fs::remove_file(httpd.path().join("include").join(name)).unwrap();
+        let sentence = sentence(&httpd.path().join("apxs"));
+        assert!(sentence.contains(name) && sentence.contains("apache2-dev"), "{sentence}");
+    }
 }
 
 #[test]
-fn the_oldest_that_will_do() {
-    let httpd = httpd([2, 4, 59]);
-    let program = httpd.path().join("apxs").display().to_string();
-    assert!(apxs::Apxs::ask(Some(program)).is_ok());
+fn an_httpd_that_is_too_old() {
+    let httpd = httpd([2, 4, 48], 109);
+    let sentence = sentence(&httpd.path().join("apxs"));
+    assert!(
+        sentence.contains("2.4.48") && sentence.contains("2.4.49") && sentence.contains("apache2-dev"),
+        "{sentence}"
+    );
+}
+
+#[test]
+fn an_httpd_of_another_kind() {
+    for version in [[2, 5, 0], [2, 2, 99], [1, 3, 60], [3, 4, 0]] {
+        let httpd = httpd(version, 200);
+        let sentence = sentence(&httpd.path().join("apxs"));
+        let [major, minor, patch] = version;
+        assert!(sentence.contains(&format!("{major}.{minor}.{patch}")) && sentence.contains("httpd 2.4"), "{sentence}");
+    }
+}
+
+/// What counts is the feature, not the version: distributions bring it to older ones with their patches.
+#[test]
+fn an_httpd_without_trust_in_lengths() {
+    let has_it = httpd([2, 4, 49], 110);
+    assert_eq!(builds_with(&has_it), Ok(()));
+
+    let without = httpd([2, 4, 66], 140);
+    fs::write(without.path().join("include/util_script.h"), "/* nothing */\n").unwrap();
+    let sentence = sentence(&without.path().join("apxs"));
+    assert!(sentence.contains("ap_trust_cgilike_cl") && sentence.contains("2.4.59"), "{sentence}");
+
+    fs::write(without.path().join("include/mod_cgi.so"), b"\0\x01ap_trust_cgilike_cl\0").unwrap();
+    assert_eq!(builds_with(&without), Ok(()));
+}
+
+#[test]
+fn an_httpd_for_another_processor() {
+    let mut program = b"\x7fELF\x02\x01\x01\0\0\0\0\0\0\0\0\0\x03\0".to_vec();
+    let other: u16 = if ARCH == "s390x" { 62 } else { 22 };
+    program.extend(other.to_le_bytes());
+    let httpd = with_program(&program);
+    let sentence = sentence(&httpd.path().join("apxs"));
+    assert!(sentence.contains("another processor") && sentence.contains(ARCH), "{sentence}");
+}
+
+#[test]
+fn an_httpd_that_cannot_load_modules() {
+    let list = |modules: &str| format!("#!/bin/sh\necho 'Compiled in modules:\n{modules}'\n");
+    let without = with_program(list("  core.c\n  http_core.c\n  prefork.c").as_bytes());
+    let sentence = sentence(&without.path().join("apxs"));
+    assert!(sentence.contains("mod_so"), "{sentence}");
+    let with = with_program(list("  core.c\n  mod_so.c\n  http_core.c").as_bytes());
+    assert_eq!(builds_with(&with), Ok(()));
+}
+
+/// What cargo makes of such a sentence is said once, without cargo's words around it; all else as it is.
+#[test]
+fn it_is_said_once() {
+    const CARGO: &str = r"#!/bin/sh
+echo on standard output
+cat >&2 <<'END'
+   Compiling mod_finish_request v0.1.0 (/somewhere)
+error: mod_finish_request@0.1.0: httpd 2.4.48 is too old: install a newer one
+error: failed to run custom build command for `mod_finish_request v0.1.0 (/somewhere)`
+note: To improve backtraces for build dependencies, set something
+
+Caused by:
+  process didn't exit successfully: `/somewhere/build-script-build` (exit status: 1)
+  --- stdout
+  cargo::rerun-if-changed=apxs
+  cargo::error=httpd 2.4.48 is too old: install a newer one
+END
+exit 101
+";
+    let folder = tempfile::tempdir().unwrap();
+    let cargo = folder.path().join("cargo");
+    fs::write(&cargo, CARGO).unwrap();
+    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh"));
+    let output = support::tools::run({
+        build.env("CARGO", &cargo).arg("build");
+        build
+    });
+    assert_eq!(output.status.code(), Some(101));
+    assert_eq!(output.stdout, b"on standard output\n");
+    assert_eq!(
+        output.stderr,
+        "   Compiling mod_finish_request v0.1.0 (/somewhere)\nhttpd 2.4.48 is too old: install a newer one\n"
+    );
+}
+
+/// An httpd that will not do is refused before anything is installed for it.
+#[test]
+fn before_anything_is_installed() {
+    let check = |httpd: &TempDir| {
+        let mut check = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/supported.sh"));
+        check.env("APXS", httpd.path().join("apxs"));
+        support::tools::run(check)
+    };
+    let will_do = httpd([2, 4, 58], 129);
+    let output = check(&will_do);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", output.stderr);
+    fs::write(will_do.path().join("include/util_script.h"), "/* nothing */\n").unwrap();
+    let output = check(&will_do);
+    assert!(!output.status.success());
+    assert!(output.stderr.contains("ap_trust_cgilike_cl") && output.stderr.lines().count() == 1, "{}", output.stderr);
+    fs::write(will_do.path().join("include/mod_cgid.so"), "ap_trust_cgilike_cl").unwrap();
+    assert!(check(&will_do).status.success());
 }

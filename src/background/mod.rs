@@ -27,20 +27,13 @@ const PLACES: u32 = 1024;
 ///
 /// A sentence, where there is no memory.
 pub fn configure(max: Max) -> Result<(), String> {
-    let table = match TABLE.get() {
-        Some(table) => {
-            // Children may have ended while the configuration was one without the module.
-            table.release_where(|pid| !is_own(pid));
-            table
-        }
-        None => {
-            let places = Mpm::most_workers_ever().saturating_mul(2).max(PLACES);
-            let table = Table::new(places).map_err(|error| {
-                format!("there is no shared memory for {places} requests in background work: {error}")
-            })?;
-            TABLE.get_or_init(|| table)
-        }
-    };
+    let table = TABLE.get_or_try_init(|| {
+        let places = Mpm::most_workers_ever().saturating_mul(2).max(PLACES);
+        Table::new(places)
+            .map_err(|error| format!("there is no shared memory for {places} requests in background work: {error}"))
+    })?;
+    // Children may have ended while the configuration was one without the module.
+    table.release_where(|pid| !is_own(pid));
     table.set_limit(max.requests(Mpm::most_workers(), table.places()));
     Ok(())
 }

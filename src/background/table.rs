@@ -1,9 +1,10 @@
 //! The requests in background work, of all processes, in memory that they share.
 
 use std::io;
-use std::sync::OnceLock;
 use std::sync::atomic::Ordering::{Relaxed, SeqCst};
 use std::sync::atomic::{AtomicU32, AtomicU64};
+
+use once_cell::sync::OnceCell;
 
 use super::entry::{Entry, Slot};
 use super::shared::{Shared, zeroed};
@@ -11,7 +12,7 @@ use crate::httpd::Seldom;
 
 /// The table of this parent and all its children. Made by the parent when it starts, and kept through its restarts: the
 /// library is never unmapped.
-pub static TABLE: OnceLock<Table> = OnceLock::new();
+pub static TABLE: OnceCell<Table> = OnceCell::new();
 
 /// Counts one more in the table, if there is one.
 pub fn count(counter: impl FnOnce(&State) -> &AtomicU64) {

@@ -19,7 +19,7 @@ const WORTH_SENDING: usize = 4096;
 const PIECE: usize = 65_536;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 /// The filter's name, as it stands in a connection's chain.
 pub const NAME: &[u8] = b"finish_request_buffer";
 

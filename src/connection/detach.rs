@@ -15,8 +15,8 @@ use crate::sys;
 static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The filter that takes what reaches nobody.
-pub const OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
-const INPUT_FILTER: FilterHandle = FilterHandle::new(&INPUT);
+pub static OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
+static INPUT_FILTER: FilterHandle = FilterHandle::new(&INPUT);
 
 /// Called when the handler of a detached request has ended, before httpd ends the request.
 pub type Ended = fn(Request<'_>, &Work);

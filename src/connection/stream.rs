@@ -7,7 +7,7 @@ use crate::httpd::{Brigade, Filter, FilterHandle, Kind, Request, output_filter};
 use crate::sys;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// Registers the filter.
 pub fn register() {

@@ -10,7 +10,7 @@ use crate::response::{Body, Response};
 use crate::sys;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// Registers the filter that sees the end of a body.
 pub fn register() {

@@ -12,7 +12,7 @@ use crate::response::{MARK, Response};
 use crate::sys;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// How an interim response begins.
 const BEGIN: &[u8] = b"HTTP/1.1 1";

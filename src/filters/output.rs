@@ -25,7 +25,7 @@ const SHORT: &str = "it ended before the end that it promised";
 const LOOK_AHEAD: usize = 16;
 
 static FINISH_REQUEST: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-const HANDLE: FilterHandle = FilterHandle::new(&FINISH_REQUEST);
+static HANDLE: FilterHandle = FilterHandle::new(&FINISH_REQUEST);
 
 /// Registers the filter.
 pub fn register() {

@@ -10,7 +10,9 @@ pub fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
 /// Has panics logged in httpd's error log, as errors of this module, and nowhere else.
 pub fn set_panic_hook() {
     std::panic::set_hook(Box::new(|info| {
-        let message = info.payload_as_str().unwrap_or("no message");
+        let payload = info.payload();
+        let text = payload.downcast_ref::<&str>().copied();
+        let message = text.or_else(|| payload.downcast_ref::<String>().map(String::as_str)).unwrap_or("no message");
         match info.location() {
             Some(place) => {
                 log::error!("internal error, please report it: {message} ({}:{})", place.file(), place.line())

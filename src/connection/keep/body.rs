@@ -15,7 +15,7 @@ const PIECE: i64 = 8192;
 
 static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The filter that gives the application what was read ahead of it.
-pub const HANDLE: FilterHandle = FilterHandle::new(&FILTER);
+pub static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// Registers the filter that gives the application what was read ahead of it.
 pub fn register() {
