@@ -7,12 +7,13 @@ CARGO ?= cargo
 ifdef APXS
 export APXS
 endif
+export CARGO
 # Where the demo and the bench find the module that `make` has built.
 RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install demo test bench lint packages toolchain clean
+.PHONY: help module install uninstall supported demo test bench lint packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -22,32 +23,39 @@ help:
 	@echo 'And the rest:'
 	@echo '  make               builds $(MODULE), optimised'
 	@echo '  make install       installs it where apxs says; below DESTDIR if that is set'
+	@echo '  make uninstall     takes all of that away'
 	@echo '  make bench         measures what the module costs, and what it gains'
 	@echo '  make lint          checks format, clippy and documentation'
 	@echo '  make packages      installs what demo and test need (they do it by themselves)'
 	@echo '  make clean         removes all that was built'
 	@echo 'APXS=/path/to/apxs chooses the httpd, for each of them.'
 
-module: toolchain
-	@$(CARGO) build --release --lib
+module: toolchain supported
+	@apxs/build.sh build --release --lib
 	@install -m 644 "$(TARGET)/release/libmod_finish_request.so" $(MODULE)
 
 install:
 	@test -f $(MODULE) || $(MAKE) --no-print-directory module
-	@apxs/install.sh $(MODULE)
+	@apxs/install.sh install $(MODULE)
 
-demo: toolchain packages module
+uninstall:
+	@apxs/install.sh uninstall $(MODULE)
+
+supported:
+	@apxs/supported.sh
+
+demo: toolchain supported packages module
 	@$(CARGO) build --example demo
 	@$(RUN) run --quiet --example demo
 
-test: toolchain packages
+test: toolchain supported packages
 	@tests/machine/run.sh $(TEST)
 
-bench: toolchain packages module
+bench: toolchain supported packages module
 	@$(CARGO) bench --no-run --bench cost
 	@$(RUN) bench --quiet --bench cost
 
-lint: toolchain packages
+lint: toolchain supported packages
 	@tests/machine/toolchain.sh fmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings

@@ -1,10 +1,17 @@
 #!/bin/sh
-# install.sh MODULE: installs the module with apxs and, on Debian, the files that a2enmod wants.
-# Honours APXS and DESTDIR.
+# install.sh install|uninstall MODULE: puts the module where httpd looks for it, with all that belongs to it; or takes all of it away.
+#
+#   APXS      apxs of the httpd that it is for
+#   DESTDIR   a folder to install below, for those who make packages
+#   PHPDIR    where the PHP files go: /usr/share/php/finish_request
+#   DOCDIR    where manual and examples go: /usr/share/doc/libapache2-mod-finish-request
+#   SYMBOLS   1: the debugger's symbols are kept in a file beside the module
 set -eu
+umask 022
 
-module=$1
-here=$(dirname "$0")/../httpd-conf
+what=$1
+module=$2
+source=$(cd "$(dirname "$0")/.." && pwd)
 root=${DESTDIR:-}
 
 stop() {
@@ -24,36 +31,120 @@ find_apxs() {
 }
 
 apxs=$(find_apxs)
-folder=$("$apxs" -q LIBEXECDIR)
-config=$("$apxs" -q SYSCONFDIR)
-file=$folder/$(basename "$module")
+ask() {
+    "$apxs" -q "$1" 2>/dev/null || stop "\`$apxs -q $1\` failed: is it the apxs of httpd 2.4 (package apache2-dev)?"
+}
+modules=$(ask LIBEXECDIR)
+config=$(ask SYSCONFDIR)
+headers=$(ask INCLUDEDIR)
+php=${PHPDIR:-/usr/share/php/finish_request}
+docs=${DOCDIR:-/usr/share/doc/libapache2-mod-finish-request}
+file=$modules/$(basename "$module")
 
-mkdir -p "$root$folder" 2>/dev/null && [ -w "$root$folder" ] ||
-    stop "$root$folder cannot be written to: run make install as root, or with DESTDIR=/some/folder"
+# Debian and Ubuntu have a2enmod, whose folder comes with the package apache2: the server's headers may be there without it.
+available=
+[ ! -d "$config/mods-available" ] && [ "$config" != /etc/apache2 ] || available=$config/mods-available
 
-# A running httpd has the old file mapped: it keeps it, and the new one gets a name of its own.
-rm -f "$root$file"
-said=$("$apxs" -S LIBEXECDIR="$root$folder" -i -n finish_request "$module" 2>&1) || stop "$said"
-echo "installed $root$file"
+# put FROM TO: writes the file beside its place and renames it, so that whoever uses the old one keeps it.
+put() {
+    folder=$root$(dirname "$2")
+    mkdir -p "$folder" 2>/dev/null && [ -w "$folder" ] ||
+        stop "$folder cannot be written to: run make $what as root, or with DESTDIR=/some/folder"
+    new=$root$2.new.$$
+    trap 'rm -f "$new"' EXIT
+    cp "$1" "$new" 2>/dev/null || stop "$new cannot be written: is the disk full?"
+    chmod 644 "$new"
+    mv -f "$new" "$root$2"
+    trap - EXIT
+    echo "installed $root$2"
+}
 
-headers=$root$("$apxs" -q INCLUDEDIR)
-mkdir -p "$headers"
-cp "$(dirname "$0")/mod_finish_request.h" "$headers/"
-echo "installed $headers/mod_finish_request.h"
+# The files besides the module: where from, and where to.
+files() {
+    echo "$source/apxs/mod_finish_request.h|$headers/mod_finish_request.h"
+    for each in "$source"/php/*.php; do echo "$each|$php/$(basename "$each")"; done
+    for each in README.md CHANGELOG.md LICENSE; do echo "$source/$each|$docs/$each"; done
+    for each in "$source"/docs/*.md; do echo "$each|$docs/docs/$(basename "$each")"; done
+    for each in "$source"/httpd-conf/examples/*; do echo "$each|$docs/examples/$(basename "$each")"; done
+}
 
-if [ ! -d "$config/mods-available" ]; then
-    echo "Load it with: LoadModule finish_request_module $file"
-    exit 0
-fi
+put_module() {
+    work=$(mktemp -d)
+    trap 'rm -rf "$work"' EXIT
+    cp "$module" "$work/module"
+    if ! command -v strip >/dev/null; then
+        echo "There is no strip (package binutils): the module is installed with its symbols."
+    elif [ "${SYMBOLS:-0}" != 1 ]; then
+        strip --strip-unneeded "$work/module"
+    else
+        objcopy --only-keep-debug "$work/module" "$work/$(basename "$module").debug"
+        strip --strip-unneeded "$work/module"
+        (cd "$work" && objcopy --add-gnu-debuglink="$(basename "$module").debug" module)
+        (put "$work/$(basename "$module").debug" "$file.debug")
+    fi
+    (put "$work/module" "$file")
+    rm -rf "$work"
+    trap - EXIT
+}
 
-available=$root$config/mods-available
-mkdir -p "$available"
-sed "s|/usr/lib/apache2/modules/mod_finish_request.so|$file|" "$here/finish_request.load" >"$available/finish_request.load"
-echo "installed $available/finish_request.load"
-if [ -e "$available/finish_request.conf" ]; then
-    echo "kept      $available/finish_request.conf"
-else
-    cp "$here/finish_request.conf" "$available/finish_request.conf"
-    echo "installed $available/finish_request.conf"
-fi
-echo "Switch it on with: a2enmod finish_request && systemctl restart apache2"
+# What an administrator has changed stays. The copy beside the examples is what was installed last.
+shipped=$docs/finish_request.conf
+is_changed() {
+    [ -e "$root$available/finish_request.conf" ] && ! cmp -s "$root$available/finish_request.conf" "$root$shipped" &&
+        ! cmp -s "$root$available/finish_request.conf" "$source/httpd-conf/finish_request.conf"
+}
+
+install() {
+    [ -f "$module" ] || stop "$module is not there: run make first"
+    put_module
+    files | while IFS='|' read -r from to; do put "$from" "$to"; done
+    if [ -z "$available" ]; then
+        put "$source/httpd-conf/finish_request.conf" "$shipped"
+        echo "Load it with: LoadModule finish_request_module $file"
+        return
+    fi
+    load=$(mktemp)
+    sed "s|/usr/lib/apache2/modules/mod_finish_request.so|$file|" "$source/httpd-conf/finish_request.load" >"$load"
+    (put "$load" "$available/finish_request.load")
+    rm -f "$load"
+    if is_changed; then
+        echo "kept      $root$available/finish_request.conf, which was changed: $root$shipped is the new one"
+    else
+        put "$source/httpd-conf/finish_request.conf" "$available/finish_request.conf"
+    fi
+    put "$source/httpd-conf/finish_request.conf" "$shipped"
+    echo 'Switch it on with: a2enmod finish_request && systemctl restart apache2'
+}
+
+take() {
+    [ -e "$root$1" ] || [ -L "$root$1" ] || return 0
+    rm -f "$root$1" 2>/dev/null || stop "$root$1 cannot be removed: run make uninstall as root"
+    echo "removed   $root$1"
+}
+
+uninstall() {
+    if [ -n "$available" ]; then
+        if is_changed; then
+            echo "kept      $root$available/finish_request.conf, which was changed"
+        else
+            take "$available/finish_request.conf"
+        fi
+        take "$available/finish_request.load"
+    fi
+    files | while IFS='|' read -r from to; do take "$to"; done
+    take "$shipped"
+    take "$file.debug"
+    take "$file"
+    for folder in "$php" "$docs/docs" "$docs/examples" "$docs"; do
+        rmdir "$root$folder" 2>/dev/null || true
+    done
+    if [ -L "$root$config/mods-enabled/finish_request.load" ]; then
+        echo 'It is still enabled, and httpd will not start again before: a2dismod finish_request' >&2
+    else
+        # Comments name it as well.
+        lines=$(grep -rnE '^[[:space:]]*LoadModule[[:space:]]+finish_request_module' "$root$config" 2>/dev/null || true)
+        [ -z "$lines" ] || echo "It is still loaded, and httpd will not start again with this line: $lines" >&2
+    fi
+}
+
+"$what"

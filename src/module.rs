@@ -7,8 +7,9 @@ use crate::directives::{self, COMMANDS, Settings};
 use crate::filters::{body_end, fcgid, header, interim, output};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
-    install_log, server_config, set_panic_hook, with_context,
+    install_log, is_rehearsal, notice, refusal, server_config, set_panic_hook, with_context,
 };
+use crate::rules::VERSION;
 use crate::{abort, api, background, begin, connection, report, sys};
 
 /// The record that `LoadModule finish_request_module` looks for.
@@ -72,7 +73,13 @@ unsafe extern "C" fn pre_config(
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
         directives::forget();
-        sys::OK
+        match refusal() {
+            None => sys::OK,
+            Some(sentence) => {
+                log::error!("{sentence}");
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+        }
     })
 }
 
@@ -103,9 +110,15 @@ unsafe extern "C" fn post_config(
         find_byte_counter();
         keep::warn_if_unavailable();
         // SAFETY: httpd gives the main server of the configuration.
-        let settings = unsafe { Server::from_raw(server) }.and_then(server_config::<Settings>);
+        let server = unsafe { Server::from_raw(server) };
+        let settings = server.and_then(server_config::<Settings>);
         match background::configure(settings.map_or_else(Default::default, Settings::max)) {
-            Ok(()) => sys::OK,
+            Ok(()) => {
+                if let Some(server) = server.filter(|_| !is_rehearsal()) {
+                    notice(server, &format!("{VERSION} configured"));
+                }
+                sys::OK
+            }
             Err(sentence) => {
                 log::error!("{sentence}");
                 sys::HTTP_INTERNAL_SERVER_ERROR

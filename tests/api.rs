@@ -1,8 +1,9 @@
 //! Modules written in C finish a response with the optional function `ap_finish_request()`.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-use std::sync::OnceLock;
+use std::sync::Mutex;
 
 use support::{Client, Httpd, Mpm, Protocol, tools, wait_for};
 
@@ -117,24 +118,32 @@ fn start(mpm: Mpm, config: &str) -> Httpd {
         .start()
 }
 
-/// The test module, built with apxs once for all tests.
-fn test_module() -> &'static Path {
-    static BUILT: OnceLock<PathBuf> = OnceLock::new();
-    BUILT.get_or_init(|| {
+/// The test module.
+fn test_module() -> PathBuf {
+    c_module("mod_finish_test")
+}
+
+/// A module in C, from `tests/api/`, built with apxs once for all tests.
+pub fn c_module(name: &'static str) -> PathBuf {
+    static BUILT: Mutex<BTreeMap<&str, PathBuf>> = Mutex::new(BTreeMap::new());
+    let mut built = BUILT.lock().unwrap();
+    let build = || {
         let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let source = format!("{name}.c");
         // Another run of the tests may be building it as well.
-        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("mod_finish_test-{}", std::process::id()));
+        let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(project.join("tests/api/mod_finish_test.c"), folder.join("mod_finish_test.c")).unwrap();
+        std::fs::copy(project.join("tests/api").join(&source), folder.join(&source)).unwrap();
         let apxs = std::env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
         let mut build = Command::new(apxs);
         build.current_dir(&folder).arg("-I").arg(project.join("apxs"));
-        build.args(["-Wc,-Wall", "-Wc,-Werror", "-c", "mod_finish_test.c"]);
+        build.args(["-Wc,-Wall", "-Wc,-Werror", "-c", &source]);
         let output = tools::run(build);
         assert!(output.status.success(), "{}", output.stderr);
-        let built = folder.with_file_name("mod_finish_test.so");
-        std::fs::rename(folder.join(".libs/mod_finish_test.so"), &built).unwrap();
+        let built = folder.with_file_name(format!("{name}.so"));
+        std::fs::rename(folder.join(format!(".libs/{name}.so")), &built).unwrap();
         std::fs::remove_dir_all(&folder).unwrap();
         built
-    })
+    };
+    built.entry(name).or_insert_with(build).clone()
 }

@@ -78,7 +78,7 @@ fn the_operations_page_has_each_message() {
         .filter_map(|line| {
             let (level, rest) = line.strip_prefix("| ")?.split_once(" | `")?;
             let quote = rest.split_once('`')?.0.trim_end_matches('…');
-            ["info", "warn", "error"].contains(&level).then_some((level, quote))
+            ["info", "notice", "warn", "error"].contains(&level).then_some((level, quote))
         })
         .collect();
 
@@ -135,7 +135,8 @@ fn collect_messages(folder: &Path, messages: &mut Vec<Message>) {
         collect("log::warn!(", "warn");
         collect("log::error!(", "error");
         collect("resources::warn(", "warn");
-        if path.ends_with("background/mod.rs") {
+        collect("notice(server, &format!(", "notice");
+        if path.ends_with("background/mod.rs") || path.ends_with("httpd/module.rs") {
             collect("format!(", "error");
         }
     }

@@ -32,6 +32,7 @@ pub fn counts(httpd: &Httpd) -> HashMap<String, u64> {
     let page = page(httpd, "?auto");
     page.lines()
         .filter_map(|line| line.strip_prefix("FinishRequest")?.split_once(": "))
+        .filter(|(name, _)| *name != "Version")
         .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
         .collect()
 }

@@ -62,7 +62,7 @@ pub fn install() {
         }
         fn log(&self, record: &Record<'_>) {
             if enabled(record.level()) {
-                write(record);
+                write(aplog(record.level()), record.line().unwrap_or(0), &record.args().to_string());
             }
         }
         fn flush(&self) {}
@@ -96,11 +96,15 @@ fn enabled(level: Level) -> bool {
     aplog(level) <= configured
 }
 
-fn write(record: &Record<'_>) {
-    let text = record.args().to_string().replace('\0', "\\0");
-    let Ok(text) = CString::new(text) else { return };
-    let (file, line) = (c"mod_finish_request".as_ptr(), record.line().unwrap_or(0).cast_signed());
-    let (index, level) = (super::Module::index(), aplog(record.level()));
+/// Logs at `notice`, a level that the `log` crate does not have, about the server.
+pub fn notice(server: Server<'_>, text: &str) {
+    with_context(server, || write(sys::APLOG_NOTICE, 0, text));
+}
+
+fn write(level: c_int, line: u32, text: &str) {
+    let Ok(text) = CString::new(text.replace('\0', "\\0")) else { return };
+    let (file, line) = (c"mod_finish_request".as_ptr(), line.cast_signed());
+    let index = super::Module::index();
     let format = c"%s".as_ptr();
     // SAFETY: as for enabled; the format takes one string, and one ends in NUL. With a null server httpd logs at
     // notice and above only.

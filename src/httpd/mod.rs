@@ -41,8 +41,8 @@ pub use self::hook::{
     ChildState, Hooks, OptionalFunction, is_async, is_rehearsal, is_threaded, register_optional, retrieve_optional,
 };
 pub use self::listen::{Accepted, add_listener, added_listener, has_listen_buckets};
-pub use self::log::{install as install_log, with_context};
-pub use self::module::Module;
+pub use self::log::{install as install_log, notice, with_context};
+pub use self::module::{Module, refusal};
 pub use self::mpm::Mpm;
 pub use self::pool::Pool;
 pub use self::request::{Request, RequestRecord, now};

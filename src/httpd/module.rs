@@ -38,3 +38,37 @@ impl Module {
         if record.is_null() { sys::APLOG_NO_MODULE } else { unsafe { (*record).module_index } }
     }
 }
+
+/// The least minor number of httpd's module interface (`ap_mmn.h`) that has all that the module uses: 2.4.49's, for the hook
+/// `child_stopping`. `apxs/shim.c` asks the same of the headers.
+const LEAST_MINOR: c_int = 110;
+
+/// Why the module cannot serve in the httpd that has loaded it, if so: that is older than what it was built for. httpd itself refuses a
+/// module that was built for another major number.
+pub fn refusal() -> Option<String> {
+    // SAFETY: the record of httpd's own core, a static of the program's, which nobody writes to after its start.
+    let minor = unsafe { (&raw const sys::core_module.minor_version).read() };
+    too_old(minor)
+}
+
+fn too_old(minor: c_int) -> Option<String> {
+    let major = sys::MODULE_MAGIC_NUMBER_MAJOR;
+    (minor < LEAST_MINOR).then(|| {
+        format!(
+            "this httpd is too old for mod_finish_request: its module interface is {major}.{minor}, and {major}.{LEAST_MINOR} \
+             (httpd 2.4.49) is the least that has what the module needs; install a newer httpd"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_older_interface_is_refused() {
+        assert_eq!(too_old(LEAST_MINOR), None);
+        assert_eq!(too_old(c_int::MAX), None);
+        assert!(too_old(LEAST_MINOR - 1).is_some_and(|sentence| sentence.contains("20120211.109")));
+    }
+}

@@ -5,6 +5,7 @@ use std::fmt::Write;
 
 use crate::background::{self, Entry, Overview};
 use crate::httpd::{Request, guard, now};
+use crate::rules::VERSION;
 use crate::sys;
 
 /// `status_hook` (`mod_status.h`): the end of the page of `/server-status`.
@@ -31,8 +32,9 @@ pub unsafe extern "C" fn status(request: *mut sys::request_rec, flags: c_int) ->
 fn short(overview: &Overview) -> String {
     let Overview { finished, running, kept, over_limit, timed_out, .. } = overview;
     format!(
-        "FinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestKept: {kept}\n\
-         FinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n"
+        "FinishRequestVersion: {}\nFinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestKept: {kept}\n\
+         FinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n",
+        env!("CARGO_PKG_VERSION"),
     )
 }
 
@@ -40,7 +42,7 @@ fn short(overview: &Overview) -> String {
 fn page(overview: &Overview, entries: &[Entry], now: i64, table: bool) -> String {
     let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
     let mut text = format!(
-        "<hr />\n<h2>Requests finished early</h2>\n<dl>\n\
+        "<hr />\n<h2>Requests finished early</h2>\n<dl>\n<dt>{VERSION}</dt>\n\
          <dt>Finished: {finished}, in background work now: {running} of at most {limit}</dt>\n\
          <dt>Connections kept: {kept}, over the limit: {over_limit}, timed out: {timed_out}</dt>\n</dl>\n"
     );
@@ -98,7 +100,8 @@ mod tests {
     fn lines_for_programs() {
         assert_eq!(
             short(&OVERVIEW),
-            "FinishRequestFinished: 1\nFinishRequestRunning: 2\nFinishRequestKept: 4\n\
+            concat!("FinishRequestVersion: ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
+                + "FinishRequestFinished: 1\nFinishRequestRunning: 2\nFinishRequestKept: 4\n\
              FinishRequestOverLimit: 5\nFinishRequestTimedOut: 6\n"
         );
     }
