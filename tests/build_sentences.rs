@@ -162,7 +162,7 @@ exit 101
     fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
     let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh"));
     let output = support::tools::run({
-        build.env("CARGO", &cargo).arg("build");
+        build.env("CARGO", &cargo).env("CARGO_TARGET_DIR", folder.path()).arg("build");
         build
     });
     assert_eq!(output.status.code(), Some(101));
@@ -171,6 +171,16 @@ exit 101
         output.stderr,
         "   Compiling mod_finish_request v0.1.0 (/somewhere)\nhttpd 2.4.48 is too old: install a newer one\n"
     );
+}
+
+#[test]
+fn nowhere_to_build() {
+    let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh"));
+    build.env("CARGO_TARGET_DIR", "/proc/target").arg("--version");
+    let output = support::tools::run(build);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.contains("/proc/target cannot be written to"), "{}", output.stderr);
+    assert_eq!(output.stderr.lines().count(), 1);
 }
 
 /// An httpd that will not do is refused before anything is installed for it.
