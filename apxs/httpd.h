@@ -30,6 +30,7 @@
 apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb);
 apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e);
 void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e);
+void fr_bucket_insert_after(apr_bucket *place, apr_bucket *e);
 void fr_bucket_remove(apr_bucket *e);
 void fr_bucket_destroy(apr_bucket *e);
 void fr_brigade_concat(apr_bucket_brigade *to, apr_bucket_brigade *from);

@@ -21,6 +21,11 @@ void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e)
     APR_BRIGADE_INSERT_TAIL(bb, e);
 }
 
+void fr_bucket_insert_after(apr_bucket *place, apr_bucket *e)
+{
+    APR_BUCKET_INSERT_AFTER(place, e);
+}
+
 void fr_bucket_remove(apr_bucket *e)
 {
     APR_BUCKET_REMOVE(e);

@@ -2,7 +2,7 @@
 //! and the record of its connection that the handler sees.
 
 use crate::directives::{Mode, Settings};
-use crate::filters::{body_end, interim, output};
+use crate::filters::{body_end, fcgid, interim, output};
 use crate::httpd::{Brigade, Filter, Request, RequestConfig, dir_config, guard, with_context};
 use crate::response::{MARK, Response, decide, private_record};
 use crate::sys;
@@ -13,6 +13,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
         private_record::use_client_record(request);
+        fcgid::before_handler(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
         if settings.mode() == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
             return;
@@ -27,6 +28,7 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
             Response::begin(request).attach(request);
             output::insert(request);
             body_end::watch(request);
+            fcgid::before_handler(request, true);
             if let Some(response) = Response::of(request) {
                 private_record::before_handler(request, response, settings);
                 interim::watch(request, response);

@@ -73,6 +73,7 @@ mod endurance;
 mod faults;
 mod fcgid;
 mod flush;
+mod header_only;
 mod hidden_mark;
 mod httpd_conf;
 mod install;

@@ -139,11 +139,19 @@ fn as_without_the_module() {
                     let mut shown = ["Content-Range", "Accept-Ranges", "Content-Length"].map(shown).to_vec();
                     if page.ends_with("cgi") {
                         // The mark gives it its length.
-                        shown.pop();
+                        shown[2] = None;
                     }
-                    // The pieces of several ranges have a boundary between them, which is another one each time.
-                    let pieces = part.body.starts_with(b"\r\n--");
-                    let piece = if pieces { part.body.len().to_string().into_bytes() } else { part.body };
+                    // The pieces of several ranges have a boundary between them, which is another one each time, and not always as long.
+                    let piece = match part.body.strip_prefix(b"\r\n--") {
+                        Some(pieces) => {
+                            let boundary = pieces.split(|byte| *byte == b'\r').next().unwrap();
+                            shown[2] = shown[2].as_ref().map(|_| "known".to_owned());
+                            String::from_utf8_lossy(&part.body)
+                                .replace(&*String::from_utf8_lossy(boundary), "boundary")
+                                .into_bytes()
+                        }
+                        None => part.body,
+                    };
                     (whole.status, whole.body, piece, shown)
                 });
                 assert_eq!(ours, stock, "{page} {range} {protocol:?}");

@@ -1,17 +1,83 @@
 //! mod_fcgid: its output filter holds a response back until 64 KB or its end, and deletes flushes. Marked responses
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
-use crate::httpd::{Block, Brigade, Filter, Kind, Replaced, Request, RequestConfig, Result, dir_config, output_filter};
+use std::cell::Cell;
+use std::ffi::c_char;
+
+use crate::httpd::{
+    Block, Brigade, Filter, Kind, Replaced, ReplacedRead, Request, RequestConfig, Result, dir_config, output_filter,
+};
 use crate::response::{Phase, Response, decide::decide};
 use crate::rules::ending::Verdict;
+use crate::rules::header_end::{HeaderEnd, Seen};
 use crate::sys;
 
 static ORIGINAL: Replaced = Replaced::new();
+static NEXT_RECORD: ReplacedRead = ReplacedRead::new();
 
-/// Puts this module's function in the place of mod_fcgid's, if that is loaded. The filter keeps its name, type and place,
+/// Puts this module's functions in the place of mod_fcgid's, if that is loaded. The filter keeps its name, type and place,
 /// which mod_fcgid relies on for a 304.
 pub fn take_over() {
     ORIGINAL.replace(c"FCGID_OUT", filter);
+    NEXT_RECORD.replace(c"ap_bucket_type_fcgid_header", next_record);
+}
+
+/// What this thread knows of the header that its handler reads.
+#[derive(Clone, Copy)]
+enum Header {
+    /// Nothing: it is no program's of mod_fcgid, or none that may be marked; or the header has been read.
+    Unknown,
+    /// It is being read, from a program that the first bucket tells.
+    Reading(Option<usize>, HeaderEnd),
+    /// It has been read to its end, and so has what the program has sent with it.
+    Ended(usize),
+}
+
+thread_local! {
+    static HEADER: Cell<Header> = const { Cell::new(Header::Unknown) };
+}
+
+/// The handler is about to run, for a response that may be marked if `may_be_marked`.
+///
+/// mod_fcgid looks at the byte behind each line of a program's header, to see whether the line goes on (`getsfunc_fcgid_BRIGADE`). Behind
+/// the blank line it would wait for it, though the program may have no more to say: the header is not seen before. So the bucket that stands
+/// for the program's next record gives nothing there, once.
+pub fn before_handler(request: Request<'_>, may_be_marked: bool) {
+    let reads = may_be_marked && request.handler() == Some(b"fcgid-script");
+    HEADER.set(if reads { Header::Reading(None, HeaderEnd::START) } else { Header::Unknown });
+}
+
+unsafe extern "C" fn next_record(
+    bucket: *mut sys::apr_bucket,
+    text: *mut *const c_char,
+    length: *mut sys::apr_size_t,
+    block: sys::apr_read_type_e,
+) -> sys::apr_status_t {
+    let pauses = |program| match HEADER.get() {
+        Header::Ended(own) if own == program => {
+            HEADER.set(Header::Unknown);
+            true
+        }
+        _ => false,
+    };
+    let read = |program, bytes: &[u8]| {
+        if let Header::Reading(own, mut end) = HEADER.get()
+            && own.is_none_or(|own| own == program)
+        {
+            HEADER.set(match end.next(bytes) {
+                Seen::More => Header::Reading(Some(program), end),
+                Seen::End => Header::Ended(program),
+                Seen::Body => Header::Unknown,
+            });
+        } else if let Header::Ended(own) = HEADER.get()
+            && own == program
+        {
+            // The next byte is there.
+            HEADER.set(Header::Unknown);
+        }
+    };
+    // SAFETY: APR calls this function with a bucket of mod_fcgid's, in the thread that works on it.
+    unsafe { NEXT_RECORD.call(bucket, (text, length), block, pauses, read) }
 }
 
 unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {

@@ -14,6 +14,7 @@
 //! * **NUL**: strings that httpd hands out end in a NUL byte; strings handed to httpd are `CStr`s, or copies in a pool.
 
 mod brigade;
+mod bucket_read;
 mod config;
 mod connection;
 mod directive;
@@ -32,6 +33,7 @@ mod status;
 mod table;
 
 pub use self::brigade::{Block, Brigade, Kind};
+pub use self::bucket_read::ReplacedRead;
 pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
 pub use self::connection::{Connection, Record, find_byte_counter};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};

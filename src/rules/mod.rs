@@ -4,5 +4,6 @@
 pub const VERSION: &str = concat!("mod_finish_request/", env!("CARGO_PKG_VERSION"));
 
 pub mod ending;
+pub mod header_end;
 pub mod mark;
 pub mod quote;
