@@ -61,6 +61,9 @@ pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
         // SAFETY: httpd calls the hook with a live request, in its thread.
         if let Some(request) = unsafe { Request::from_raw(request) } {
             private_record::use_client_record(request);
+            if let Some(response) = Response::of(request) {
+                response.note_error_page();
+            }
         }
     });
 }

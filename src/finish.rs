@@ -4,7 +4,7 @@ use crate::background::{self, Kind, Work};
 use crate::connection::{self, detach};
 use crate::directives::{After, LogAt};
 use crate::handlers::cgi_script;
-use crate::httpd::{Brigade, Request, RequestConfig, Result, Status};
+use crate::httpd::{Brigade, Request, RequestConfig, Result};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
@@ -17,6 +17,12 @@ use crate::{report, sys};
 /// What the filters below say: the client has gone, or a filter failed. The response must not be written to any more.
 pub fn finish(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     end(call, source, None, body)?;
+    finished(call, source);
+    Ok(())
+}
+
+/// The background work begins.
+fn finished(call: Call<'_>, source: Source) {
     call.response.background.begin();
     background::count_finished();
     log::info!(
@@ -25,7 +31,6 @@ pub fn finish(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result 
         call.response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
         call.request.age_us(),
     );
-    Ok(())
 }
 
 /// Ends a response whose body is not what the client was told, so that the client sees it: without the last chunk, with
@@ -52,21 +57,72 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     end(call, source, Some(After::Close), body)
 }
 
-fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
-    let Call { filter, request, response, settings } = call;
-    let connection = request.connection();
+/// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the application's stead, mod_security's denial say; else an error page; or, where part of the
+/// response has been sent, the sight that it is cut.
+///
+/// # Errors
+///
+/// As [`finish`].
+pub fn refused(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
+    let after = answer(call, body);
+    let_go(call, source, after)?;
+    finished(call, source);
+    Ok(())
+}
+
+/// Sees to it that the client has an answer. Gives what becomes of its connection, where that is not as configured.
+fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'_>) -> Option<After> {
+    body.clear();
+    if response.has_error_page(request) {
+        // It is on its way.
+    } else if !response.header_is_made() {
+        request.answer_with_error(sys::HTTP_INTERNAL_SERVER_ERROR);
+    } else {
+        request.forbid_caching();
+        body.push_error(sys::HTTP_BAD_GATEWAY);
+        body.push_eos();
+        // The filter may fail once more; then the missing end says it.
+        let _ = filter.pass_on(body);
+        body.clear();
+        return Some(After::Close);
+    }
+    log::debug!("a filter has not taken the response; its client has an answer of status {}", request.last().status());
+    None
+}
+
+fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brigade<'_>) -> Result {
+    let Call { filter, request, response, .. } = call;
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     body.push_eos();
-    if connection.is_stream() {
+    if request.connection().is_stream() {
         connection::stream::ending(request);
     }
     match filter.pass_on(body) {
-        // httpd has sent an error page instead (416, for a range that cannot be had): the response has ended all the same.
-        Err(Status::FILTER_ERROR) => {}
-        passed => passed?,
+        Err(error) if response.is_refused(request, error) => after = answer(call, body).or(after),
+        passed => {
+            passed?;
+            body.clear();
+        }
     }
-    body.clear();
+    let_go(call, source, after)
+}
 
+/// Ends a response whose end a filter below has passed on by itself.
+///
+/// # Errors
+///
+/// As [`finish`].
+pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
+    body.clear();
+    let_go(call, source, None)?;
+    finished(call, source);
+    Ok(())
+}
+
+/// The response has been passed on to its end: lets the client go, and cuts the request off from it.
+fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
+    let Call { request, response, settings, .. } = call;
+    let connection = request.connection();
     // Past the request's filters: mod_brotli has freed its encoder at the end of the stream, and stays in the chain.
     // A stream is complete with the end that was passed above; mod_http2 may have closed it already.
     connection.flush(request.pool()).or_else(|status| if connection.is_stream() { Ok(()) } else { Err(status) })?;

@@ -56,6 +56,7 @@ macro_rules! on_every_mpm {
 }
 
 mod after_the_end;
+mod answers;
 mod api;
 mod auto;
 mod backends;

@@ -7,7 +7,7 @@
 use crate::begin;
 use crate::directives::{self, Mode, Settings};
 use crate::httpd::{Brigade, Filter, Replaced, Request, Result, dir_config, output_filter};
-use crate::response::MARK;
+use crate::response::{MARK, Response};
 use crate::sys;
 
 use super::output;
@@ -41,7 +41,12 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
         }
         request.unset_header(MARK);
     }
-    original.call_original(filter, brigade)
+    let ended = brigade.has_eos();
+    original.call_original(filter, brigade)?;
+    if let Some(request) = filter.request() {
+        Response::note_header(request, ended);
+    }
+    Ok(())
 }
 
 /// True unless the module is `Off`. A quick handler answers before httpd looks for the file, and so for the directory whose

@@ -7,7 +7,9 @@ use crate::connection::{self, detach};
 use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
-use crate::httpd::{Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, dir_config};
+use crate::httpd::{
+    Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, Status, dir_config,
+};
 use crate::response::{Body, Call, Marked, Phase, Response, bypass, decide::decide, private_record};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
@@ -72,7 +74,7 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         Phase::Marked(marked) => {
             // SAFETY: insert adds the filter with nothing.
             let mut body = unsafe { call.filter.take_brigade() };
-            let mut walk = Walk { call, marked, body: &mut body, looked_at: 0 };
+            let mut walk = Walk { call, marked, body: &mut body, looked_at: 0, refused: None };
             let at = walk.advance(brigade);
             let passed = walk.arrive(at, brigade);
             // SAFETY: as above.
@@ -98,6 +100,27 @@ struct Walk<'f, 'b> {
     body: &'b mut Brigade<'f>,
     /// How many bytes of it have been read into memory for being looked at.
     looked_at: u64,
+    /// A filter below has not taken what was passed on last, or has ended the response by itself.
+    refused: Option<Refused>,
+}
+
+/// What a filter below has done with a response that is not at its end.
+#[derive(Clone, Copy)]
+enum Refused {
+    /// It has failed, or answered in the application's stead.
+    Failed,
+    /// It has passed the end on.
+    Ended,
+}
+
+/// How a response is ended early.
+enum How<'w> {
+    /// It is whole.
+    Whole,
+    /// Something is wrong with it.
+    Cut(&'w str),
+    /// A filter below has it end.
+    Refused(Refused),
 }
 
 /// Where a walk has come to.
@@ -222,10 +245,22 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         self.before_header()?;
-        self.call.filter.pass_on(self.body)?;
+        let Call { filter, request, response, .. } = self.call;
+        let ended = request.has_ended();
+        let passed = filter.pass_on(self.body);
         self.body.clear();
         self.looked_at = 0;
-        Ok(())
+        match passed {
+            Err(error) if response.is_refused(request, error) => {
+                self.refused = Some(Refused::Failed);
+            }
+            Ok(()) if !ended && request.has_ended() || response.has_ended_with_header() => {
+                self.refused = Some(Refused::Ended);
+                return Err(Status::GENERAL);
+            }
+            _ => {}
+        }
+        passed
     }
 
     fn before_header(&mut self) -> Result {
@@ -256,28 +291,41 @@ impl Walk<'_, '_> {
     /// Does what is due where the walk has come to.
     fn arrive(mut self, at: Result<At>, brigade: &mut Brigade<'_>) -> Result {
         let response = self.call.response;
+        let at = match at {
+            Ok(At::More) => self.pass().map(|()| At::More),
+            at => at,
+        };
         match at {
-            Err(status) => {
-                response.set_phase(Phase::Marked(self.marked));
-                Err(status)
-            }
+            Err(status) => match self.refused.take() {
+                Some(refused) if self.marked.early && self.is_admitted() => {
+                    self.end_early(How::Refused(refused), brigade)
+                }
+                Some(Refused::Ended) => {
+                    // What comes behind the end is not the client's.
+                    response.set_phase(Phase::Finished);
+                    detach::discard(brigade, None)
+                }
+                _ => {
+                    response.set_phase(Phase::Marked(self.marked));
+                    Err(status)
+                }
+            },
             Ok(At::More) => {
-                let passed = self.pass();
                 response.set_phase(Phase::Marked(self.marked));
-                passed
+                Ok(())
             }
             Ok(At::End) if self.handler_ends(brigade) && !cgi_script::works_on(self.call.request) => {
                 self.end_with_handler(brigade)
             }
             Ok(At::End) if !self.is_admitted() => self.wait_for_handler(brigade),
-            Ok(At::End) if self.is_short() => self.end_early(Some(SHORT), brigade),
-            Ok(At::End) => self.end_early(None, brigade),
+            Ok(At::End) if self.is_short() => self.end_early(How::Cut(SHORT), brigade),
+            Ok(At::End) => self.end_early(How::Whole, brigade),
             Ok(At::HandlerEnd) => {
                 let held = self.marked.ending.held();
                 self.body.push_bytes(held);
                 self.end_with_handler(brigade)
             }
-            Ok(At::Broken(fault)) => self.end_early(Some(&fault.to_string()), brigade),
+            Ok(At::Broken(fault)) => self.end_early(How::Cut(&fault.to_string()), brigade),
         }
     }
 
@@ -353,7 +401,7 @@ impl Walk<'_, '_> {
     /// There is nothing to gain: the response goes on as it would without the module. Cut, where it is short.
     fn end_with_handler(self, brigade: &mut Brigade<'_>) -> Result {
         if self.is_short() {
-            return self.end_early(Some(SHORT), brigade);
+            return self.end_early(How::Cut(SHORT), brigade);
         }
         brigade.move_all(self.body);
         self.call.response.pass_header(self.call.request);
@@ -363,13 +411,16 @@ impl Walk<'_, '_> {
     }
 
     /// The response is finished; cut, where something is wrong with it.
-    fn end_early(mut self, wrong: Option<&str>, brigade: &mut Brigade<'_>) -> Result {
+    fn end_early(mut self, how: How<'_>, brigade: &mut Brigade<'_>) -> Result {
         let Call { request, response, .. } = self.call;
         // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
         response.background.claim(request, self.marked.source);
-        let ended = self.before_header().and_then(|()| match wrong {
-            Some(why) => finish::cut(self.call, self.marked.source, why, self.body),
-            None => finish::finish(self.call, self.marked.source, self.body),
+        let (call, source) = (self.call, self.marked.source);
+        let ended = self.before_header().and_then(|()| match how {
+            How::Whole => finish::finish(call, source, self.body),
+            How::Cut(why) => finish::cut(call, source, why, self.body),
+            How::Refused(Refused::Failed) => finish::refused(call, source, self.body),
+            How::Refused(Refused::Ended) => finish::ended_below(call, source, self.body),
         });
         if ended.is_err() {
             response.background.withdraw();

@@ -118,6 +118,13 @@ impl<'r> Request<'r> {
         filters.any(|filter| filter.is_content() && filter.name() != b"old_write")
     }
 
+    /// True if an output filter of this name, in lower case, is in its chain.
+    pub fn has_output_filter(self, name: &[u8]) -> bool {
+        // SAFETY: the request is live (LIVE), with its chain of filters.
+        let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
+        std::iter::successors(first, |filter| filter.next()).any(|filter| filter.name() == name)
+    }
+
     /// Whether it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (LIVE).
@@ -336,6 +343,13 @@ impl<'r> Request<'r> {
         for headers in self.response_headers() {
             headers.unset(name);
         }
+    }
+
+    /// Has httpd answer with an error page of this status, as it does for a handler that gives it (`ap_die`). Nothing of another response
+    /// may have been sent.
+    pub fn answer_with_error(self, status: i32) {
+        // SAFETY: the request is live (LIVE), in its thread (ONE THREAD).
+        unsafe { sys::ap_die(status, self.raw()) }
     }
 
     /// Has mod_cache throw away what it has stored of the response (`r->no_cache`).

@@ -15,8 +15,6 @@ impl Status {
     /// `APR_EGENERAL`: something went wrong in the module itself.
     pub const GENERAL: Self = Self(20_014);
 
-    /// `AP_FILTER_ERROR`: a filter below has sent an error page in the response's place.
-    pub const FILTER_ERROR: Self = Self(sys::AP_FILTER_ERROR);
     /// `APR_EINVAL`: an argument is wrong.
     pub const INVALID: Self = Self(libc::EINVAL);
     /// `APR_ECONNABORTED`: the client has gone.
@@ -44,6 +42,12 @@ impl Status {
             Ok(()) => 0,
             Err(Self(code)) => code,
         }
+    }
+
+    /// True for what a network filter says when the client has gone, or reads nothing for too long.
+    pub fn is_client_gone(self) -> bool {
+        matches!(self.0, libc::ECONNABORTED | libc::ECONNRESET | libc::EPIPE | libc::ENOTCONN | libc::EBADF)
+            || self.is_timeout()
     }
 
     /// Whether a non-blocking read has nothing yet.

@@ -98,6 +98,11 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phas
     if request.is_header_only() {
         ending = Ending::Length(Length::new(0));
     }
+    if sends_file(request) {
+        // mod_xsendfile knows the length, and drops what the application writes.
+        request.unset_content_length();
+        ending = Ending::Length(Length::new(0));
+    }
     if let Ending::Never = ending {
         log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
         return Phase::Ordinary;
@@ -189,6 +194,12 @@ fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
 
 fn variable_changed(response: &Response, request: Request<'_>) -> bool {
     response.seen.get() != request.subprocess_env().get(VARIABLE).map(<[u8]>::as_ptr)
+}
+
+/// True if mod_xsendfile is going to put a file in the place of the body.
+fn sends_file(request: Request<'_>) -> bool {
+    request.header_values(c"X-Sendfile").into_iter().any(|file| !file.is_empty())
+        && request.has_output_filter(b"xsendfile")
 }
 
 fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {

@@ -24,6 +24,12 @@ pub struct Response {
     phase: Cell<Phase>,
     /// The `Content-Length` that the header had when it was passed on; not set before. Filters below may change it there.
     told: OnceCell<Option<u64>>,
+    /// True once httpd has made a header for the client: this response's, or an error page's in its place.
+    header_made: Cell<bool>,
+    /// True if an error page of httpd's own stands in its place.
+    error_page: Cell<bool>,
+    /// True if the response's end came with the header.
+    ended_with_header: Cell<bool>,
     /// Body bytes passed on so far; none where that is not known.
     pub passed: Cell<Option<u64>>,
     /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
@@ -111,6 +117,9 @@ impl Response {
         Self {
             phase: Cell::new(Phase::Undecided),
             told: OnceCell::new(),
+            header_made: Cell::new(false),
+            error_page: Cell::new(false),
+            ended_with_header: Cell::new(false),
             passed: Cell::new(Some(0)),
             length_kept: handlers::length::keep(request),
             seen: Cell::new(None),
@@ -163,6 +172,43 @@ impl Response {
     /// True if it was passed on.
     pub fn header_is_out(&self) -> bool {
         self.told.get().is_some()
+    }
+
+    /// httpd has made a header for the client, for `request` or one that it is an internal redirect of; `ended` says whether
+    /// the response's end came with it.
+    pub fn note_header(request: Request<'_>, ended: bool) {
+        let chain = std::iter::successors(Some(request), |request| request.prev());
+        for response in chain.filter_map(Self::of) {
+            response.header_made.set(true);
+            response.ended_with_header.set(ended);
+        }
+    }
+
+    /// True if a filter below has passed the end on together with the header.
+    pub fn has_ended_with_header(&self) -> bool {
+        self.ended_with_header.get()
+    }
+
+    /// httpd is going to send an error page of its own in the response's place.
+    pub fn note_error_page(&self) {
+        self.error_page.set(true);
+    }
+
+    /// True if an error page stands in the response's place: one of httpd's own, or another request's, to which this one was redirected.
+    pub fn has_error_page(&self, request: Request<'_>) -> bool {
+        self.error_page.get() || request.last().raw() != request.raw()
+    }
+
+    /// True if it is a filter that has not taken what was passed on, which gave `error`, and not the client, who has gone. Of a stream
+    /// that has ended, as with a filter's answer, mod_http2 says that its client has gone, too.
+    pub fn is_refused(&self, request: Request<'_>, error: Status) -> bool {
+        let has_answer = self.client().is_stream() && self.has_error_page(request);
+        !error.is_client_gone() && (has_answer || !self.client().is_aborted())
+    }
+
+    /// True if it has.
+    pub fn header_is_made(&self) -> bool {
+        self.header_made.get()
     }
 
     /// How many bytes of body were promised by the header that was passed on; none where the client was not told a number, be it

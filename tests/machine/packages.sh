@@ -23,6 +23,9 @@ curl                    | curl
 nghttp2-client          | nghttp2-client
 nginx-light             | nginx(-light|-core|-full|-extras)?
 haproxy                 | haproxy
+libapache2-mod-security2 | libapache2-mod-security2
+libapache2-mod-xsendfile | libapache2-mod-xsendfile
+binutils                | binutils
 openssl                 | openssl
 ca-certificates         | ca-certificates
 '
