@@ -107,6 +107,20 @@ fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brig
     let_go(call, source, after)
 }
 
+/// The handler's own end has been passed on. It may yet work on, and is not to learn that mod_http2 calls the client of a stream that has ended
+/// gone.
+///
+/// # Errors
+///
+/// The client has gone.
+pub fn after_own_end(Call { request, response, settings, .. }: Call<'_>) -> Result {
+    connection::after_own_end(request)?;
+    if request.connection().is_stream() {
+        response.set_work(detach::detach(request, response.client(), settings, work_ended));
+    }
+    Ok(())
+}
+
 /// Ends a response whose end a filter below has passed on by itself.
 ///
 /// # Errors

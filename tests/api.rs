@@ -41,6 +41,35 @@ fn finishes(mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_mpm!(a_handler_that_ends_its_response_by_itself_and_works_on);
+
+/// Whatever the mark was: one that has come to nothing by then, or one of a length that was not reached by a flush.
+fn a_handler_that_ends_its_response_by_itself_and_works_on(mpm: Mpm) {
+    for config in ["FinishRequest On", "FinishRequest On\nFinishRequestConnection Keep"] {
+        let httpd = start(mpm, config);
+        for &protocol in mpm.protocols() {
+            for mark in ["flush", "boundary=0123456789abcdef", "length=23"] {
+                for how in ["own-end", "own-end-alone"] {
+                    if mark == "flush" && how == "own-end-alone" {
+                        // It ends at the flush, before the handler says so.
+                        continue;
+                    }
+                    let background = httpd.background();
+                    let path = format!("{}&how={how}&mark={mark}", background.query("test"));
+                    let client = Client::connect(&httpd, protocol);
+                    let response = client.get(&path, &[]).response();
+                    assert_eq!(response.body, BODY, "{protocol:?} {how} {mark}");
+                    background.wait_for_begin();
+                    assert!(!background.is_done());
+                    background.open_gate();
+                    assert_eq!(background.wait_for_done().errors, "", "{protocol:?} {how} {mark}");
+                }
+            }
+        }
+        httpd.stop();
+    }
+}
+
 #[test]
 fn before_the_handler_it_is_refused_and_after_the_end_it_is_no_error() {
     let httpd = start(Mpm::Event, "FinishRequest On");

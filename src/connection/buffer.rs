@@ -34,6 +34,13 @@ pub struct Buffer {
     taking: RefCell<Option<Taking>>,
 }
 
+impl Buffer {
+    /// True if bytes wait for the client.
+    pub fn holds_something(&self) -> bool {
+        self.taking.borrow().as_ref().is_some_and(|taking| !taking.queue.lock().is_empty())
+    }
+}
+
 struct Taking {
     queue: Arc<Queue>,
     bounds: Bounds,

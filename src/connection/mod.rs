@@ -73,6 +73,27 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
     State::get(connection).map_or(Ok(()), |state| buffer::start(request, &state.buffer, settings.buffer()))
 }
 
+/// The response has been passed on to an end that is its handler's own, which may yet work on: the client gets what httpd holds of it, and the end
+/// of the connection where that was announced and nothing stands in the way.
+///
+/// # Errors
+///
+/// The client has gone.
+pub fn after_own_end(request: Request<'_>) -> Result {
+    let connection = request.connection();
+    let flushed = connection.flush(request.pool());
+    if connection.is_stream() {
+        // mod_http2 may have closed it already.
+        return Ok(());
+    }
+    flushed?;
+    let waits = State::of(connection).is_some_and(|state| state.buffer.holds_something());
+    if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
+        release::shutdown(connection);
+    }
+    Ok(())
+}
+
 /// A copy of a connection's record that does not say that the client has gone, for a request whose handler looks at it: the same for
 /// all requests of the connection, one after the other. One for each would pile up while the client stays.
 pub fn private_record(connection: Connection<'_>) -> Connection<'_> {

@@ -45,7 +45,7 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
 }
 
 /// Sends FIN.
-fn shutdown(connection: Connection<'_>) {
+pub fn shutdown(connection: Connection<'_>) {
     if let Some(socket) = connection.socket() {
         // SAFETY: a descriptor that is open. An error says that the client has gone already.
         unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };

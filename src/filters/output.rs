@@ -403,11 +403,18 @@ impl Walk<'_, '_> {
         if self.is_short() {
             return self.end_early(How::Cut(SHORT), brigade);
         }
+        let Call { filter, request, response, .. } = self.call;
         brigade.move_all(self.body);
-        self.call.response.pass_header(self.call.request);
-        self.call.response.set_phase(Phase::Settled);
-        private_record::use_client_record(self.call.request);
-        self.call.filter.pass_on(self.body)
+        response.pass_header(request);
+        private_record::use_client_record(request);
+        if !self.marked.early || !self.body.has_eos() {
+            response.set_phase(Phase::Settled);
+            return filter.pass_on(self.body);
+        }
+        // A handler may end its response by itself, and work on. What it writes then would go raw behind the response.
+        response.set_phase(Phase::Finished);
+        filter.pass_on(self.body)?;
+        finish::after_own_end(self.call)
     }
 
     /// The response is finished; cut, where something is wrong with it.

@@ -49,6 +49,12 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE }
     }
 
+    /// True if httpd has told the client that the connection ends with the response.
+    pub fn is_closing(self) -> bool {
+        // SAFETY: reads a field of a live connection (LIVE).
+        unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_CLOSE }
+    }
+
     /// Whether its filters hold bytes of an earlier response.
     pub fn holds_output(self) -> bool {
         // SAFETY: reads a field of a live connection (LIVE).

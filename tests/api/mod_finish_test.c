@@ -107,6 +107,17 @@ static int handler(request_rec *r)
     if (!strcmp(how, "late")) {
         return OK;
     }
+    if (!strncmp(how, "own-end", 7)) {
+        /* It says by itself that the response is over, in one brigade with the last bytes or in one of its own. */
+        apr_bucket_brigade *end = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+        if (!strcmp(how, "own-end-alone")) {
+            ap_rflush(r);
+        }
+        APR_BRIGADE_INSERT_TAIL(end, apr_bucket_eos_create(r->connection->bucket_alloc));
+        errors = expect(r, errors, "the end", ap_pass_brigade(r->output_filters, end), APR_SUCCESS);
+        background(r, errors, 1);
+        return OK;
+    }
     if (!strcmp(how, "persistent")) {
         while (finish_request(r) == APR_EAGAIN) {
             write_file(r, "refused", "");

@@ -16,7 +16,7 @@ pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
 use super::{buffer, resources};
 use crate::background;
-use crate::httpd::Request;
+use crate::httpd::{Connection, Request};
 
 /// The filters that a connection may have and be kept: httpd's core's, mod_logio's, mod_reqtimeout's, and this module's.
 const KNOWN: [&[u8]; 5] = [b"core", b"core_in", b"log_input_output", b"reqtimeout", buffer::NAME];
@@ -33,6 +33,11 @@ pub fn is_possible(request: Request<'_>) -> bool {
         log::debug!("the client's connection cannot be kept: {why}");
     }
     why_not.is_none()
+}
+
+/// True if nothing but httpd's core and what only counts stands between a connection and its socket: no TLS, say.
+pub fn has_known_filters(connection: Connection<'_>) -> bool {
+    connection.filters().into_iter().flatten().all(|name| KNOWN.contains(&name))
 }
 
 fn why_not(request: Request<'_>) -> Option<String> {
