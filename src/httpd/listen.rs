@@ -177,6 +177,25 @@ impl<'s> Accepted<'s> {
         Ok(())
     }
 
+    /// Makes the names of a socket of the kernel's own family empty ones. It may have none, which the kernel says by an address that ends before
+    /// the name: httpd looks at the name all the same (`apr_sockaddr_ip_get`), in memory that nobody has written to.
+    pub fn clear_names(self) {
+        for side in [sys::apr_interface_e_APR_LOCAL, sys::apr_interface_e_APR_REMOTE] {
+            let mut address = std::ptr::null_mut();
+            // SAFETY: the socket is live (LIVE), with its addresses, of this thread (ONE THREAD); a union of plain bytes.
+            unsafe {
+                if sys::apr_socket_addr_get(&raw mut address, side, self.raw.as_ptr()) == 0
+                    && let Some(address) = address.as_mut()
+                    && i32::from(address.sa.sin.sin_family) == libc::AF_UNIX
+                {
+                    let family = address.sa.sin.sin_family;
+                    (&raw mut address.sa).write_bytes(0, 1);
+                    address.sa.sin.sin_family = family;
+                }
+            }
+        }
+    }
+
     /// Keeps a value with the socket, in the pool of its connection.
     pub fn attach<T: 'static>(self, pool: Pool<'_>, value: T) {
         let own = pool.own(value);

@@ -51,6 +51,7 @@ pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
                 });
             }
             end(socket);
+            accepted.clear_names();
             Received::Stranger
         }
     };
