@@ -105,4 +105,5 @@ mod streams;
 mod switches;
 mod timeout;
 mod unmarked;
+mod uploads;
 mod version;

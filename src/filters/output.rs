@@ -351,10 +351,12 @@ impl Walk<'_, '_> {
             // The next flush is not another end.
             self.marked.ending = Ending::Length(Length::new(0));
         }
-        if !self.body.is_empty() {
-            self.body.push_flush();
-        }
-        let passed = self.pass();
+        let passed = self.hold_last().and_then(|()| {
+            if !self.body.is_empty() {
+                self.body.push_flush();
+            }
+            self.pass()
+        });
         match passed.and_then(|()| detach::discard_to_eos(brigade)) {
             Err(status) if passed.is_ok() => {
                 // What the program does behind the end of its response takes nothing from it.
@@ -375,6 +377,50 @@ impl Walk<'_, '_> {
                 self.call.response.set_phase(Phase::Marked(self.marked));
                 result.map(|_| ())
             }
+        }
+    }
+
+    /// A client that has as much as it was told may send no more of its request's body: over HTTP/2 it waits for the stream's end, while
+    /// the handler waits for the body; over HTTP/1 it closes, and mod_proxy_fcgi gives its program up. So the last byte stays here: to
+    /// the client the response goes on.
+    fn hold_last(&mut self) -> Result {
+        let Call { request, response, .. } = self.call;
+        let needs_more = match response.body.get() {
+            Body::Awaited => true,
+            Body::Unread => request.connection().is_stream() && request.has_body(),
+            Body::Ended => false,
+        };
+        if !needs_more || !matches!(self.marked.ending, Ending::Length(_)) {
+            return Ok(());
+        }
+        let Some(mut before_last) = self.body.length().and_then(|length| length.checked_sub(1)) else {
+            // The header alone would say that it is all.
+            self.body.clear();
+            return Ok(());
+        };
+        let mut rest = request.brigade();
+        self.body.move_all(&mut rest);
+        while let Some(kind) = rest.first() {
+            if let Kind::Data(Some(length @ 1..)) = kind {
+                if before_last == 0 {
+                    self.marked.held = rest.read_first(Block::Yes)?.first().copied();
+                    break;
+                }
+                if length > before_last {
+                    rest.split_first(before_last)?;
+                }
+                before_last -= length.min(before_last);
+            }
+            rest.move_first(self.body);
+        }
+        rest.clear();
+        Ok(())
+    }
+
+    /// Puts back what [`Walk::hold_last`] held.
+    fn release_last(&mut self) {
+        if let Some(last) = self.marked.held.take() {
+            self.body.push_bytes(&[last]);
         }
     }
 
@@ -399,7 +445,8 @@ impl Walk<'_, '_> {
     }
 
     /// There is nothing to gain: the response goes on as it would without the module. Cut, where it is short.
-    fn end_with_handler(self, brigade: &mut Brigade<'_>) -> Result {
+    fn end_with_handler(mut self, brigade: &mut Brigade<'_>) -> Result {
+        self.release_last();
         if self.is_short() {
             return self.end_early(How::Cut(SHORT), brigade);
         }
@@ -419,6 +466,7 @@ impl Walk<'_, '_> {
 
     /// The response is finished; cut, where something is wrong with it.
     fn end_early(mut self, how: How<'_>, brigade: &mut Brigade<'_>) -> Result {
+        self.release_last();
         let Call { request, response, .. } = self.call;
         // What is broken ends here, with a place among those in background work or without: its connection cannot go on.
         response.background.claim(request, self.marked.source);

@@ -147,7 +147,7 @@ fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Sou
              'FinishRequestOnAbort Continue' it need not"
         );
     }
-    Phase::Marked(Marked { ending, source, early, off: false })
+    Phase::Marked(Marked { ending, source, early, held: None, off: false })
 }
 
 /// `off` wins even late, and the C function over other marks.

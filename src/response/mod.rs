@@ -81,6 +81,8 @@ pub struct Marked {
     /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
     /// to what the client was told, and not more.
     pub early: bool,
+    /// The last of the body, while a client waits that still sends its request's.
+    pub held: Option<u8>,
     /// Whether `off` came later: the application is not to go on without its client either.
     pub off: bool,
 }
