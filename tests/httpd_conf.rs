@@ -118,3 +118,16 @@ fn example_for_cgi() {
         httpd.stop();
     }
 }
+
+#[test]
+fn example_for_php_fpm() {
+    /// Debian's name for the socket of whichever version it has.
+    const SOCKET: &str = "/run/php/php-fpm.sock";
+    let example = shipped("examples/php-fpm.conf");
+    assert!(example.contains(SOCKET), "{example}");
+    for mpm in Mpm::ALL {
+        let httpd = with_example(mpm, Handler::PhpFpm, &example.replace(SOCKET, "${ROOT}/run/php-fpm.sock")).start();
+        finishes_early(&httpd, "app.php");
+        httpd.stop();
+    }
+}
