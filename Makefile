@@ -13,7 +13,7 @@ RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install uninstall supported demo test bench lint packages toolchain clean
+.PHONY: help module install uninstall supported demo test bench lint packages build-packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -30,7 +30,7 @@ help:
 	@echo '  make clean         removes all that was built'
 	@echo 'APXS=/path/to/apxs chooses the httpd, for each of them.'
 
-module: toolchain supported
+module: toolchain supported build-packages
 	@apxs/build.sh build --release --lib
 	@install -m 644 "$(TARGET)/release/libmod_finish_request.so" $(MODULE)
 
@@ -55,11 +55,14 @@ bench: toolchain supported packages module
 	@$(CARGO) bench --no-run --bench cost
 	@$(RUN) bench --quiet --bench cost
 
-lint: toolchain supported packages
+lint: toolchain supported build-packages
 	@tests/machine/toolchain.sh fmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+build-packages:
+	@tests/machine/packages.sh build
 
 packages:
 	@tests/machine/packages.sh

@@ -1,19 +1,26 @@
 #!/bin/sh
-# Installs the packages that the demo and the tests need, where they are missing.
+# packages.sh [build]: installs the packages that the demo and the tests need, or only those that the build needs, where they are missing.
 #
-# The machine's own servers stay as they are: what is installed here is not started, neither now
-# nor at boot, and does not get into the configuration of an Apache that was there before.
+# What is there already but older than what it was built for is brought up to date together with what they need, and nothing
+# else of the machine is. Where all is there, no network is asked.
+#
+# The machine's own servers stay as they are: what is installed here is not started, neither now nor at boot, and does not get
+# into the configuration of an Apache that was there before. Nothing has to be put back for that, however this ends: the
+# maintainer scripts find the commands in no-services/ before the system's.
 set -eu
 
 # What apt-get installs | under which names it may be there already (a regular expression).
-packages='
-apache2-bin             | apache2-bin
+build='
 apache2-dev             | apache2-dev
 gcc                     | gcc
 libc6-dev               | libc6-dev
 libclang-dev            | libclang-[0-9]+-dev
+'
+all="$build"'
+apache2-bin             | apache2-bin
 libapache2-mod-fcgid    | libapache2-mod-fcgid
 libapache2-mod-php      | libapache2-mod-php[0-9.]+
+libapache2-mod-security2 | libapache2-mod-security2
 php-cgi                 | php[0-9.]+-cgi
 php-fpm                 | php[0-9.]+-fpm
 php-cli                 | php[0-9.]+-cli
@@ -27,83 +34,114 @@ libapache2-mod-security2 | libapache2-mod-security2
 libapache2-mod-xsendfile | libapache2-mod-xsendfile
 binutils                | binutils
 openssl                 | openssl
+binutils                | binutils
+procps                  | procps
 ca-certificates         | ca-certificates
 '
+packages=$all
+[ "${1:-}" != build ] || packages=$build
 
-if ! command -v dpkg-query >/dev/null; then
-    echo 'This is no Debian: see to it that there are httpd 2.4 with apxs, mod_fcgid and mod_php,' \
-        'libclang, a C compiler, php-cgi, php-fpm, curl, nghttp, nginx, haproxy and openssl.' >&2
+if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
+    [ "${1:-}" = build ] ||
+        echo 'This is no Debian: see to it that there are httpd 2.4 with apxs, mod_fcgid and mod_php,' \
+            'libclang, a C compiler, php-cgi, php-fpm, curl, nghttp, nginx, haproxy and openssl.' >&2
     exit 0
 fi
+
+# there PACKAGE: the build finds what it needs of the package, whoever brought it.
+there() {
+    case $1 in
+    apache2-dev) [ -n "${APXS:-}" ] || command -v apxs || command -v apxs2 ;;
+    gcc) command -v cc ;;
+    libclang-dev) [ -n "${LIBCLANG_PATH:-}" ] ;;
+    *) false ;;
+    esac >/dev/null
+}
 
 # Prints the packages that are missing.
 missing() {
     installed=$(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p')
     echo "$packages" | while IFS='| ' read -r package names; do
-        [ -z "$package" ] || echo "$installed" | grep -qxE "$names" || echo "$package"
+        [ -z "$package" ] || echo "$installed" | grep -qxE "$names" || there "$package" || echo "$package"
     done
 }
 
-policy=/usr/sbin/policy-rc.d
-apache=/etc/apache2
-
-# Keeps services down and remembers what there is.
-before() {
-    trap '' HUP INT TERM
-    work=$(mktemp -d)
-    ls /etc/init.d >"$work/services"
-    for folder in mods-enabled conf-enabled sites-enabled; do
-        [ ! -d "$apache/$folder" ] || cp -a "$apache/$folder" "$work/"
-    done
-    # Maintainer scripts ask this file before they start or restart a service.
-    [ ! -e "$policy" ] || mv "$policy" "$policy.before"
-    printf '#!/bin/sh\nexit 101\n' >"$policy"
-    chmod 755 "$policy"
-    trap after EXIT
-    trap 'exit 130' HUP INT TERM
+# Whether packages of one source have several versions, or mod_ssl was built with another OpenSSL than it would find. That costs
+# no network.
+mismatched() {
+    mixed=$(dpkg-query --show --showformat '${db:Status-Status} ${source:Package} ${source:Version}\n' |
+        sed -nE 's/^installed ((apache2|php[0-9.]+|openssl|curl|nghttp2|apr|apr-util|nginx|haproxy) .*)/\1/p' | sort -u | cut -d' ' -f1 | uniq -d)
+    [ -z "$mixed" ] || return 0
+    ssl=/usr/lib/apache2/modules/mod_ssl.so
+    [ -r "$ssl" ] && command -v openssl >/dev/null || return 1
+    built=$(grep -aoE 'OpenSSL [0-9]+\.[0-9]+\.[0-9]+[a-z]*' "$ssl" | head -n 1)
+    found=$(openssl version | sed -nE 's/.*\(Library: (OpenSSL [0-9.a-z]+).*/\1/p')
+    [ -n "$built" ] && [ -n "$found" ] && [ "$built" != "$found" ] || return 1
+    # A newer library is what every security update brings.
+    [ "$(printf '%s\n' "$built" "$found" | sort -V | tail -n 1)" = "$built" ]
 }
 
-# Puts everything back, whatever came in between.
-after() {
-    status=$?
-    trap - EXIT
-    for service in $(ls /etc/init.d); do
-        grep -qxF "$service" "$work/services" || update-rc.d "$service" disable >/dev/null 2>&1 || true
-    done
-    for folder in "$work"/*-enabled; do
-        [ ! -d "$folder" ] || as_before "$folder" "$apache/${folder##*/}"
-    done
-    rm -f "$policy"
-    [ ! -e "$policy.before" ] || mv "$policy.before" "$policy"
-    rm -rf "$work"
-    exit "$status"
-}
-
-# as_before SAVED FOLDER: removes the links that came, puts those back that went.
-as_before() {
-    for link in "$2"/*; do
-        [ -L "$1/${link##*/}" ] || [ ! -L "$link" ] || rm -f "$link"
-    done
-    for link in "$1"/*; do
-        [ ! -L "$link" ] || [ -L "$2/${link##*/}" ] || cp -a "$link" "$2/"
-    done
+# Prints what apt would bring up to date of all that the packages depend on.
+outdated() {
+    newer=$(apt-get --simulate dist-upgrade 2>/dev/null | sed -nE 's/^Inst ([^ ]+) \[.*/\1/p' | sort -u)
+    [ -n "$newer" ] || return 0
+    present=$(dpkg-query --show --showformat '${db:Status-Status} ${Package}\n' | sed -n 's/^installed //p')
+    names=$(echo "$packages" | while IFS='| ' read -r package names; do
+        [ -z "$package" ] || { echo "$package"; echo "$present" | grep -xE "$names" || true; }
+    done)
+    # shellcheck disable=SC2086
+    apt-cache depends --recurse --no-recommends --no-suggests --no-conflicts --no-breaks --no-replaces --no-enhances $names 2>/dev/null |
+        sed -nE 's/^([^ <][^ ]*)$/\1/p' | sort -u >"$work/closure"
+    echo "$newer" | grep -xFf "$work/closure" || true
 }
 
 wanted=$(missing | tr '\n' ' ')
-[ -n "$wanted" ] || exit 0
+if [ -z "$wanted" ]; then
+    mismatched || exit 0
+    if [ "$(id -u)" -ne 0 ]; then
+        echo 'Some packages are older than what httpd was built for; sudo make packages brings them up to date.' >&2
+        exit 0
+    fi
+    # What the lists of the last hour do not have, they will not have now.
+    [ -z "$(find /var/lib/apt/lists/partial -maxdepth 0 -mmin -60 2>/dev/null)" ] || fresh=yes
+fi
 
-install="apt-get install --yes --no-install-recommends $wanted"
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Packages are missing. Please run this once, or this make as root:" >&2
-    echo "    sudo ${install% }" >&2
+    echo "Packages are missing: ${wanted% }. This installs what the demo and the tests need, and starts none of it: sudo make packages" >&2
     exit 1
 fi
 
-echo "Installing: $wanted"
-echo 'This may take some minutes.'
-before
-export DEBIAN_FRONTEND=noninteractive
-if ! { apt-get update && $install; } >"$work/log" 2>&1; then
-    cat "$work/log" >&2
+quiet=$(cd "$(dirname "$0")/no-services" && pwd)
+case $quiet in
+*:*)
+    echo "Packages are missing: ${wanted% }. They cannot be installed from a folder with a colon in its name: apt-get install $wanted" >&2
     exit 1
+    ;;
+esac
+work=$(mktemp -d)
+trap 'rm -rf "$work"' EXIT
+trap 'exit 130' HUP INT TERM
+
+# refused: what could not be had, in one sentence; what is installed suffices where nothing is missing.
+refused() {
+    reason=$(grep -E '^(E|Err|W): ?' "$work/log" | sed -E 's/^(E|W): *//' | head -n 1)
+    if [ -z "$wanted" ]; then
+        echo "Packages that are older than what httpd was built for could not be brought up to date: ${reason:-apt-get failed}" >&2
+        exit 0
+    fi
+    echo "Packages are missing (${wanted% }) and could not be installed: ${reason:-apt-get failed}" >&2
+    exit 1
+}
+
+export DEBIAN_FRONTEND=noninteractive NEEDRESTART_SUSPEND=1 UCF_FORCE_CONFFOLD=1 LC_ALL=C
+if [ -z "${fresh:-}" ]; then
+    [ -z "$wanted" ] || echo "Installing: $wanted"
+    echo 'This may take some minutes.'
+    apt-get update -o APT::Update::Error-Mode=any >"$work/log" 2>&1 || [ -n "$wanted" ] || refused
 fi
+together=$(outdated | tr '\n' ' ')
+[ -n "$wanted$together" ] || exit 0
+[ -z "$together" ] || echo "Bringing up to date with them: $together"
+# shellcheck disable=SC2086
+PATH="$quiet:$PATH" apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+    -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $wanted $together >"$work/log" 2>&1 || refused
