@@ -6,7 +6,7 @@
 #
 # SUITE is bookworm, trixie, sid, noble or resolute (Ubuntu); without it the first four. What is tested is the committed state.
 # MIRROR and UBUNTU_MIRROR name the archives; without them Debian's is the one of this machine's own sources.
-# The Rust toolchain is this machine's. A tree is kept in --keep-base's folder as it was made, for a faster next time.
+# STALE=yes takes an archive whose lists have run out, as a frozen copy's have. The Rust toolchain is this machine's. A tree is kept in --keep-base's folder as it was made, for a faster next time.
 set -uo pipefail
 
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; }
@@ -80,7 +80,7 @@ make_tree() {
     fi
     suite=$1 tree=$2
     shift 2
-    mmdebstrap --variant=minbase --include=ca-certificates,make "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
+    mmdebstrap ${STALE:+--aptopt='Acquire::Check-Valid-Until "false"'} --variant=minbase --include=ca-certificates,make "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
         { grep -E '^(E|Err):?' "$folder/$suite.log" | head -n 1; return 1; }
     [ -z "$bases" ] || { mkdir -p "$bases" && tar -cf "$bases/$suite.tar" -C "$tree" .; }
 }
