@@ -95,6 +95,7 @@ mod own_chunks;
 mod php_function;
 mod proxies;
 mod ranges;
+mod readme;
 mod recipes;
 mod regressions;
 mod released;
