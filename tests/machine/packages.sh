@@ -26,6 +26,7 @@ php-fpm                 | php[0-9.]+-fpm
 php-cli                 | php[0-9.]+-cli
 python3                 | python3
 perl                    | perl
+ruby                    | ruby
 curl                    | curl
 nghttp2-client          | nghttp2-client
 nginx-light             | nginx(-light|-core|-full|-extras)?
