@@ -57,8 +57,9 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     end(call, source, Some(After::Close), body)
 }
 
-/// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the application's stead, mod_security's denial say; else an error page; or, where part of the
-/// response has been sent, the sight that it is cut.
+/// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the
+/// application's stead, mod_security's denial say; else an error page; or, where part of the response has been sent, the sight that
+/// it is cut.
 ///
 /// # Errors
 ///

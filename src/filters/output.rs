@@ -20,6 +20,10 @@ use super::body_end;
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;
 
+/// How much of a response httpd may hold without waiting for its client (`THRESHOLD_MAX_BUFFER`, `core_filters.c`): to send that does not
+/// hold up a handler that is about to return, where more than that, all at once, may.
+const HELD: u64 = 65_536;
+
 /// What is wrong with a body that has not come to its end.
 const SHORT: &str = "it ended before the end that it promised";
 
@@ -460,8 +464,10 @@ impl Walk<'_, '_> {
         }
         // A handler may end its response by itself, and work on. What it writes then would go raw behind the response.
         response.set_phase(Phase::Finished);
+        let end_alone = self.body.length() == Some(0);
         filter.pass_on(self.body)?;
-        finish::after_own_end(self.call)
+        let is_small = response.passed.get().is_some_and(|passed| passed <= HELD);
+        if end_alone || is_small { finish::after_own_end(self.call) } else { Ok(()) }
     }
 
     /// The response is finished; cut, where something is wrong with it.
