@@ -13,7 +13,7 @@ RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install uninstall supported demo test bench lint packages build-packages toolchain clean
+.PHONY: help module install uninstall supported demo test differential bench lint packages build-packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -24,6 +24,7 @@ help:
 	@echo '  make               builds $(MODULE), optimised'
 	@echo '  make install       installs it where apxs says; below DESTDIR if that is set'
 	@echo '  make uninstall     takes all of that away'
+	@echo '  make differential  compares many more applications with stock httpd; CASES=1000, SEED=1 say how many, which'
 	@echo '  make bench         measures what the module costs, and what it gains'
 	@echo '  make lint          checks format, clippy and documentation'
 	@echo '  make packages      installs what demo and test need (they do it by themselves)'

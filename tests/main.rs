@@ -67,6 +67,7 @@ mod cgi_length;
 mod compression;
 mod configuration;
 mod demo;
+mod differential;
 mod docs;
 mod elsewhere;
 mod ending;

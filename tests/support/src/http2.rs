@@ -13,7 +13,7 @@ use std::time::Instant;
 
 use bytes::Bytes;
 use h2::client::SendRequest;
-use http::Request;
+use http::{HeaderMap, HeaderName, HeaderValue, Request};
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 use tokio::runtime::{self, Handle};
@@ -68,6 +68,7 @@ impl Failure {
 struct State {
     head: Option<(Instant, u16, Headers)>,
     data: Vec<(Instant, Bytes)>,
+    trailers: Headers,
     end: Option<Result<Instant, Failure>>,
 }
 
@@ -262,6 +263,11 @@ impl Stream {
         self.state.update(|state| state.data.iter().map(|(at, bytes)| (*at, bytes.to_vec())).collect())
     }
 
+    /// The trailers that have come.
+    pub fn trailers(&self) -> Headers {
+        self.state.update(|state| state.trailers.clone())
+    }
+
     /// Whether the stream has ended, in whatever way. Does not wait.
     pub fn has_ended(&self) -> bool {
         self.state.update(|state| state.end.is_some())
@@ -426,17 +432,22 @@ async fn exchange(
         sender.send_data(body, true)?;
     }
     let (head, mut body) = response.await?.into_parts();
-    let headers = head
-        .headers
-        .iter()
-        .map(|(name, value)| (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned()))
-        .collect();
+    let headers = lines(&head.headers);
     state.update(|state| state.head = Some((Instant::now(), head.status.as_u16(), headers)));
     while let Some(bytes) = body.data().await {
         let bytes = bytes?;
         body.flow_control().release_capacity(bytes.len())?;
         state.update(|state| state.data.push((Instant::now(), bytes)));
     }
-    body.trailers().await?;
+    if let Some(trailers) = body.trailers().await? {
+        state.update(|state| state.trailers = lines(&trailers));
+    }
     Ok(())
+}
+
+fn lines(headers: &HeaderMap) -> Headers {
+    let line = |(name, value): (&HeaderName, &HeaderValue)| {
+        (name.as_str().to_owned(), String::from_utf8_lossy(value.as_bytes()).into_owned())
+    };
+    headers.iter().map(line).collect()
 }

@@ -28,6 +28,15 @@ pub struct Connection {
     taken: Mutex<usize>,
 }
 
+/// What can come instead of a response.
+#[derive(Clone, Debug)]
+pub enum Trouble {
+    /// The end of the connection.
+    End(End),
+    /// Bytes that are no response: why.
+    Nonsense(String),
+}
+
 impl Connection {
     /// Connects to `address`.
     ///
@@ -216,6 +225,23 @@ impl Connection {
 
     #[track_caller]
     fn next(&self, to_head: bool) -> Result<Response, End> {
+        self.response_or_trouble(to_head).map_err(|trouble| match trouble {
+            Trouble::End(end) => end,
+            Trouble::Nonsense(nonsense) => panic!("{nonsense}"),
+        })
+    }
+
+    /// As [`Connection::response_or_end`], also to a HEAD request, where what comes may be no response.
+    ///
+    /// # Errors
+    ///
+    /// What came instead. The bytes are in [`Connection::rest`].
+    ///
+    /// # Panics
+    ///
+    /// After the deadline.
+    #[track_caller]
+    pub fn response_or_trouble(&self, to_head: bool) -> Result<Response, Trouble> {
         let mut taken = self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         let start = *taken;
         let result = self.shared.received.wait(
@@ -227,8 +253,8 @@ impl Connection {
                 *taken += response.raw.len();
                 Ok(response)
             }
-            Ok(Err(end)) => Err(end),
-            Err(nonsense) => panic!("{nonsense}"),
+            Ok(Err(end)) => Err(Trouble::End(end)),
+            Err(nonsense) => Err(Trouble::Nonsense(nonsense)),
         }
     }
 

@@ -7,5 +7,5 @@ mod connection;
 mod parse;
 mod reader;
 
-pub use connection::{Connection, connect_with_little_room};
+pub use connection::{Connection, Trouble, connect_with_little_room};
 pub use reader::{End, EndKind, Read};

@@ -1,0 +1,470 @@
+//! A case: what the client asks, and what the application does. It is data, and prints as the request that a person can repeat.
+
+use std::fmt;
+
+use proptest::prelude::*;
+use proptest::sample::select;
+
+/// Where the answer comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum App {
+    /// `steps.php`, by whichever handler runs PHP there.
+    Php,
+    /// A script of mod_cgi or mod_cgid.
+    Cgi,
+    Lua,
+    /// An origin behind mod_proxy_http.
+    Origin,
+    /// A static file.
+    File,
+}
+
+impl App {
+    pub const ALL: [App; 5] = [App::Php, App::Cgi, App::Lua, App::Origin, App::File];
+
+    fn page(self) -> &'static str {
+        match self {
+            App::Php => "steps.php",
+            App::Cgi => "steps.cgi",
+            App::Lua => "steps.lua",
+            App::Origin => "origin/",
+            App::File => "file.txt",
+        }
+    }
+}
+
+/// How the client speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Way {
+    /// HTTP/1.0.
+    Http10,
+    /// HTTP/1.1 with `Connection: close`.
+    Close,
+    /// HTTP/1.1, and more requests on the same connection as far as the server keeps it.
+    Kept,
+    /// The same over TLS.
+    Tls,
+    /// HTTP/2 without TLS.
+    H2,
+    /// HTTP/2 over TLS.
+    H2Tls,
+}
+
+impl Way {
+    const HTTP1: [Way; 4] = [Way::Http10, Way::Close, Way::Kept, Way::Tls];
+    const HTTP2: [Way; 2] = [Way::H2, Way::H2Tls];
+
+    pub fn is_http2(self) -> bool {
+        Way::HTTP2.contains(&self)
+    }
+}
+
+/// What an application does next.
+///
+/// A mark that comes late, with digits that httpd gives the application, would be one more kind of [`Step::Put`]: as a whole, or a
+/// part of the digits in each of two.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    Status(u16),
+    Header(String),
+    /// An interim response; only of an origin.
+    Interim,
+    /// Reads so many bytes of the request's body, or all.
+    Read(Option<usize>),
+    /// One write: these pieces.
+    Write(Vec<Piece>),
+    Flush,
+    /// Milliseconds.
+    Pause(u64),
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Piece {
+    /// Bytes of the file `NAME.dat`, from a position on: `T` has text, `Z` noise, `G` text that is compressed already.
+    Data(char, usize, usize),
+    /// These bytes.
+    Raw(String),
+}
+
+impl Piece {
+    pub fn len(&self) -> usize {
+        match self {
+            Piece::Data(_, _, bytes) => *bytes,
+            Piece::Raw(text) => text.len(),
+        }
+    }
+}
+
+/// One request, and what the application does for it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Case {
+    pub app: App,
+    pub way: Way,
+    pub method: &'static str,
+    pub headers: Vec<(&'static str, &'static str)>,
+    pub upload: Option<usize>,
+    pub steps: Vec<Step>,
+    /// The length that the application declares, where it is a number and stands there once.
+    pub declared: Option<u64>,
+    /// The body has chunks of the application's own, or is said to.
+    pub chunked: bool,
+}
+
+impl fmt::Debug for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Case { app, way, method, headers, upload, declared, .. } = self;
+        writeln!(f, "{app:?} {way:?} declared {declared:?}: {method} {}", self.path("MODE"))?;
+        write!(f, "  with {headers:?} and a body of {upload:?}; the steps: {:?}", self.steps)
+    }
+}
+
+impl Case {
+    /// A plain GET of an application with these steps.
+    pub fn get(app: App, way: Way, steps: Vec<Step>) -> Case {
+        let declared = declared(&steps);
+        let chunked =
+            steps.iter().any(|step| matches!(step, Step::Header(line) if line.starts_with("Transfer-Encoding:")));
+        Case { app, way, method: "GET", headers: Vec::new(), upload: None, steps, declared, chunked }
+    }
+
+    pub fn with(mut self, name: &'static str, value: &'static str) -> Case {
+        self.headers.push((name, value));
+        self
+    }
+
+    pub fn path(&self, mode: &str) -> String {
+        let steps: Vec<String> = self.steps.iter().map(encoded).collect();
+        format!("/{mode}/{}?{}", self.app.page(), steps.join("~"))
+    }
+
+    pub fn says(&self, line: &str) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Header(said) if said.eq_ignore_ascii_case(line)))
+    }
+
+    pub fn asks(&self, name: &str) -> bool {
+        self.headers.iter().any(|(asked, _)| *asked == name)
+    }
+
+    pub fn has_length(&self) -> bool {
+        self.steps.iter().any(|step| matches!(step, Step::Header(line) if line.starts_with("Content-Length:")))
+    }
+
+    /// How many bytes the application writes.
+    pub fn written(&self) -> u64 {
+        self.steps.iter().map(bytes).sum()
+    }
+
+    /// The application's timing made another one: without its short pauses, as on a busy machine.
+    pub fn faster(&self) -> Case {
+        let mut case = self.clone();
+        case.steps.retain(|step| !matches!(step, Step::Pause(ms) if *ms < LONG));
+        case
+    }
+
+    /// The application's timing made another one: so long before each write, and so long before the end.
+    pub fn slower(&self, before_each: u64, before_end: u64) -> Case {
+        let mut case = self.clone();
+        case.steps.clear();
+        for step in &self.steps {
+            if matches!(step, Step::Write(_)) && before_each > 0 {
+                case.steps.push(Step::Pause(before_each));
+            }
+            case.steps.push(step.clone());
+        }
+        case.steps.push(Step::Pause(before_end));
+        case
+    }
+
+    /// The same without what is written later than the declared end, if there is such output: the one thing that `Auto` may drop.
+    /// Later is: after a flush or a pause that follows when exactly the declared length, or the last chunk, was written.
+    pub fn without_late(&self) -> Option<Case> {
+        if !self.chunked && self.declared.is_none() {
+            return None;
+        }
+        let (mut written, mut text, mut ended, mut late) = (0, String::new(), false, false);
+        let mut case = self.clone();
+        case.steps.clear();
+        for step in &self.steps {
+            match step {
+                Step::Write(pieces) if ended => late |= pieces.iter().any(|piece| piece.len() > 0),
+                Step::Write(pieces) => {
+                    written += bytes(step);
+                    text = match pieces.last() {
+                        Some(Piece::Raw(raw)) => raw.clone(),
+                        _ => String::new(),
+                    };
+                    case.steps.push(step.clone());
+                }
+                Step::Flush | Step::Pause(_) => {
+                    ended |= if self.chunked { ends_chunks(&text) } else { self.declared == Some(written) };
+                    case.steps.push(step.clone());
+                }
+                _ => case.steps.push(step.clone()),
+            }
+        }
+        late.then_some(case)
+    }
+
+    /// Whether `Auto` finishes the response before its late output, whatever the time it takes: inside httpd, where a flush and a
+    /// pause follow the declared length, and nothing of the request has filters wait for the end.
+    pub fn ends_for_certain(&self) -> bool {
+        let recognised = self.way.is_http2() || self.says("Connection: close");
+        let plain = self.app == App::Lua && self.method == "GET" && self.headers.is_empty() && !self.chunked;
+        let mut written = 0;
+        let flushed = self.steps.windows(2).any(|steps| {
+            written += bytes(&steps[0]);
+            self.declared == Some(written) && steps == [Step::Flush, Step::Pause(LONG)]
+        });
+        recognised && plain && flushed && self.without_late().is_some()
+    }
+}
+
+fn ends_chunks(text: &str) -> bool {
+    text.ends_with("0\r\n\r\n")
+}
+
+fn bytes(step: &Step) -> u64 {
+    match step {
+        Step::Write(pieces) => pieces.iter().map(|piece| piece.len() as u64).sum(),
+        _ => 0,
+    }
+}
+
+fn declared(steps: &[Step]) -> Option<u64> {
+    let mut lengths = steps.iter().filter_map(|step| match step {
+        Step::Header(line) => line.strip_prefix("Content-Length: "),
+        _ => None,
+    });
+    let first = lengths.next()?.parse().ok()?;
+    lengths.next().is_none().then_some(first)
+}
+
+fn encoded(step: &Step) -> String {
+    match step {
+        Step::Status(status) => format!("S{status}"),
+        Step::Header(line) => format!("H{}", escaped(line)),
+        Step::Interim => "I".to_owned(),
+        Step::Read(None) => "R".to_owned(),
+        Step::Read(Some(bytes)) => format!("R{bytes}"),
+        Step::Flush => "F".to_owned(),
+        Step::Pause(ms) => format!("P{ms}"),
+        Step::Write(pieces) => {
+            let piece = |piece: &Piece| match piece {
+                Piece::Data(name, from, bytes) => format!("{name}{from}.{bytes}~"),
+                Piece::Raw(text) => format!("X{}~", escaped(text)),
+            };
+            pieces.iter().map(piece).chain(["E".to_owned()]).collect()
+        }
+    }
+}
+
+fn escaped(text: &str) -> String {
+    let byte = |byte: u8| match byte {
+        b'A'..=b'Z' | b'a'..=b'z' | b'0'..=b'9' | b'-' | b'/' | b':' | b';' | b'=' => char::from(byte).to_string(),
+        _ => format!("%{byte:02X}"),
+    };
+    text.bytes().map(byte).collect()
+}
+
+/// The sizes at which something changes: mod_deflate's least, PHP's and httpd's buffers.
+const SIZES: [usize; 11] = [0, 1, 7, 40, 256, 1500, 4096, 8000, 8192, 20_000, 70_000];
+
+/// Pauses: one that a busy machine may not notice, and one that it does.
+const SHORT: u64 = 5;
+pub const LONG: u64 = 40;
+
+/// What an application says of the length of its body.
+#[derive(Clone, Copy, Debug)]
+enum Length {
+    None,
+    Right,
+    Short(usize),
+    Long(usize),
+    Twice,
+    TwoOfThem,
+    Text(&'static str),
+}
+
+/// What an application that chunks by itself makes of it.
+#[derive(Clone, Copy, Debug)]
+enum Chunks {
+    Right,
+    Trailers,
+    Junk,
+    WrongSize,
+    None,
+    Unfinished,
+}
+
+#[derive(Clone, Debug)]
+struct Part {
+    name: char,
+    bytes: usize,
+    flush: bool,
+    pause: u64,
+}
+
+fn parts() -> impl Strategy<Value = Vec<Part>> {
+    let part = (select(&['T', 'T', 'Z'][..]), select(&SIZES[..]), any::<bool>(), select(&[0, 0, 0, SHORT, LONG][..]))
+        .prop_map(|(name, bytes, flush, pause)| Part { name, bytes, flush, pause });
+    prop::collection::vec(part, 0..4)
+}
+
+fn length() -> impl Strategy<Value = Length> {
+    prop_oneof![
+        4 => Just(Length::None),
+        5 => Just(Length::Right),
+        2 => select(&[1usize, 11, 200][..]).prop_map(Length::Short),
+        2 => select(&[1usize, 32, 5000][..]).prop_map(Length::Long),
+        1 => Just(Length::Twice),
+        1 => Just(Length::TwoOfThem),
+        1 => select(&["", "abc", "-5", "+40", "12abc", "99999999999999999999", "9223372036854775807", "0x20", "1 500"][..])
+            .prop_map(Length::Text),
+    ]
+}
+
+fn chunks() -> impl Strategy<Value = Option<Chunks>> {
+    let kind = select(
+        &[
+            Chunks::Right,
+            Chunks::Right,
+            Chunks::Trailers,
+            Chunks::Junk,
+            Chunks::WrongSize,
+            Chunks::None,
+            Chunks::Unfinished,
+        ][..],
+    );
+    prop_oneof![5 => Just(None), 1 => kind.prop_map(Some)]
+}
+
+/// Puts the parts, framed as `chunks` says, into steps.
+fn body(steps: &mut Vec<Step>, parts: &[Part], chunks: Option<Chunks>) {
+    let mut from = 0;
+    let raw = |text: &str| Piece::Raw(text.to_owned());
+    for part in parts {
+        let data = Piece::Data(part.name, from, part.bytes);
+        from += part.bytes;
+        steps.push(Step::Write(match chunks {
+            None | Some(Chunks::None) => vec![data],
+            // A chunk of nothing would be the last one.
+            Some(_) if part.bytes == 0 => vec![],
+            Some(Chunks::WrongSize) => vec![raw(&format!("{:x}\r\n", part.bytes + 3)), data, raw("\r\n")],
+            Some(_) => vec![raw(&format!("{:x}\r\n", part.bytes)), data, raw("\r\n")],
+        }));
+        if part.flush {
+            steps.push(Step::Flush);
+        }
+        if part.pause > 0 {
+            steps.push(Step::Pause(part.pause));
+        }
+    }
+    match chunks {
+        None | Some(Chunks::None | Chunks::Unfinished) => {}
+        Some(Chunks::Trailers) => steps.push(Step::Write(vec![raw("0\r\nX-Sum: 17\r\n\r\n")])),
+        Some(Chunks::Junk) => steps.push(Step::Write(vec![raw("0\r\n\r\nand more of it")])),
+        Some(Chunks::Right | Chunks::WrongSize) => steps.push(Step::Write(vec![raw("0\r\n\r\n")])),
+    }
+}
+
+fn head(status: u16, kind: &str, close: bool) -> Vec<Step> {
+    let mut steps = Vec::new();
+    if status != 200 {
+        steps.push(Step::Status(status));
+    }
+    steps.push(Step::Header(format!("Content-Type: {kind}")));
+    if status == 302 {
+        steps.push(Step::Header("Location: http://localhost/elsewhere".to_owned()));
+    }
+    if close {
+        steps.push(Step::Header("Connection: close".to_owned()));
+    }
+    steps
+}
+
+/// All that an application does.
+fn script(app: App, packed: usize) -> impl Strategy<Value = Vec<Step>> {
+    let status = prop_oneof![6 => Just(200u16), 1 => select(&[201u16, 204, 302, 304, 404, 500][..])];
+    let kind = select(&["text/plain", "text/plain", "text/html; charset=utf-8", "application/octet-stream"][..]);
+    let of_head = (status, kind, any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1));
+    let read = select(&[None, Some(None), Some(Some(100)), Some(Some(20_000))][..]);
+    let end = (select(&[0, 0, SHORT, LONG][..]), any::<bool>(), select(&[0usize, 0, 1, 300][..]));
+    (of_head, read, parts(), length(), chunks(), end).prop_map(move |(head_of, read, parts, length, chunks, end)| {
+        let (status, kind, close, interim, is_packed) = head_of;
+        let bodiless = status == 204 || status == 304;
+        let mut steps = Vec::new();
+        if interim && app == App::Origin {
+            steps.push(Step::Interim);
+        }
+        if let Some(bytes) = read {
+            steps.push(Step::Read(bytes));
+        }
+        steps.extend(head(status, kind, close));
+        let mut content = Vec::new();
+        if is_packed && chunks.is_none() && !bodiless {
+            steps.push(Step::Header("Content-Encoding: gzip".to_owned()));
+            content.push(Step::Write(vec![Piece::Data('G', 0, packed)]));
+        } else if !bodiless {
+            body(&mut content, &parts, chunks);
+        }
+        let written: u64 = content.iter().map(bytes).sum();
+        let written = written as usize;
+        let mut line = |length: String| steps.push(Step::Header(format!("Content-Length: {length}")));
+        match (chunks, length) {
+            (Some(_), _) => steps.push(Step::Header("Transfer-Encoding: chunked".to_owned())),
+            (None, Length::None) => {}
+            (None, Length::Right) => line(written.to_string()),
+            (None, Length::Short(by)) => line(written.saturating_sub(by).to_string()),
+            (None, Length::Long(by)) => line((written + by).to_string()),
+            (None, Length::Twice) => [(); 2].iter().for_each(|()| line(written.to_string())),
+            (None, Length::TwoOfThem) => [written, written + 5].iter().for_each(|length| line(length.to_string())),
+            (None, Length::Text(text)) => line(text.to_owned()),
+        }
+        steps.extend(content);
+        // The work behind the response.
+        let (pause, flush, late) = end;
+        if flush {
+            steps.push(Step::Flush);
+        }
+        if pause > 0 {
+            steps.push(Step::Pause(pause));
+            if late > 0 && !bodiless {
+                steps.push(Step::Write(vec![Piece::Data('T', 0, late)]));
+            }
+        }
+        steps
+    })
+}
+
+/// Any case for a server with, or without, HTTP/2; so long is the file of compressed text.
+pub fn cases(http2: bool, packed: usize) -> impl Strategy<Value = Case> {
+    let ways: Vec<Way> = Way::HTTP1.into_iter().chain(Way::HTTP2.into_iter().filter(|_| http2)).collect();
+    let method = prop_oneof![6 => Just("GET"), 1 => Just("HEAD"), 1 => Just("POST")];
+    let range = prop_oneof![
+        6 => Just(None),
+        1 => select(&["bytes=10-24", "bytes=-5", "bytes=0-0,20-30", "bytes=90000000-", "bytes=5-"][..]).prop_map(Some),
+    ];
+    let upload = select(&[0usize, 10, 9000, 60_000, 300_000][..]);
+    let request = (select(ways), method, any::<bool>(), range, upload);
+    (select(&App::ALL[..]), request).prop_flat_map(move |(app, request)| {
+        script(app, packed).prop_map(move |steps| {
+            let (way, method, gzip, range, upload) = request;
+            let mut case = Case::get(app, way, steps);
+            case.method = if app == App::File && method == "POST" { "GET" } else { method };
+            case.upload = (case.method == "POST").then_some(upload);
+            if gzip {
+                case = case.with("Accept-Encoding", "gzip");
+            }
+            // A script of mod_cgid that ends with input unread: stock httpd has an answer, an error, nothing, or, over HTTP/2, a
+            // client that waits for ever.
+            if app == App::Cgi && case.upload.is_some() {
+                case.steps.retain(|step| !matches!(step, Step::Read(_)));
+                case.steps.insert(0, Step::Read(None));
+            }
+            match range {
+                Some(range) => case.with("Range", range),
+                None => case,
+            }
+        })
+    })
+}

@@ -1,0 +1,103 @@
+//! Cases that have names: applications that declare something odd or wrong, as they are in the wild.
+
+use super::case::{App, Case, LONG, Piece, Step, Way};
+use super::known::{close, data, length, own_chunks, raw, text_plain};
+
+pub fn all() -> Vec<Case> {
+    let groups = [
+        characters_counted(),
+        a_newline_more(),
+        a_footer_that_is_gone(),
+        no_chunk_in_it(),
+        a_slice_of_a_page(),
+        a_client_that_closes(),
+        an_ordinary_page(),
+        a_head_of_a_file(),
+        late_words(),
+    ];
+    groups.concat()
+}
+
+/// The length counts characters, and some of them have more than one byte.
+fn characters_counted() -> Vec<Case> {
+    let text = format!("Zażółć gęślą jaźń. {}→", "Only ASCII from here on. ".repeat(9));
+    let steps =
+        vec![text_plain(), length(text.chars().count()), close(), Step::Write(vec![Piece::Raw(text)]), Step::Flush];
+    [Way::Close, Way::Kept, Way::H2Tls]
+        .into_iter()
+        .flat_map(|way| {
+            let case = Case::get(App::Php, way, steps.clone());
+            [case.clone(), case.with("Accept-Encoding", "gzip")]
+        })
+        .collect()
+}
+
+/// A shell's `echo` adds a newline that its length leaves out.
+fn a_newline_more() -> Vec<Case> {
+    let steps = vec![
+        text_plain(),
+        length(110),
+        close(),
+        Step::Write(vec![Piece::Data('T', 0, 110), Piece::Raw("\n".to_owned())]),
+    ];
+    [Way::Http10, Way::Close, Way::Kept, Way::H2].map(|way| Case::get(App::Cgi, way, steps.clone())).into()
+}
+
+/// The template had a footer once; its length is still counted.
+fn a_footer_that_is_gone() -> Vec<Case> {
+    let steps = vec![text_plain(), length(145), close(), data(113)];
+    [Way::Http10, Way::Close, Way::Tls, Way::H2].map(|way| Case::get(App::Cgi, way, steps.clone())).into()
+}
+
+/// It says that it chunks, and does not; what it says instead may look like a chunk's size.
+fn no_chunk_in_it() -> Vec<Case> {
+    ["Opening hours\r\n", "face the wall\r\n"]
+        .into_iter()
+        .flat_map(|first| {
+            let steps = vec![text_plain(), own_chunks(), raw(first), data(264), Step::Flush];
+            [Way::Close, Way::H2Tls].map(|way| Case::get(App::Php, way, steps.clone()))
+        })
+        .collect()
+}
+
+/// Sent, right, before the script ends, and asked for in part.
+fn a_slice_of_a_page() -> Vec<Case> {
+    let steps = vec![text_plain(), length(210), close(), data(210), Step::Flush, Step::Pause(50)];
+    [App::Php, App::Lua, App::Cgi]
+        .map(|app| Case::get(app, Way::Kept, steps.clone()).with("Range", "bytes=10-24"))
+        .into()
+}
+
+/// A right length, and a connection that is closed anyway.
+fn a_client_that_closes() -> Vec<Case> {
+    let steps = vec![text_plain(), length(297), data(297), Step::Flush, Step::Pause(50)];
+    [App::Php, App::Lua, App::Cgi]
+        .into_iter()
+        .flat_map(|app| [Way::Http10, Way::Close].map(|way| Case::get(app, way, steps.clone())))
+        .collect()
+}
+
+/// The commonest page: its script ends right behind the body.
+fn an_ordinary_page() -> Vec<Case> {
+    let steps = vec![Step::Header("Content-Type: text/html".to_owned()), length(390), data(390)];
+    [Way::Kept, Way::H2].map(|way| Case::get(App::Php, way, steps.clone())).into()
+}
+
+fn a_head_of_a_file() -> Vec<Case> {
+    [Way::Kept, Way::H2Tls]
+        .map(|way| {
+            let mut case = Case::get(App::File, way, Vec::new()).with("Accept-Encoding", "gzip");
+            case.method = "HEAD";
+            case
+        })
+        .into()
+}
+
+/// Written behind a length that was right, and later: the one thing that `Auto` drops.
+fn late_words() -> Vec<Case> {
+    let steps = vec![text_plain(), close(), length(200), data(200), Step::Flush, Step::Pause(LONG), data(50)];
+    [App::Lua, App::Php, App::Cgi, App::Origin]
+        .into_iter()
+        .flat_map(|app| [Way::Close, Way::H2].map(|way| Case::get(app, way, steps.clone())))
+        .collect()
+}
