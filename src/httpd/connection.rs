@@ -2,8 +2,9 @@
 
 use std::ffi::c_void;
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::os::fd::{BorrowedFd, RawFd};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
 use super::{Brigade, Filter, Pool, Result, Status, retrieve_optional};
@@ -203,14 +204,18 @@ impl<'c> Connection<'c> {
 
     /// Whether it is known that the client has gone.
     pub fn is_aborted(self) -> bool {
-        // SAFETY: reads a field of a live connection (LIVE), which another thread may write to (ONE THREAD).
-        unsafe { (&raw const (*self.raw).aborted).read_volatile() != 0 }
+        self.aborted().load(Ordering::Relaxed) != 0
     }
 
     /// Says that the client has gone: nothing more is written, and the connection ends with the request.
     pub fn abort(self) {
-        // SAFETY: writes a field of a live connection (LIVE), which another thread may write to (ONE THREAD).
-        unsafe { (&raw mut (*self.raw).aborted).write_volatile(1) };
+        self.aborted().store(1, Ordering::Relaxed);
+    }
+
+    /// The field that mod_http2's thread writes to as well.
+    fn aborted(self) -> &'c AtomicU32 {
+        // SAFETY: an aligned field of a live connection (LIVE); the module reads and writes it in this way alone.
+        unsafe { AtomicU32::from_ptr(&raw mut (*self.raw).aborted) }
     }
 
     /// The pool that lives as long as the connection.
@@ -236,12 +241,15 @@ impl<'c> Connection<'c> {
 
     /// Makes such a copy what it would be if it were made now.
     pub fn copy_to(self, copy: Self) {
-        // SAFETY: both are live (LIVE), and two. Another thread may set `aborted` meanwhile: the bytes are copied without looking at
-        // them, and that field is then overwritten.
+        const BEFORE: usize = offset_of!(sys::conn_rec, aborted);
+        const AFTER: usize = BEFORE + size_of::<AtomicU32>();
+        let (from, to) = (self.raw.cast_const().cast::<u8>(), copy.raw.cast::<u8>());
+        // SAFETY: both are live (LIVE), and two. What another thread may set meanwhile, `aborted`, is left out.
         unsafe {
-            std::ptr::copy(self.raw.cast_const(), copy.raw, 1);
-            (*copy.raw).aborted = 0;
+            std::ptr::copy(from, to, BEFORE);
+            std::ptr::copy(from.add(AFTER), to.add(AFTER), size_of::<sys::conn_rec>() - AFTER);
         }
+        copy.aborted().store(0, Ordering::Relaxed);
     }
 
     /// An empty brigade for this connection. Its memory stays with the connection.

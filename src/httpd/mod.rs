@@ -10,7 +10,7 @@
 //!   Memory from a request's pool lives as long as the request; it is never freed piecemeal.
 //! * **ONE THREAD**: a request, its tables, filters and brigades are used by one thread at a time: the one
 //!   that called the module. What another thread may write (`conn_rec.aborted` of an HTTP/2 stream) is read
-//!   and written through raw pointers only, never through a Rust reference.
+//!   and written atomically only.
 //! * **NUL**: strings that httpd hands out end in a NUL byte; strings handed to httpd are `CStr`s, or copies in a pool.
 
 mod brigade;
