@@ -1,6 +1,6 @@
 //! Hooks: where httpd calls the module.
 
-use std::ffi::{CStr, c_int, c_long, c_void};
+use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
 use crate::sys;
 
@@ -22,6 +22,15 @@ impl From<sys::mpm_child_status> for ChildState {
         if status == sys::mpm_child_status_MPM_CHILD_EXITED { Self::Exited } else { Self::Runs }
     }
 }
+
+/// A list of names, with a null pointer at its end, that httpd keeps.
+struct Names<const N: usize>([*const c_char; N]);
+
+// SAFETY: the pointers are those of constants, which nobody writes to.
+unsafe impl<const N: usize> Sync for Names<N> {}
+
+/// The MPMs' files, as hooks are sorted by them.
+static MPMS: Names<4> = Names([c"event.c".as_ptr(), c"worker.c".as_ptr(), c"prefork.c".as_ptr(), std::ptr::null()]);
 
 /// The time of `register_hooks`, when hooks can be added.
 pub struct Hooks(());
@@ -54,11 +63,9 @@ impl Hooks {
             *mut sys::server_rec,
         ) -> c_int,
     ) {
-        const MPMS: [&CStr; 3] = [c"event.c", c"worker.c", c"prefork.c"];
-        let successors = [MPMS[0].as_ptr(), MPMS[1].as_ptr(), MPMS[2].as_ptr(), std::ptr::null()];
-        // Hooks are sorted after this call has returned.
-        let successors = Box::leak(Box::new(successors)).as_ptr();
-        // SAFETY: as for post_config; the list ends in a null pointer, and is never freed.
+        // Hooks are sorted after this call has returned: httpd reads the list then.
+        let successors = MPMS.0.as_ptr();
+        // SAFETY: as for post_config; the list is a static that ends in a null pointer.
         unsafe { sys::ap_hook_open_logs(Some(function), std::ptr::null(), successors, sys::APR_HOOK_REALLY_FIRST) }
     }
 
