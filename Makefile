@@ -52,6 +52,10 @@ demo: toolchain supported packages module
 test: toolchain supported packages
 	@tests/machine/run.sh $(TEST)
 
+differential: toolchain packages
+	@DIFFERENTIAL_CASES=$(or $(CASES),1000) DIFFERENTIAL_SEED=$(or $(SEED),1) \
+	    $(CARGO) test --test promises differential:: -- --nocapture --test-threads=2
+
 bench: toolchain supported packages module
 	@$(CARGO) bench --no-run --bench cost
 	@$(RUN) bench --quiet --bench cost
