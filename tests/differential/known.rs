@@ -30,7 +30,7 @@ pub const KINDS: [Kind; 9] = [
             counts(case)
                 && wrong_length(case)
                 && case.declared.is_some_and(|length| case.written() > length)
-                && cut(seen, stock)
+                && (cut(seen, stock) || case.asks("Range"))
         },
         example: || short(App::Lua),
     },
@@ -80,9 +80,7 @@ pub const KINDS: [Kind; 9] = [
     },
     Kind {
         name: "HEAD over HTTP/2 passes a static file's filters by",
-        is: |case, seen, stock| {
-            case.app == App::File && case.method == "HEAD" && case.way.is_http2() && same_body(seen, stock)
-        },
+        is: |case, _, _| case.app == App::File && case.method == "HEAD" && case.way.is_http2(),
         example: || {
             let mut case = Case::get(App::File, Way::H2, Vec::new()).with("Accept-Encoding", "gzip");
             case.method = "HEAD";
@@ -129,7 +127,7 @@ fn status(seen: &Seen) -> Option<u16> {
 fn cut(seen: &Seen, stock: &Seen) -> bool {
     match (seen, stock) {
         (Seen::Response { body: Bytes(seen), .. }, Seen::Response { body: Bytes(stock), .. }) => {
-            stock.starts_with(seen) || seen.starts_with(b"broken gzip")
+            stock.starts_with(seen)
         }
         (Seen::Response { .. }, _) => broken(stock),
         (Seen::End { rest: Bytes(seen), .. }, Seen::End { rest: Bytes(stock), .. }) => {

@@ -218,7 +218,7 @@ fn server(php: Handler, mpm: Mpm, with_module: bool) -> Httpd {
         .collect();
     let builder = builder
         .modules(&["alias", "filter", "deflate", "mime", "proxy", "proxy_http"])
-        .config("<IfModule fcgid_module>\nFcgidMaxRequestLen 1000000\n</IfModule>\nKeepAliveTimeout 1\nTypesConfig /dev/null\nAddType text/plain .txt\nAddOutputFilterByType DEFLATE text/plain text/html")
+        .config("<IfModule fcgid_module>\nFcgidMaxRequestLen 1000000\n</IfModule>\nKeepAliveTimeout 5\nTypesConfig /dev/null\nAddType text/plain .txt\nAddOutputFilterByType DEFLATE text/plain text/html")
         .config(&folders);
     let httpd = if with_module { builder } else { builder.without_module() }.start();
     httpd.install("steps.php", include_str!("apps/steps.php"));
