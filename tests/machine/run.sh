@@ -2,8 +2,8 @@
 # Runs all tests, or those with the given text in their names, and ends with one line for them all.
 set -uo pipefail
 
-# The tests mostly wait for their servers, so there may be more of them than cores.
-threads=${RUST_TEST_THREADS:-$(($(nproc) * 4))}
+# The tests mostly wait for their servers, so there may be more of them than cores; some load theirs as far as they can.
+threads=${RUST_TEST_THREADS:-$(($(nproc) * 2))}
 cargo=${CARGO:-cargo}
 [ "$(ulimit -S -n)" = unlimited ] || [ "$(ulimit -S -n)" -ge 1024 ] || ulimit -S -n 1024 2>/dev/null
 
