@@ -16,7 +16,7 @@ use tempfile::TempDir;
 
 use crate::judge::side_by_side;
 
-/// Ctrl-C takes less than a second; on a busy machine it may take longer, but never as long as what the demo shows.
+/// Ctrl-C takes less than a second, and on a busy machine longer. That the demo has been ended, and has not come to its own end, its status says.
 const SOON: Duration = Duration::from_secs(30);
 
 /// How far the demo is when it is ended.
