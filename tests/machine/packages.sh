@@ -20,7 +20,6 @@ all="$build"'
 apache2-bin             | apache2-bin
 libapache2-mod-fcgid    | libapache2-mod-fcgid
 libapache2-mod-php      | libapache2-mod-php[0-9.]+
-libapache2-mod-security2 | libapache2-mod-security2
 php-cgi                 | php[0-9.]+-cgi
 php-fpm                 | php[0-9.]+-fpm
 php-cli                 | php[0-9.]+-cli
@@ -35,7 +34,6 @@ libapache2-mod-security2 | libapache2-mod-security2
 libapache2-mod-xsendfile | libapache2-mod-xsendfile
 binutils                | binutils
 openssl                 | openssl
-binutils                | binutils
 procps                  | procps
 ca-certificates         | ca-certificates
 '

@@ -9,6 +9,9 @@
 # STALE=yes takes an archive whose lists have run out, as a frozen copy's have. The Rust toolchain is this machine's. A tree is kept in --keep-base's folder as it was made, for a faster next time.
 set -uo pipefail
 
+# Read as a whole: who edits it or changes branches meanwhile does not change this run.
+{
+
 usage() { sed -n '2,/^set/{/^#/s/^# \{0,1\}//p}' "$0"; }
 
 trees=() users=() demo_only='' filter='' bases=''
@@ -165,3 +168,5 @@ echo
 echo "Commit $commit, $(date -u +%F). The logs are in $logs."
 for sentence in "${not_had[@]}"; do echo "$sentence"; done
 [ "$failures" -eq 0 ] && [ ${#not_had[@]} -eq 0 ]
+exit
+}
