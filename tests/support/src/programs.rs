@@ -89,11 +89,13 @@ pub fn finish_request_module() -> PathBuf {
     if let Some(path) = env::var_os("MOD_FINISH_REQUEST_SO") {
         return PathBuf::from(path);
     }
-    // The test is in target/PROFILE/deps; cargo leaves the newest build there or one above.
+    // A test is in target/PROFILE/deps, an example in target/PROFILE/examples; cargo leaves the newest build in deps or one above.
     let test = env::current_exe().expect("a program knows where it is");
-    let built = test.ancestors().skip(1).take(2).map(|dir| dir.join("libmod_finish_request.so"));
+    let profile = test.ancestors().nth(2).expect("a program is in a folder of a profile's");
+    let built = [profile.to_owned(), profile.join("deps")].map(|dir| dir.join("libmod_finish_request.so"));
     let modified = |path: &PathBuf| fs::metadata(path).and_then(|file| file.modified()).ok();
     built
+        .into_iter()
         .filter(|path| path.is_file())
         .max_by_key(modified)
         .unwrap_or_else(|| panic!("no libmod_finish_request.so near {}: build it", test.display()))
