@@ -2,12 +2,12 @@
 
 use std::ffi::{c_int, c_long, c_void};
 
-use crate::connection::keep;
+use crate::connection::{buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, Settings};
 use crate::filters::{body_end, fcgid, header, interim, output};
 use crate::httpd::{
     Accepted, Brigade, ChildState, Connection, Hooks, Module, PerDir, Pool, Server, find_byte_counter, guard,
-    install_log, is_rehearsal, notice, refusal, server_config, set_panic_hook, with_context,
+    install_log, is_rehearsal, notice, refusal, replace, replace_read, server_config, set_panic_hook, with_context,
 };
 use crate::rules::VERSION;
 use crate::{abort, api, background, begin, connection, report, sys};
@@ -39,14 +39,17 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         install_log();
         set_panic_hook();
 
-        interim::register();
-        output::register();
-        body_end::register();
-        connection::register();
         api::register();
-
         // SAFETY: this is register_hooks.
         let hooks = unsafe { Hooks::registering() };
+        hooks.output_filter::<output::FinishRequest>();
+        hooks.output_filter::<interim::Interim>();
+        hooks.output_filter::<stream::StreamEnd>();
+        hooks.output_filter::<detach::Sink>();
+        hooks.output_filter::<buffer::BufferFilter>();
+        hooks.input_filter::<keep::ReadAhead>();
+        hooks.input_filter::<body_end::BodyEnd>();
+        hooks.input_filter::<detach::Empty>();
         hooks.pre_config(pre_config);
         hooks.open_logs_before_mpm(open_logs);
         hooks.post_config(post_config);
@@ -105,8 +108,10 @@ unsafe extern "C" fn post_config(
     server: *mut sys::server_rec,
 ) -> c_int {
     guard(sys::HTTP_INTERNAL_SERVER_ERROR, || {
-        fcgid::take_over();
-        header::take_over();
+        replace::<fcgid::Fcgid>();
+        replace_read::<fcgid::NextRecord>();
+        replace::<header::Http1>();
+        replace::<header::Http2>();
         find_byte_counter();
         keep::warn_if_unavailable();
         // SAFETY: httpd gives the main server of the configuration.

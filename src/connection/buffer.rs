@@ -2,31 +2,24 @@
 //! not wait. The bytes are taken right above httpd's own network filter, below TLS, from the response's header on.
 
 use std::cell::RefCell;
+use std::ffi::CStr;
 use std::sync::Arc;
-use std::sync::atomic::AtomicPtr;
 
 use super::waiting::{self, Queue, Waiting};
 use super::{helper, poll};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
-    Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, Kind, Request, Result, Status, output_filter,
+    Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request,
+    Result, Status,
 };
-use crate::sys;
 
 /// From how many bytes on they are offered to the kernel though no flush has come (`THRESHOLD_MIN_WRITE`).
 const WORTH_SENDING: usize = 4096;
 /// How many bytes are taken in one go.
 const PIECE: usize = 65_536;
 
-static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
-/// The filter's name, as it stands in a connection's chain.
-pub const NAME: &[u8] = b"finish_request_buffer";
-
-/// Registers the filter.
-pub fn register() {
-    HANDLE.register_output(c"FINISH_REQUEST_BUFFER", output, sys::ap_filter_type_AP_FTYPE_NETWORK - 1);
-}
+/// The filter that takes a connection's output.
+pub struct BufferFilter;
 
 /// What is taken of a connection's output. It stays with the connection; between marked responses it takes nothing.
 #[derive(Default)]
@@ -62,8 +55,8 @@ pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
     }
     let mut taking = buffer.taking.borrow_mut();
     if taking.is_none() {
-        if !connection.has_output_filter(NAME) {
-            request.add_output_filter(HANDLE);
+        if !connection.has_output_filter::<BufferFilter>() {
+            request.add_output_filter::<BufferFilter>();
         }
         *taking = Some(Taking { queue: Arc::default(), bounds });
     }
@@ -90,8 +83,17 @@ pub fn send(connection: Connection<'_>, mut waiting: Waiting) -> Result {
     }
 }
 
-unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    let pass = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
+impl OutputFilter for BufferFilter {
+    const NAME: &'static CStr = c"FINISH_REQUEST_BUFFER";
+    const TYPE: FilterType = FilterType::NETWORK.above(1);
+    type Context = ();
+
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         let connection = filter.connection();
         let buffer = super::State::of(connection).map(|state| &state.buffer);
         // Nothing below calls this filter again while it works.
@@ -111,9 +113,7 @@ unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::ap
                 Err(status)
             }
         }
-    };
-    // SAFETY: httpd calls this filter.
-    unsafe { output_filter(filter, brigade, pass) }
+    }
 }
 
 /// Where a brigade has brought the response.

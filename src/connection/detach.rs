@@ -1,40 +1,32 @@
 //! Where a finished request is read from and written to: nowhere.
 
-use std::sync::atomic::AtomicPtr;
+use std::ffi::CStr;
 use std::sync::{Arc, Weak};
 
 use super::keep;
 use crate::background::Work;
 use crate::directives::Settings;
 use crate::httpd::{
-    Block, Brigade, Connection, Filter, FilterHandle, Kind, Record, Request, RequestRecord, Result, Status, guard,
-    output_filter,
+    Block, Brigade, Connection, Filter, FilterHandle, FilterType, InputCall, InputFilter, Kind, OutputFilter, Record,
+    Request, RequestRecord, Result,
 };
-use crate::sys;
 
-static OUTPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-static INPUT: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-/// The filter that takes what reaches nobody.
-pub static OUTPUT_FILTER: FilterHandle = FilterHandle::new(&OUTPUT);
-static INPUT_FILTER: FilterHandle = FilterHandle::new(&INPUT);
+/// The filter that takes what reaches nobody. It belongs to the connection: the request's own filters end with the request's pool, and
+/// the end of the request is written through it.
+pub struct Sink;
+
+/// The filter that has nothing to read but the end.
+pub struct Empty;
 
 /// Called when the handler of a detached request has ended, before httpd ends the request.
 pub type Ended = fn(Request<'_>, &Work);
 
-/// What the output filter knows of the request.
-struct Detached {
+/// What [`Sink`] knows of the request.
+pub struct Detached {
     /// Lives as long as the request.
     work: Weak<Work>,
     request: RequestRecord,
     ended: Ended,
-}
-
-/// Registers the two filters.
-pub fn register() {
-    // The output filter belongs to the connection: the request's own filters end with the request's pool, and the end
-    // of the request is written through it.
-    OUTPUT_FILTER.register_output(c"FINISH_REQUEST_SINK", output, sys::ap_filter_type_AP_FTYPE_CONNECTION);
-    INPUT_FILTER.register_input(c"FINISH_REQUEST_EMPTY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE);
 }
 
 /// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
@@ -47,7 +39,7 @@ pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings,
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
     let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended };
-    request.detach(client, connection, OUTPUT_FILTER, detached, INPUT_FILTER, keep::BODY);
+    request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, detached);
     work
 }
 
@@ -93,12 +85,19 @@ fn destroy_up_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<b
     Ok(false)
 }
 
-unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    let take = |filter: Filter<'_>, brigade: &mut Brigade<'_>| {
-        // SAFETY: detach adds the filter with this, in the pool of the connection.
-        let detached = unsafe { filter.context::<Detached>() };
+impl OutputFilter for Sink {
+    const NAME: &'static CStr = c"FINISH_REQUEST_SINK";
+    const TYPE: FilterType = FilterType::CONNECTION;
+    type Context = Detached;
+
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         // Without the work the request has ended, and what comes is httpd's own.
-        let known = detached.and_then(|detached| Some((detached, detached.work.upgrade()?)));
+        let known = filter.context::<Self>().and_then(|detached| Some((detached, detached.work.upgrade()?)));
         if brigade.first() != Some(Kind::Eor) {
             return discard(brigade, known.as_ref().map(|(_, work)| &**work));
         }
@@ -106,9 +105,7 @@ unsafe extern "C" fn output(filter: *mut sys::ap_filter_t, brigade: *mut sys::ap
             ended(request.get(), work);
         }
         pass_end_of_request(filter, brigade)
-    };
-    // SAFETY: httpd calls this filter.
-    unsafe { output_filter(filter, brigade, take) }
+    }
 }
 
 /// Sends the end of the request, the first of the brigade, after what the connection's filters hold of its response: that may lie in
@@ -123,16 +120,17 @@ fn pass_end_of_request(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result 
     passed
 }
 
-unsafe extern "C" fn input(
-    _filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-    _mode: sys::ap_input_mode_t,
-    _block: sys::apr_read_type_e,
-    _bytes: sys::apr_off_t,
-) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: httpd calls a filter with a live brigade, in the request's thread.
-        unsafe { Brigade::from_raw(brigade) }.push_eos();
-        0
-    })
+impl InputFilter for Empty {
+    const NAME: &'static CStr = c"FINISH_REQUEST_EMPTY";
+    const TYPE: FilterType = FilterType::RESOURCE;
+
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
+    }
+
+    fn read(_call: InputCall<'_>, brigade: &mut Brigade<'_>, _wanted: u64) -> Result {
+        brigade.push_eos();
+        Ok(())
+    }
 }

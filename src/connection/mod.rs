@@ -41,14 +41,6 @@ impl State {
     }
 }
 
-/// Registers what the parts need.
-pub fn register() {
-    buffer::register();
-    detach::register();
-    keep::register();
-    stream::register();
-}
-
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
     keep::child_init();

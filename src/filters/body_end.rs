@@ -2,27 +2,20 @@
 //! early may wait for the rest of it (PHP does, for as many bytes as `Content-Length` says), until the backend's timeout. So a
 //! response that is complete before the body has been read is finished when that is.
 
-use std::sync::atomic::AtomicPtr;
+use std::ffi::CStr;
 
 use crate::handlers::{is_proxied, proxy_scheme};
-use crate::httpd::{Brigade, FilterHandle, InputFilter, Request, RequestConfig, Result, input_filter};
+use crate::httpd::{Brigade, FilterHandle, FilterType, InputCall, InputFilter, Request, RequestConfig, Result};
 use crate::response::{Body, Response};
-use crate::sys;
 
-static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
-
-/// Registers the filter that sees the end of a body.
-pub fn register() {
-    // Below the one that holds what was read ahead of the application: that is not lost with the client's connection.
-    HANDLE.register_input(c"FINISH_REQUEST_BODY_END", input, sys::ap_filter_type_AP_FTYPE_RESOURCE - 4);
-}
+/// The filter that sees the end of a body.
+pub struct BodyEnd;
 
 /// The handler is about to run, which may be mod_proxy's for FastCGI: that of a balancer, or of a handler with a URL, is not
 /// known before.
 pub fn watch(request: Request<'_>) {
     if is_proxied(request) {
-        request.add_input_filter(HANDLE);
+        request.add_input_filter::<BodyEnd>();
     }
 }
 
@@ -31,16 +24,19 @@ pub fn is_unread(request: Request<'_>, response: &Response) -> bool {
     response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi")
 }
 
-unsafe extern "C" fn input(
-    filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-    mode: sys::ap_input_mode_t,
-    block: sys::apr_read_type_e,
-    most: sys::apr_off_t,
-) -> sys::apr_status_t {
-    let pass = |filter: InputFilter<'_>, brigade: &mut Brigade<'_>, _most: u64| -> Result {
-        filter.pass_on(brigade)?;
-        if let Some(request) = filter.request()
+impl InputFilter for BodyEnd {
+    const NAME: &'static CStr = c"FINISH_REQUEST_BODY_END";
+    // Below the one that holds what was read ahead of the application: that is not lost with the client's connection.
+    const TYPE: FilterType = FilterType::RESOURCE.above(4);
+
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
+    }
+
+    fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, _wanted: u64) -> Result {
+        call.pass_on(brigade)?;
+        if let Some(request) = call.request()
             && let Some(response) = Response::of(request)
             && brigade.has_eos()
             && response.body.replace(Body::Ended) == Body::Awaited
@@ -49,7 +45,5 @@ unsafe extern "C" fn input(
             let _ = request.flush();
         }
         Ok(())
-    };
-    // SAFETY: httpd calls this filter.
-    unsafe { input_filter(filter, brigade, mode, block, most, pass) }
+    }
 }

@@ -2,25 +2,21 @@
 //! are streamed instead; all others go through mod_fcgid's own function (`fcgid_filter.c`).
 
 use std::cell::Cell;
-use std::ffi::c_char;
+use std::ffi::CStr;
 
 use crate::httpd::{
-    Block, Brigade, Filter, Kind, Replaced, ReplacedRead, Request, RequestConfig, Result, dir_config, output_filter,
+    Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, RequestConfig, Result,
+    Source, dir_config,
 };
 use crate::response::{Phase, Response, decide::decide};
 use crate::rules::ending::Verdict;
 use crate::rules::header_end::{HeaderEnd, Seen};
-use crate::sys;
 
-static ORIGINAL: Replaced = Replaced::new();
-static NEXT_RECORD: ReplacedRead = ReplacedRead::new();
+/// Stands in the place of mod_fcgid's filter, which keeps its name, type and place: mod_fcgid relies on them for a 304.
+pub struct Fcgid;
 
-/// Puts this module's functions in the place of mod_fcgid's, if that is loaded. The filter keeps its name, type and place,
-/// which mod_fcgid relies on for a 304.
-pub fn take_over() {
-    ORIGINAL.replace(c"FCGID_OUT", filter);
-    NEXT_RECORD.replace(c"ap_bucket_type_fcgid_header", next_record);
-}
+/// Stands in the place of what reads a program's next record.
+pub struct NextRecord;
 
 /// What this thread knows of the header that its handler reads.
 #[derive(Clone, Copy)]
@@ -28,9 +24,9 @@ enum Header {
     /// Nothing: it is no program's of mod_fcgid, or none that may be marked; or the header has been read.
     Unknown,
     /// It is being read, from a program that the first bucket tells.
-    Reading(Option<usize>, HeaderEnd),
+    Reading(Option<Source>, HeaderEnd),
     /// It has been read to its end, and so has what the program has sent with it.
-    Ended(usize),
+    Ended(Source),
 }
 
 thread_local! {
@@ -47,20 +43,25 @@ pub fn before_handler(request: Request<'_>, may_be_marked: bool) {
     HEADER.set(if reads { Header::Reading(None, HeaderEnd::START) } else { Header::Unknown });
 }
 
-unsafe extern "C" fn next_record(
-    bucket: *mut sys::apr_bucket,
-    text: *mut *const c_char,
-    length: *mut sys::apr_size_t,
-    block: sys::apr_read_type_e,
-) -> sys::apr_status_t {
-    let pauses = |program| match HEADER.get() {
-        Header::Ended(own) if own == program => {
-            HEADER.set(Header::Unknown);
-            true
+impl ReplacedRead for NextRecord {
+    const OF: &'static CStr = c"ap_bucket_type_fcgid_header";
+
+    fn original() -> &'static OriginalRead {
+        static ORIGINAL: OriginalRead = OriginalRead::new();
+        &ORIGINAL
+    }
+
+    fn pauses(program: Source) -> bool {
+        match HEADER.get() {
+            Header::Ended(own) if own == program => {
+                HEADER.set(Header::Unknown);
+                true
+            }
+            _ => false,
         }
-        _ => false,
-    };
-    let read = |program, bytes: &[u8]| {
+    }
+
+    fn read(program: Source, bytes: &[u8]) {
         if let Header::Reading(own, mut end) = HEADER.get()
             && own.is_none_or(|own| own == program)
         {
@@ -75,24 +76,26 @@ unsafe extern "C" fn next_record(
             // The next byte is there.
             HEADER.set(Header::Unknown);
         }
-    };
-    // SAFETY: APR calls this function with a bucket of mod_fcgid's, in the thread that works on it.
-    unsafe { NEXT_RECORD.call(bucket, (text, length), block, pauses, read) }
+    }
 }
 
-unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter, by mod_fcgid's name.
-    unsafe { output_filter(filter, brigade, stream_or_hold) }
-}
+impl Replacement for Fcgid {
+    const OF: &'static CStr = c"FCGID_OUT";
 
-fn stream_or_hold(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-    let known = filter.request().and_then(|request| Some((request, Response::of(request)?, dir_config(request)?)));
-    let Some((request, response, settings)) = known else { return ORIGINAL.call_original(filter, brigade) };
-    let phase = decide(response, request, settings);
-    let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
-    let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
-    response.set_phase(phase);
-    if marked { stream(filter, request, brigade, response, ended) } else { ORIGINAL.call_original(filter, brigade) }
+    fn original() -> &'static Replaced {
+        static ORIGINAL: Replaced = Replaced::new();
+        &ORIGINAL
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let known = filter.request().and_then(|request| Some((request, Response::of(request)?, dir_config(request)?)));
+        let Some((request, response, settings)) = known else { return Self::original().pass(filter, brigade) };
+        let phase = decide(response, request, settings);
+        let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
+        let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
+        response.set_phase(phase);
+        if marked { stream(filter, request, brigade, response, ended) } else { Self::original().pass(filter, brigade) }
+    }
 }
 
 /// Passes on each bucket as it comes. mod_fcgid's buckets can only be waited for, so nothing is known of the next one

@@ -4,31 +4,45 @@
 //! page. The one place that sees them all is where httpd makes the header: this module's function stands before httpd's there,
 //! and before mod_http2's for a stream.
 
+use std::ffi::CStr;
+
 use crate::begin;
 use crate::directives::{self, Mode, Settings};
-use crate::httpd::{Brigade, Filter, Replaced, Request, Result, dir_config, output_filter};
+use crate::httpd::{Brigade, Filter, Replaced, Replacement, Request, Result, dir_config};
 use crate::response::{MARK, Response};
-use crate::sys;
 
 use super::output;
 
-static HTTP1: Replaced = Replaced::new();
-static HTTP2: Replaced = Replaced::new();
+/// Stands before httpd's function.
+pub struct Http1;
 
-/// Puts this module's functions before those that make the header.
-pub fn take_over() {
-    HTTP1.replace(c"HTTP_HEADER", http1);
-    HTTP2.replace(c"H2_C2_RESPONSE_OUT", http2);
+/// Stands before mod_http2's.
+pub struct Http2;
+
+impl Replacement for Http1 {
+    const OF: &'static CStr = c"HTTP_HEADER";
+
+    fn original() -> &'static Replaced {
+        static ORIGINAL: Replaced = Replaced::new();
+        &ORIGINAL
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        strip(Self::original(), filter, brigade)
+    }
 }
 
-unsafe extern "C" fn http1(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter, by its own name.
-    unsafe { output_filter(filter, brigade, |filter, brigade| strip(&HTTP1, filter, brigade)) }
-}
+impl Replacement for Http2 {
+    const OF: &'static CStr = c"H2_C2_RESPONSE_OUT";
 
-unsafe extern "C" fn http2(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter, by mod_http2's name.
-    unsafe { output_filter(filter, brigade, |filter, brigade| strip(&HTTP2, filter, brigade)) }
+    fn original() -> &'static Replaced {
+        static ORIGINAL: Replaced = Replaced::new();
+        &ORIGINAL
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        strip(Self::original(), filter, brigade)
+    }
 }
 
 fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
@@ -42,7 +56,7 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
         request.unset_header(MARK);
     }
     let ended = brigade.has_eos();
-    original.call_original(filter, brigade)?;
+    original.pass(filter, brigade)?;
     if let Some(request) = filter.request() {
         Response::note_header(request, ended);
     }

@@ -4,28 +4,22 @@
 //! stands before the connection's own until the response itself begins.
 
 use std::cell::Cell;
-use std::sync::atomic::AtomicPtr;
+use std::ffi::CStr;
 
 use crate::handlers;
-use crate::httpd::{Block, Brigade, Filter, FilterHandle, Foremost, Kind, Request, Result, output_filter};
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, FilterType, Foremost, Kind, OutputFilter, Request, Result};
 use crate::response::{MARK, Response};
-use crate::sys;
-
-static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
 
 /// How an interim response begins.
 const BEGIN: &[u8] = b"HTTP/1.1 1";
 /// How the one begins that is the last: what follows speaks another protocol.
 const SWITCH: &[u8] = b"HTTP/1.1 101";
 
-/// Registers the filter.
-pub fn register() {
-    HANDLE.register_output(c"FINISH_REQUEST_INTERIM", filter, sys::ap_filter_type_AP_FTYPE_CONNECTION);
-}
+/// The filter that reads interim responses.
+pub struct Interim;
 
 /// What is watched.
-pub type Watch = Foremost<Head>;
+pub type Watch = Foremost<Interim>;
 
 /// Where in the text of interim responses a connection is.
 #[derive(Default)]
@@ -49,45 +43,50 @@ enum At {
 /// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`].
 pub fn watch(request: Request<'_>, response: &Response) {
     if handlers::may_send_interim(request) {
-        response.begin_interim(Foremost::add(request.connection(), HANDLE, Head::default()));
+        response.begin_interim(Foremost::add(request.connection(), Head::default()));
     }
 }
 
-unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter.
-    unsafe { output_filter(filter, brigade, take) }
-}
+impl OutputFilter for Interim {
+    const NAME: &'static CStr = c"FINISH_REQUEST_INTERIM";
+    const TYPE: FilterType = FilterType::CONNECTION;
+    type Context = Head;
 
-fn take(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-    // SAFETY: watch adds the filter with a Head, that lives as long as its node.
-    let Some(head) = (unsafe { filter.context::<Head>() }) else { return filter.pass_on(brigade) };
-    let begins = match brigade.first() {
-        Some(Kind::Data(_)) if head.at.get() == At::Before => brigade.read_first(Block::Yes)?.starts_with(BEGIN),
-        // With the end of the request the filter itself goes.
-        Some(Kind::Flush | Kind::Eos | Kind::Eor | Kind::Metadata) | None => return filter.pass_on(brigade),
-        Some(Kind::Data(_)) => head.at.get() != At::Behind,
-    };
-    if !begins {
-        filter.remove();
-        return filter.pass_on(brigade);
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
     }
-    // httpd writes it into memory, and flushes it.
-    let (mut text, mut flushed) = (Vec::new(), false);
-    while let Some(kind) = brigade.first() {
-        match kind {
-            Kind::Data(_) => text.extend_from_slice(brigade.read_first(Block::Yes)?),
-            Kind::Flush => flushed = true,
-            Kind::Eos | Kind::Eor | Kind::Metadata => break,
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let Some(head) = filter.context::<Self>() else { return filter.pass_on(brigade) };
+        let begins = match brigade.first() {
+            Some(Kind::Data(_)) if head.at.get() == At::Before => brigade.read_first(Block::Yes)?.starts_with(BEGIN),
+            // With the end of the request the filter itself goes.
+            Some(Kind::Flush | Kind::Eos | Kind::Eor | Kind::Metadata) | None => return filter.pass_on(brigade),
+            Some(Kind::Data(_)) => head.at.get() != At::Behind,
+        };
+        if !begins {
+            filter.remove();
+            return filter.pass_on(brigade);
         }
-        brigade.delete_first();
+        // httpd writes it into memory, and flushes it.
+        let (mut text, mut flushed) = (Vec::new(), false);
+        while let Some(kind) = brigade.first() {
+            match kind {
+                Kind::Data(_) => text.extend_from_slice(brigade.read_first(Block::Yes)?),
+                Kind::Flush => flushed = true,
+                Kind::Eos | Kind::Eor | Kind::Metadata => break,
+            }
+            brigade.delete_first();
+        }
+        let (text, at) = without_mark(&text, head.at.get());
+        head.at.set(at);
+        brigade.push_bytes(&text);
+        if flushed {
+            brigade.push_flush();
+        }
+        filter.pass_on(brigade)
     }
-    let (text, at) = without_mark(&text, head.at.get());
-    head.at.set(at);
-    brigade.push_bytes(&text);
-    if flushed {
-        brigade.push_flush();
-    }
-    filter.pass_on(brigade)
 }
 
 /// The text of interim responses, or a part of whole lines, without the lines of the mark; and where it ends.

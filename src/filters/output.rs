@@ -1,19 +1,20 @@
 //! The output filter: walks the brigades of a marked response to its end, and has it finished there.
 
-use std::sync::atomic::AtomicPtr;
+use std::ffi::CStr;
 
+use crate::abort;
 use crate::background::Work;
 use crate::connection::{self, detach};
 use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{
-    Block, Brigade, Filter, FilterHandle, Kind, Record, Request, RequestConfig, Result, Status, dir_config,
+    Block, Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Record, Request, RequestConfig, Result,
+    Status, dir_config,
 };
 use crate::response::{Body, Call, Marked, Phase, Response, bypass, decide::decide, private_record};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
-use crate::{abort, httpd, sys};
 
 use super::body_end;
 
@@ -30,23 +31,28 @@ const SHORT: &str = "it ended before the end that it promised";
 /// How many buckets behind the end are looked at, to see whether the handler ends there as well.
 const LOOK_AHEAD: usize = 16;
 
-static FINISH_REQUEST: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
-static HANDLE: FilterHandle = FilterHandle::new(&FINISH_REQUEST);
-
-/// Registers the filter.
-pub fn register() {
-    // Below OLD_WRITE and FCGID_OUT, which have the type RESOURCE - 10, and above all that change the body.
-    HANDLE.register_output(c"FINISH_REQUEST", filter, sys::ap_filter_type_AP_FTYPE_RESOURCE - 5);
-}
+/// The output filter.
+pub struct FinishRequest;
 
 /// Puts the filter into a request's chain.
 pub fn insert(request: Request<'_>) -> Option<Filter<'_>> {
-    request.add_output_filter(HANDLE)
+    request.add_output_filter::<FinishRequest>()
 }
 
-unsafe extern "C" fn filter(filter: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter.
-    unsafe { httpd::output_filter(filter, brigade, first) }
+impl OutputFilter for FinishRequest {
+    const NAME: &'static CStr = c"FINISH_REQUEST";
+    // Below OLD_WRITE and FCGID_OUT, which have the type RESOURCE - 10, and above all that change the body.
+    const TYPE: FilterType = FilterType::RESOURCE.above(5);
+    type Context = ();
+
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
+    }
+
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        first(filter, brigade)
+    }
 }
 
 /// What the filter does with a brigade. To be called for the first one of a response whose filter was added when that had passed its

@@ -7,7 +7,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{Brigade, Filter, Pool, Result, Status, retrieve_optional};
+use super::{Brigade, Filter, OutputFilter, Pool, Result, Status, retrieve_optional};
 use crate::sys;
 
 /// mod_logio's `ap_logio_add_bytes_out`, where that module is loaded.
@@ -62,10 +62,11 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).data_in_output_filters != 0 }
     }
 
-    /// Whether an output filter of this name is among the connection's own.
-    pub fn has_output_filter(self, name: &[u8]) -> bool {
-        let [_, output] = self.filters();
-        output.contains(&name)
+    /// Returns true if an `F` is among its output filters.
+    pub fn has_output_filter<F: OutputFilter>(self) -> bool {
+        // SAFETY: the connection is live (LIVE), with its chain of filters.
+        let first = unsafe { Filter::from_raw((*self.raw).output_filters) };
+        std::iter::successors(first, |filter| filter.next()).any(Filter::is::<F>)
     }
 
     /// The names of the connection's own filters, in lower case: those of its input, and those of its output.

@@ -1,25 +1,11 @@
-//! `ap_filter_t`, a filter's place in a chain, and `ap_filter_rec_t`, its registration.
+//! `ap_filter_t`: a filter's node in a chain of output filters.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
-use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Brigade, Connection, Request, Result, Status, guard, with_context};
+use super::{Brigade, Connection, OutputFilter, Request, Result, Status};
 use crate::sys;
-
-/// An output filter's function, as httpd calls it.
-pub type OutputFunction =
-    unsafe extern "C" fn(*mut sys::ap_filter_t, *mut sys::apr_bucket_brigade) -> sys::apr_status_t;
-
-/// An input filter's function, as httpd calls it.
-pub type InputFunction = unsafe extern "C" fn(
-    *mut sys::ap_filter_t,
-    *mut sys::apr_bucket_brigade,
-    sys::ap_input_mode_t,
-    sys::apr_read_type_e,
-    sys::apr_off_t,
-) -> sys::apr_status_t;
 
 /// A place in a chain of filters.
 #[derive(Clone, Copy)]
@@ -54,14 +40,22 @@ impl<'f> Filter<'f> {
         unsafe { Connection::from_raw((*self.raw).c) }
     }
 
-    /// What was stored with it when it was added.
-    ///
-    /// # Safety
-    ///
-    /// The filter was added with a `T` that lives as long as its chain, or with nothing.
-    pub unsafe fn context<T>(self) -> Option<&'f T> {
-        // SAFETY: the filter is in a live chain (LIVE); the caller's promise.
-        unsafe { (*self.raw).ctx.cast::<T>().as_ref() }
+    pub(super) fn raw(self) -> *mut sys::ap_filter_t {
+        self.raw
+    }
+
+    /// Returns true if it is an `F`.
+    pub fn is<F: OutputFilter>(self) -> bool {
+        // SAFETY: the filter is in a live chain (LIVE).
+        unsafe { (*self.raw).frec == F::handle().raw() }
+    }
+
+    /// Returns what was stored with it when it was added, if it is an `F`. An administrator may have added it by its name
+    /// (`SetOutputFilter`): then nothing was.
+    pub fn context<F: OutputFilter>(self) -> Option<&'f F::Context> {
+        // SAFETY: the filter is in a live chain (LIVE). Whoever adds an `F` adds it with its context, which lives as long as the
+        // chain, or with null.
+        self.is::<F>().then(|| unsafe { (*self.raw).ctx.cast::<F::Context>().as_ref() }).flatten()
     }
 
     /// An empty brigade, that lives as long as the filter: the one that was given back, where there is one. Made anew at each
@@ -130,145 +124,30 @@ impl<'f> Filter<'f> {
     }
 }
 
-/// The body of an output filter's function: `body` gets its place in the chain and the brigade, with messages logged
-/// about its request or connection. An MPM calls a connection's first filter without a brigade, to ask whether something
-/// waits to be written: nothing does.
-///
-/// # Safety
-///
-/// To be called by an [`OutputFunction`] with what httpd gave it: a place in a chain, and a brigade or null, both live
-/// (LIVE), in the thread that works on the request.
-pub unsafe fn output_filter(
-    filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-    body: impl FnOnce(Filter<'_>, &mut Brigade<'_>) -> Result,
-) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        if brigade.is_null() {
-            return 0;
-        }
-        // SAFETY: the caller's promise.
-        let (filter, mut brigade) = unsafe { (Filter::from_raw(filter), Brigade::from_raw(brigade)) };
-        let Some(filter) = filter else { return Status::code(Err(Status::GENERAL)) };
-        let run = || Status::code(body(filter, &mut brigade));
-        match filter.request() {
-            Some(request) => with_context(request, run),
-            None => with_context(filter.connection(), run),
-        }
-    })
-}
+/// How the names of the module's own filters begin, as they stand in a chain. Registering looks at it ([`Hooks`](super::Hooks)).
+const OWN: &[u8] = b"finish_request";
 
-/// A place in a chain of input filters, of a request's body.
-#[derive(Clone, Copy)]
-pub struct InputFilter<'f> {
-    raw: *mut sys::ap_filter_t,
-    /// How it is to be read.
-    reading: (sys::ap_input_mode_t, sys::apr_read_type_e, sys::apr_off_t),
-    life: PhantomData<&'f sys::ap_filter_t>,
-}
-
-impl<'f> InputFilter<'f> {
-    /// The request whose filter it is.
-    pub fn request(self) -> Option<Request<'f>> {
-        // SAFETY: null or the live request (LIVE) whose chain this is.
-        unsafe { Request::from_raw((*self.raw).r) }
-    }
-
-    /// What [`Request::put_back`] gave it.
-    pub fn put_back(self) -> Option<Brigade<'f>> {
-        // SAFETY: the filter is live (LIVE); its context is null, or a brigade of its request's connection.
-        unsafe {
-            let brigade: *mut sys::apr_bucket_brigade = (*self.raw).ctx.cast();
-            (!brigade.is_null()).then(|| Brigade::from_raw(brigade))
-        }
-    }
-
-    /// Reads from the next one below, as it was read itself.
-    ///
-    /// # Errors
-    ///
-    /// What the filters below say.
-    pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
-        let (mode, block, most) = self.reading;
-        // SAFETY: filter and brigade are live (LIVE); a filter that was taken out keeps its way to the next one.
-        Status::check(unsafe { sys::ap_get_brigade((*self.raw).next, brigade.raw(), mode, block, most) })
-    }
-
-    /// Takes it out of its chain.
-    pub fn remove(self) {
-        // SAFETY: the filter is in a live chain (LIVE).
-        unsafe { sys::ap_remove_input_filter(self.raw) }
-    }
-}
-
-/// The body of an input filter's function: `body` gets its place in the chain, the brigade, and how many bytes are wanted
-/// at the most. Whoever wants a line, or only a look, gets bytes: nobody does so with a request's body.
-///
-/// # Safety
-///
-/// To be called by an input filter's function with what httpd gave it, live (LIVE), in the request's thread.
-pub unsafe fn input_filter(
-    filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-    mode: sys::ap_input_mode_t,
-    block: sys::apr_read_type_e,
-    most: sys::apr_off_t,
-    body: impl FnOnce(InputFilter<'_>, &mut Brigade<'_>, u64) -> Result,
-) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: the caller's promise.
-        let mut brigade = unsafe { Brigade::from_raw(brigade) };
-        let filter = InputFilter { raw: filter, reading: (mode, block, most), life: PhantomData };
-        let wanted = u64::try_from(most).ok().filter(|wanted| *wanted > 0).unwrap_or(8192);
-        Status::code(body(filter, &mut brigade, wanted))
-    })
-}
-
-/// A filter that the module has registered. Registered anew at every restart.
-#[derive(Clone, Copy)]
-pub struct FilterHandle(&'static AtomicPtr<sys::ap_filter_rec_t>);
-
-impl FilterHandle {
-    /// A handle, kept in a static of the module's.
-    pub const fn new(place: &'static AtomicPtr<sys::ap_filter_rec_t>) -> Self {
-        Self(place)
-    }
-
-    /// Registers an output filter, of a type that says where it stands among others.
-    pub fn register_output(self, name: &CStr, function: OutputFunction, kind: sys::ap_filter_type) {
-        // SAFETY: httpd copies the name; the function stays where it is (the module is never unmapped).
-        let record = unsafe { sys::ap_register_output_filter(name.as_ptr(), Some(function), None, kind) };
-        self.0.store(record, Ordering::Release);
-    }
-
-    /// Registers an input filter of a request's.
-    pub fn register_input(self, name: &CStr, function: InputFunction, kind: sys::ap_filter_type) {
-        // SAFETY: as for register_output.
-        let record = unsafe { sys::ap_register_input_filter(name.as_ptr(), Some(function), None, kind) };
-        self.0.store(record, Ordering::Release);
-    }
-
-    pub(super) fn raw(self) -> *mut sys::ap_filter_rec_t {
-        self.0.load(Ordering::Acquire)
-    }
+/// Returns true if a filter of this name, in lower case, is one of this module's.
+pub fn is_ours(name: &[u8]) -> bool {
+    name.starts_with(OWN)
 }
 
 /// A filter before all others of a connection: what writes to the connection past a request's filters meets it, what a request's
 /// filters pass on does not. It is taken out when it is dropped.
-pub struct Foremost<T> {
+pub struct Foremost<F: OutputFilter> {
     node: NonNull<sys::ap_filter_t>,
-    context: NonNull<T>,
+    context: NonNull<F::Context>,
 }
 
-impl<T: 'static> Foremost<T> {
-    /// Puts it there, with what its function finds as [`Filter::context`]. It is to be dropped before the connection ends.
-    pub fn add(connection: Connection<'_>, handle: FilterHandle, context: T) -> Self {
+impl<F: OutputFilter> Foremost<F> {
+    /// Puts it there, with what it finds as [`Filter::context`]. It is to be dropped before the connection ends.
+    pub fn add(connection: Connection<'_>, context: F::Context) -> Self {
         let context = NonNull::from(Box::leak(Box::new(context)));
         // SAFETY: the connection is live (LIVE) and of this thread (ONE THREAD). An all-zero node is one without a request, and this
         // one is freed by drop, which takes it out.
         unsafe {
             let mut node: sys::ap_filter_t = std::mem::zeroed();
-            node.frec = handle.raw();
+            node.frec = F::handle().raw();
             node.ctx = context.as_ptr().cast();
             node.c = connection.raw();
             node.next = (*connection.raw()).output_filters;
@@ -285,58 +164,12 @@ impl<T: 'static> Foremost<T> {
     }
 }
 
-impl<T> Drop for Foremost<T> {
+impl<F: OutputFilter> Drop for Foremost<F> {
     fn drop(&mut self) {
         // SAFETY: as for remove; both came from Box::leak.
         unsafe {
             sys::ap_remove_output_filter(self.node.as_ptr());
             drop((Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())));
-        }
-    }
-}
-
-/// Another module's output filter whose function is replaced by one of this module's.
-pub struct Replaced(AtomicPtr<()>);
-
-impl Replaced {
-    /// Nothing replaced yet.
-    pub const fn new() -> Self {
-        Self(AtomicPtr::new(std::ptr::null_mut()))
-    }
-
-    /// Puts `function` in the place of the function of the filter that is registered by this name, if one is.
-    /// To be called while the configuration is read, when there is one thread.
-    pub fn replace(&self, name: &CStr, function: OutputFunction) -> bool {
-        // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
-        // has an output function; no other thread runs while the configuration is read.
-        unsafe {
-            let record = sys::ap_get_output_filter_handle(name.as_ptr());
-            if record.is_null() {
-                return false;
-            }
-            let Some(original) = (*record).filter_func.out_func else { return false };
-            if original as usize != function as usize {
-                self.0.store(original as *mut (), Ordering::Release);
-                (*record).filter_func.out_func = Some(function);
-            }
-            true
-        }
-    }
-
-    /// Calls the function that was replaced.
-    ///
-    /// # Errors
-    ///
-    /// What it says; and where nothing was replaced.
-    pub fn call_original(&self, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        let original = self.0.load(Ordering::Acquire);
-        if original.is_null() {
-            return Err(Status::GENERAL);
-        }
-        // SAFETY: `replace` stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
-        unsafe {
-            let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
-            Status::check(original(filter.raw, brigade.raw()))
         }
     }
 }

@@ -19,6 +19,7 @@ mod config;
 mod connection;
 mod directive;
 mod filter;
+mod filter_entry;
 mod guard;
 mod hook;
 mod listen;
@@ -33,11 +34,14 @@ mod status;
 mod table;
 
 pub use self::brigade::{Block, Brigade, Kind};
-pub use self::bucket_read::ReplacedRead;
+pub use self::bucket_read::{OriginalRead, ReplacedRead, Source, replace_read};
 pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
 pub use self::connection::{Connection, Record, find_byte_counter};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
-pub use self::filter::{Filter, FilterHandle, Foremost, InputFilter, Replaced, input_filter, output_filter};
+pub use self::filter::{Filter, Foremost, is_ours};
+pub use self::filter_entry::{
+    FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, Replaced, Replacement, replace,
+};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{
     ChildState, Hooks, OptionalFunction, is_async, is_rehearsal, is_threaded, register_optional, retrieve_optional,

@@ -5,7 +5,7 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Block, Brigade, Connection, Filter, FilterHandle, Pool, Result, Server, Status, Table};
+use super::{Brigade, Connection, Filter, InputFilter, OutputFilter, Pool, Result, Server, Status, Table};
 use crate::sys;
 
 /// A request that httpd is working on.
@@ -187,37 +187,13 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).expecting_100 != 0 }
     }
 
-    /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
-    /// not accept (`bail_out_on_error`) goes to `errors`, and the status that it has for it (`read_chunked_trailers`) to
-    /// nobody: the response is the handler's.
-    ///
-    /// # Errors
-    ///
-    /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
-    pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64, errors: FilterHandle) -> Result {
-        let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
-        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. The place that stands for its
-        // output filters meanwhile has nothing below it, and no request, whose end it would note (ap_pass_brigade);
-        // nobody keeps it.
-        unsafe {
-            let mut place: sys::ap_filter_t = std::mem::zeroed();
-            place.frec = errors.raw();
-            place.c = self.connection().raw();
-            let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut place);
-            let status = (*self.raw()).status;
-            let read = sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most);
-            (*self.raw()).output_filters = output;
-            (*self.raw()).status = status;
-            Status::check(read)
-        }
-    }
-
-    /// Has what was read of the body read again, by way of a filter whose function is [`input_filter`](super::input_filter).
-    pub fn put_back(self, handle: FilterHandle, body: Brigade<'r>) {
+    /// Has what was read of the body read again, by way of a filter that asks for it ([`InputCall::put_back`](super::InputCall::put_back)).
+    pub fn put_back<F: InputFilter>(self, body: Brigade<'r>) {
         // SAFETY: the request and its connection are live (LIVE); the brigade is in the request's pool, as the
         // filter is.
         unsafe {
-            sys::ap_add_input_filter_handle(handle.raw(), body.raw().cast(), self.raw(), self.connection().raw());
+            let handle = F::handle().raw();
+            sys::ap_add_input_filter_handle(handle, body.raw().cast(), self.raw(), self.connection().raw());
         }
     }
 
@@ -398,39 +374,31 @@ impl<'r> Request<'r> {
     }
 
     /// Adds an output filter to the request, or to its connection with the request's way through it, where its type belongs.
-    pub fn add_output_filter(self, handle: FilterHandle) -> Option<Filter<'r>> {
+    pub fn add_output_filter<F: OutputFilter>(self) -> Option<Filter<'r>> {
         // SAFETY: the request and its connection are live (LIVE); a filter without a context.
         unsafe {
-            let node = sys::ap_add_output_filter_handle(
-                handle.raw(),
-                std::ptr::null_mut(),
-                self.raw(),
-                self.connection().raw(),
-            );
-            Filter::from_raw(node)
+            let (handle, none) = (F::handle().raw(), std::ptr::null_mut());
+            Filter::from_raw(sys::ap_add_output_filter_handle(handle, none, self.raw(), self.connection().raw()))
         }
     }
 
     /// Adds an input filter to the request, without a context, where its type belongs.
-    pub fn add_input_filter(self, handle: FilterHandle) {
+    pub fn add_input_filter<F: InputFilter>(self) {
         // SAFETY: the request and its connection are live (LIVE).
         unsafe {
-            let none = std::ptr::null_mut();
-            sys::ap_add_input_filter_handle(handle.raw(), none, self.raw(), self.connection().raw());
+            let (handle, none) = (F::handle().raw(), std::ptr::null_mut());
+            sys::ap_add_input_filter_handle(handle, none, self.raw(), self.connection().raw());
         }
     }
 
     /// From now on whatever is written to this request, or to those that were redirected to it, goes to
-    /// `output`, which gets `context`, and whatever is read from them comes from `input`, behind what was put back for
-    /// `put_back`. They get `connection`, `client` or a copy of it, as the record that their handler looks at.
-    pub fn detach<T: 'static>(
+    /// the filter `O`, which gets `context`, and whatever is read from them comes from `I`, behind what was put back by way of
+    /// `P`. They get `connection`, `client` or a copy of it, as the record that their handler looks at.
+    pub fn detach<O: OutputFilter, I: InputFilter, P: InputFilter>(
         self,
         client: Connection<'r>,
         connection: Connection<'r>,
-        output: FilterHandle,
-        context: T,
-        input: FilterHandle,
-        put_back: FilterHandle,
+        context: O::Context,
     ) {
         let context = client.pool().own(context).as_ptr().cast();
         let none = std::ptr::null_mut();
@@ -438,11 +406,11 @@ impl<'r> Request<'r> {
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
         // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
-            let input = sys::ap_add_input_filter_handle(input.raw(), none, self.raw(), client.raw());
+            let input = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
             // What was put back stands above it, and is the request's own.
             let first = (*self.raw()).input_filters;
-            let input = if (*first).frec == put_back.raw() { first } else { input };
-            let output = sys::ap_add_output_filter_handle(output.raw(), context, none.cast(), client.raw());
+            let input = if (*first).frec == P::handle().raw() { first } else { input };
+            let output = sys::ap_add_output_filter_handle(O::handle().raw(), context, none.cast(), client.raw());
             (*connection.raw()).output_filters = output;
             let mut request = Some(self);
             while let Some(each) = request {

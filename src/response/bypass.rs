@@ -1,13 +1,10 @@
 //! `FinishRequestBypass`: the output filters that a response with a mark of its own skips.
 
 use crate::directives::Settings;
-use crate::httpd::{Filter, Request};
+use crate::httpd::{Filter, Request, is_ours};
 
 /// What mod_filter puts before a filter's name for `AddOutputFilterByType`.
 const BY_TYPE: &[u8] = b"bytype:";
-
-/// How the names of the module's own filters begin.
-const OWN: &[u8] = b"finish_request";
 
 /// Takes the filters out of the chain below `filter`. To be called before anything has been passed on.
 pub fn bypass(filter: Filter<'_>, request: Request<'_>, settings: &Settings) {
@@ -19,7 +16,7 @@ pub fn bypass(filter: Filter<'_>, request: Request<'_>, settings: &Settings) {
             Some((prefix, name)) if prefix.eq_ignore_ascii_case(BY_TYPE) => name,
             _ => name,
         };
-        if settings.bypasses(name) && !name.starts_with(OWN) {
+        if settings.bypasses(name) && !is_ours(name) {
             log::trace!("bypassed the output filter {}", String::from_utf8_lossy(name));
             each.remove();
         }

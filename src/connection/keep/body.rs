@@ -1,26 +1,18 @@
 //! The body of a request whose connection is to go on: it must have been read, or the client's next request would be
 //! taken for its rest.
 
-use std::sync::atomic::AtomicPtr;
+use std::ffi::CStr;
 
-use crate::connection::detach;
-use crate::httpd::{Block, Brigade, FilterHandle, InputFilter, Kind, Request, Result, input_filter};
+use crate::httpd::{Block, Brigade, FilterHandle, FilterType, InputCall, InputFilter, Kind, Request, Result};
 use crate::rules::ending::{Chunks, Verdict};
-use crate::sys;
 
 /// How much of a body that has arrived, and that the application has not read, is kept for it.
 pub const MOST: u64 = 65_536;
 /// How much is read in one go.
 const PIECE: i64 = 8192;
 
-static FILTER: AtomicPtr<sys::ap_filter_rec_t> = AtomicPtr::new(std::ptr::null_mut());
 /// The filter that gives the application what was read ahead of it.
-pub static HANDLE: FilterHandle = FilterHandle::new(&FILTER);
-
-/// Registers the filter that gives the application what was read ahead of it.
-pub fn register() {
-    HANDLE.register_input(c"FINISH_REQUEST_BODY", input, sys::ap_filter_type_AP_FTYPE_RESOURCE - 5);
-}
+pub struct ReadAhead;
 
 /// Whether the client has sent all of the request's body, and httpd has taken it from the connection. What the application
 /// has not read of it is kept for it. Does not wait for the client.
@@ -42,7 +34,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
             break false;
         }
         // The http filter waits for the lines behind the last chunk.
-        let read = || request.read_body(&mut piece, Block::No, wanted, detach::OUTPUT_FILTER);
+        let read = || request.read_body(&mut piece, Block::No, wanted);
         if request.connection().without_waiting(read).is_err() {
             break false;
         }
@@ -58,7 +50,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
         }
     };
     if !body.is_empty() {
-        request.put_back(HANDLE, body);
+        request.put_back::<ReadAhead>(body);
     }
     complete
 }
@@ -97,36 +89,35 @@ fn length_without_end(request: Request<'_>) -> Option<u64> {
     (!is_empty).then_some(length)
 }
 
-unsafe extern "C" fn input(
-    filter: *mut sys::ap_filter_t,
-    brigade: *mut sys::apr_bucket_brigade,
-    mode: sys::ap_input_mode_t,
-    block: sys::apr_read_type_e,
-    most: sys::apr_off_t,
-) -> sys::apr_status_t {
-    // SAFETY: httpd calls this filter.
-    unsafe { input_filter(filter, brigade, mode, block, most, give) }
-}
+impl InputFilter for ReadAhead {
+    const NAME: &'static CStr = c"FINISH_REQUEST_BODY";
+    const TYPE: FilterType = FilterType::RESOURCE.above(5);
 
-/// Gives what was put back; what the client sends comes behind it.
-fn give(filter: InputFilter<'_>, brigade: &mut Brigade<'_>, most: u64) -> Result {
-    let mut given = 0;
-    if let Some(mut body) = filter.put_back() {
-        while given < most
-            && let Some(kind) = body.first()
-        {
-            if let Kind::Data(Some(length)) = kind {
-                let left = most - given;
-                if length > left {
-                    body.split_first(left)?;
-                }
-                given += length.min(left);
-            }
-            body.move_first(brigade);
-        }
-        if body.is_empty() {
-            filter.remove();
-        }
+    fn handle() -> &'static FilterHandle {
+        static HANDLE: FilterHandle = FilterHandle::new();
+        &HANDLE
     }
-    if brigade.is_empty() { filter.pass_on(brigade) } else { Ok(()) }
+
+    /// Gives what was put back; what the client sends comes behind it.
+    fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, wanted: u64) -> Result {
+        let mut given = 0;
+        if let Some(mut body) = call.put_back() {
+            while given < wanted
+                && let Some(kind) = body.first()
+            {
+                if let Kind::Data(Some(length)) = kind {
+                    let left = wanted - given;
+                    if length > left {
+                        body.split_first(left)?;
+                    }
+                    given += length.min(left);
+                }
+                body.move_first(brigade);
+            }
+            if body.is_empty() {
+                call.remove();
+            }
+        }
+        if brigade.is_empty() { call.pass_on(brigade) } else { Ok(()) }
+    }
 }

@@ -10,21 +10,16 @@ mod unix;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
-pub use self::body::HANDLE as BODY;
+pub use self::body::ReadAhead;
 pub use self::listener::{child_init, open_logs, warn_if_unavailable};
 pub use self::message::Kept;
 pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
-use super::{buffer, resources};
+use super::resources;
 use crate::background;
-use crate::httpd::{Connection, Request};
+use crate::httpd::{Connection, Request, is_ours};
 
-/// The filters that a connection may have and be kept: httpd's core's, mod_logio's, mod_reqtimeout's, and this module's.
-const KNOWN: [&[u8]; 5] = [b"core", b"core_in", b"log_input_output", b"reqtimeout", buffer::NAME];
-
-/// Registers the filter.
-pub fn register() {
-    body::register();
-}
+/// The filters that a connection may have and be kept, besides this module's: httpd's core's, mod_logio's, mod_reqtimeout's.
+const KNOWN: [&[u8]; 4] = [b"core", b"core_in", b"log_input_output", b"reqtimeout"];
 
 /// Whether the request's connection, over HTTP/1, can go on after its response, as far as this server is concerned.
 pub fn is_possible(request: Request<'_>) -> bool {
@@ -37,15 +32,18 @@ pub fn is_possible(request: Request<'_>) -> bool {
 
 /// True if nothing but httpd's core and what only counts stands between a connection and its socket: no TLS, say.
 pub fn has_known_filters(connection: Connection<'_>) -> bool {
-    connection.filters().into_iter().flatten().all(|name| KNOWN.contains(&name))
+    foreign_filter(connection).is_none()
+}
+
+fn foreign_filter(connection: Connection<'_>) -> Option<&[u8]> {
+    connection.filters().into_iter().flatten().find(|name| !KNOWN.contains(name) && !is_ours(name))
 }
 
 fn why_not(request: Request<'_>) -> Option<String> {
     let connection = request.connection();
-    let foreign = || connection.filters().into_iter().flatten().find(|name| !KNOWN.contains(name));
     if !listener::is_there() {
         Some("the server's own configuration has no Keep, or there is no socket for it".to_owned())
-    } else if let Some(name) = foreign() {
+    } else if let Some(name) = foreign_filter(connection) {
         Some(format!("the filter {} belongs to it", String::from_utf8_lossy(name)))
     } else if !body::is_complete(request) {
         Some("the request's body has not come, or not been read".to_owned())

@@ -1,0 +1,333 @@
+//! Filters as httpd calls them: `ap_filter_rec_t`, and the functions in it.
+//!
+//! A filter of the module's is a type with one method, `pass`. httpd gets [`call_output`] or [`call_input`] for it: there a panic
+//! ends, and becomes the status of a filter that fails.
+
+use std::ffi::CStr;
+use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+use super::{Block, Brigade, Filter, Hooks, Request, Result, Status, guard, with_context};
+use crate::sys;
+
+/// An output filter's function, as httpd calls it.
+type OutputFunction = unsafe extern "C" fn(*mut sys::ap_filter_t, *mut sys::apr_bucket_brigade) -> sys::apr_status_t;
+
+/// An output filter of the module's.
+pub trait OutputFilter: 'static {
+    /// The name that it is registered by. It begins with `FINISH_REQUEST`.
+    const NAME: &'static CStr;
+    /// Where it stands among others.
+    const TYPE: FilterType;
+    /// What is stored with its node when it is added to a chain.
+    type Context: 'static;
+
+    /// Returns the implementor's static: Rust has no generic ones.
+    fn handle() -> &'static FilterHandle;
+
+    /// Takes a brigade, and passes on what the next one below is to get.
+    ///
+    /// # Errors
+    ///
+    /// What the filters below say, or what the caller is to think of it.
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result;
+}
+
+/// An input filter of the module's, for a request's body.
+pub trait InputFilter: 'static {
+    /// The name that it is registered by. It begins with `FINISH_REQUEST`.
+    const NAME: &'static CStr;
+    /// Where it stands among others.
+    const TYPE: FilterType;
+
+    /// Returns the implementor's static.
+    fn handle() -> &'static FilterHandle;
+
+    /// Reads `wanted` bytes at the most into an empty brigade. Whoever wants a line, or only a look, gets bytes: nobody does so with
+    /// a request's body.
+    ///
+    /// # Errors
+    ///
+    /// What the filters below say.
+    fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, wanted: u64) -> Result;
+}
+
+/// A function of the module's in the place of another module's output filter.
+pub trait Replacement: 'static {
+    /// The other's name.
+    const OF: &'static CStr;
+
+    /// Returns the implementor's static.
+    fn original() -> &'static Replaced;
+
+    /// Takes a brigade as the other would, which [`Replaced::pass`] still calls.
+    ///
+    /// # Errors
+    ///
+    /// As [`OutputFilter::pass`].
+    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result;
+}
+
+/// Where a filter stands among others: `ap_filter_type`.
+#[derive(Clone, Copy)]
+pub struct FilterType(sys::ap_filter_type);
+
+impl FilterType {
+    /// Among those that make or change the content (`AP_FTYPE_RESOURCE`).
+    pub const RESOURCE: Self = Self(sys::ap_filter_type_AP_FTYPE_RESOURCE);
+    /// Among those of a connection (`AP_FTYPE_CONNECTION`).
+    pub const CONNECTION: Self = Self(sys::ap_filter_type_AP_FTYPE_CONNECTION);
+    /// Beside the network's own (`AP_FTYPE_NETWORK`).
+    pub const NETWORK: Self = Self(sys::ap_filter_type_AP_FTYPE_NETWORK);
+
+    /// The same, so many steps further from the network.
+    pub const fn above(self, steps: sys::ap_filter_type) -> Self {
+        Self(self.0 - steps)
+    }
+}
+
+/// A filter's registration, which httpd makes anew at every restart.
+pub struct FilterHandle(AtomicPtr<sys::ap_filter_rec_t>);
+
+impl FilterHandle {
+    /// One that is not registered yet.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    pub(super) fn raw(&self) -> *mut sys::ap_filter_rec_t {
+        self.0.load(Ordering::Acquire)
+    }
+}
+
+impl Hooks {
+    /// Registers an output filter.
+    pub fn output_filter<F: OutputFilter>(&self) {
+        const { assert!(begins_as_ours(F::NAME)) }
+        let (name, kind) = (F::NAME.as_ptr(), F::TYPE.0);
+        // SAFETY: httpd copies the name; the function stays where it is (the module is never unmapped).
+        let record = unsafe { sys::ap_register_output_filter(name, Some(call_output::<F>), None, kind) };
+        F::handle().0.store(record, Ordering::Release);
+    }
+
+    /// Registers an input filter.
+    pub fn input_filter<F: InputFilter>(&self) {
+        const { assert!(begins_as_ours(F::NAME)) }
+        let (name, kind) = (F::NAME.as_ptr(), F::TYPE.0);
+        // SAFETY: as for output_filter.
+        let record = unsafe { sys::ap_register_input_filter(name, Some(call_input::<F>), None, kind) };
+        F::handle().0.store(record, Ordering::Release);
+    }
+}
+
+/// The names in a chain are in lower case, and begin with `finish_request`.
+const fn begins_as_ours(name: &CStr) -> bool {
+    matches!(name.to_bytes().split_first_chunk::<14>(), Some((b"FINISH_REQUEST", _)))
+}
+
+/// # Safety
+///
+/// For httpd to call, as the function of the filter `F`: with a node of a live chain, and a live brigade or null (LIVE), in the
+/// thread that works on the request or connection.
+unsafe extern "C" fn call_output<F: OutputFilter>(
+    node: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+) -> sys::apr_status_t {
+    // SAFETY: the caller's promise.
+    unsafe { output(node, brigade, F::pass) }
+}
+
+/// # Safety
+///
+/// As for [`call_output`]: as the function of the filter `R::OF`.
+unsafe extern "C" fn call_replacement<R: Replacement>(
+    node: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+) -> sys::apr_status_t {
+    // SAFETY: the caller's promise.
+    unsafe { output(node, brigade, R::pass) }
+}
+
+/// Calls `pass`, with messages logged about the request or the connection. An MPM calls a connection's first filter without a brigade,
+/// to ask whether something waits to be written: nothing does.
+///
+/// # Safety
+///
+/// As for [`call_output`].
+unsafe fn output(
+    node: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    pass: fn(Filter<'_>, &mut Brigade<'_>) -> Result,
+) -> sys::apr_status_t {
+    if brigade.is_null() {
+        return 0;
+    }
+    guard(Status::code(Err(Status::GENERAL)), || {
+        // SAFETY: the caller's promise.
+        let (filter, mut brigade) = unsafe { (Filter::from_raw(node), Brigade::from_raw(brigade)) };
+        let Some(filter) = filter else { return Status::code(Err(Status::GENERAL)) };
+        let run = || Status::code(pass(filter, &mut brigade));
+        match filter.request() {
+            Some(request) => with_context(request, run),
+            None => with_context(filter.connection(), run),
+        }
+    })
+}
+
+/// # Safety
+///
+/// For httpd to call, as the function of the filter `F`: with a node of a live chain and a live brigade (LIVE), in the thread that
+/// works on the request.
+unsafe extern "C" fn call_input<F: InputFilter>(
+    node: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    mode: sys::ap_input_mode_t,
+    block: sys::apr_read_type_e,
+    most: sys::apr_off_t,
+) -> sys::apr_status_t {
+    guard(Status::code(Err(Status::GENERAL)), || {
+        // SAFETY: the caller's promise.
+        let mut brigade = unsafe { Brigade::from_raw(brigade) };
+        let call = InputCall { node, reading: (mode, block, most), life: PhantomData };
+        let wanted = u64::try_from(most).ok().filter(|wanted| *wanted > 0).unwrap_or(8192);
+        let mut run = || Status::code(F::read(call, &mut brigade, wanted));
+        match call.request() {
+            Some(request) => with_context(request, run),
+            None => run(),
+        }
+    })
+}
+
+/// One call of an input filter: its node, and how it is read.
+#[derive(Clone, Copy)]
+pub struct InputCall<'f> {
+    node: *mut sys::ap_filter_t,
+    reading: (sys::ap_input_mode_t, sys::apr_read_type_e, sys::apr_off_t),
+    life: PhantomData<&'f sys::ap_filter_t>,
+}
+
+impl<'f> InputCall<'f> {
+    /// Returns the request whose filter it is.
+    pub fn request(self) -> Option<Request<'f>> {
+        // SAFETY: null or the live request (LIVE) whose chain this is.
+        unsafe { Request::from_raw((*self.node).r) }
+    }
+
+    /// Returns what [`Request::put_back`] gave it.
+    pub fn put_back(self) -> Option<Brigade<'f>> {
+        // SAFETY: the filter is live (LIVE); its context is null, or a brigade of its request's connection.
+        unsafe {
+            let brigade: *mut sys::apr_bucket_brigade = (*self.node).ctx.cast();
+            (!brigade.is_null()).then(|| Brigade::from_raw(brigade))
+        }
+    }
+
+    /// Reads from the next one below, as it is read itself.
+    ///
+    /// # Errors
+    ///
+    /// What the filters below say.
+    pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
+        let (mode, block, most) = self.reading;
+        // SAFETY: filter and brigade are live (LIVE); a filter that was taken out keeps its way to the next one.
+        Status::check(unsafe { sys::ap_get_brigade((*self.node).next, brigade.raw(), mode, block, most) })
+    }
+
+    /// Takes the filter out of its chain.
+    pub fn remove(self) {
+        // SAFETY: the filter is in a live chain (LIVE).
+        unsafe { sys::ap_remove_input_filter(self.node) }
+    }
+}
+
+/// Another module's output filter, whose function is replaced by a [`Replacement`].
+pub struct Replaced(AtomicPtr<()>);
+
+impl Replaced {
+    /// Nothing replaced yet.
+    pub const fn new() -> Self {
+        Self(AtomicPtr::new(std::ptr::null_mut()))
+    }
+
+    /// Calls the function that was replaced.
+    ///
+    /// # Errors
+    ///
+    /// What it says; and where nothing was replaced.
+    pub fn pass(&self, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let original = self.0.load(Ordering::Acquire);
+        if original.is_null() {
+            return Err(Status::GENERAL);
+        }
+        // SAFETY: `replace` stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
+        unsafe {
+            let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
+            Status::check(original(filter.raw(), brigade.raw()))
+        }
+    }
+}
+
+/// Puts `R` in the place of the filter `R::OF`, if one is registered by this name. To be called while the configuration is read, when there
+/// is one thread.
+pub fn replace<R: Replacement>() {
+    let function: OutputFunction = call_replacement::<R>;
+    // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
+    // has an output function; no other thread runs while the configuration is read.
+    unsafe {
+        let Some(record) = sys::ap_get_output_filter_handle(R::OF.as_ptr()).as_mut() else { return };
+        let Some(original) = record.filter_func.out_func else { return };
+        if original as usize != function as usize {
+            R::original().0.store(original as *mut (), Ordering::Release);
+            record.filter_func.out_func = Some(function);
+        }
+    }
+}
+
+/// The record of a filter that discards what it gets. It is in no list of httpd's.
+struct Discard(sys::ap_filter_rec_t);
+
+// SAFETY: nobody writes to the record; its name is a constant.
+unsafe impl Sync for Discard {}
+
+static DISCARD: Discard = Discard(sys::ap_filter_rec_t {
+    name: c"finish_request_discard".as_ptr(),
+    filter_func: sys::ap_filter_func { out_func: Some(discard) },
+    filter_init_func: None,
+    next: std::ptr::null_mut(),
+    providers: std::ptr::null_mut(),
+    ftype: sys::ap_filter_type_AP_FTYPE_CONNECTION,
+    debug: 0,
+    proto_flags: 0,
+});
+
+unsafe extern "C" fn discard(_node: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
+    // SAFETY: httpd calls a filter with a live brigade (LIVE).
+    unsafe { sys::apr_brigade_cleanup(brigade.cast()) }
+}
+
+impl Request<'_> {
+    /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
+    /// not accept (`bail_out_on_error`) is discarded, and so is the status that it has for it (`read_chunked_trailers`):
+    /// the response is the handler's.
+    ///
+    /// # Errors
+    ///
+    /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
+    pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
+        let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
+        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. The node that stands for its
+        // output filters meanwhile has nothing below it, and no request, whose end it would note (ap_pass_brigade);
+        // nobody keeps it, and nobody writes to its record.
+        unsafe {
+            let mut node: sys::ap_filter_t = std::mem::zeroed();
+            node.frec = (&raw const DISCARD.0).cast_mut();
+            node.c = self.connection().raw();
+            let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut node);
+            let status = (*self.raw()).status;
+            let read = sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most);
+            (*self.raw()).output_filters = output;
+            (*self.raw()).status = status;
+            Status::check(read)
+        }
+    }
+}
