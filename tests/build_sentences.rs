@@ -201,3 +201,55 @@ fn before_anything_is_installed() {
     fs::write(will_do.path().join("include/mod_cgid.so"), "ap_trust_cgilike_cl").unwrap();
     assert!(check(&will_do).status.success());
 }
+
+/// Writes a program that is this script.
+fn program(folder: &Path, name: &str, script: &str) {
+    let file = folder.join(name);
+    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// Who has no toolchain that will do is told the package that has one, as far as the system's own lists know, and the way that is everywhere.
+#[test]
+fn no_toolchain() {
+    let folder = tempfile::tempdir().unwrap();
+    for tool in ["sh", "sed", "cut", "sort", "head", "printf", "dirname"] {
+        let output = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        let found = String::from_utf8(output.stdout).unwrap();
+        if found.starts_with('/') {
+            symlink(found.trim(), folder.path().join(tool)).unwrap();
+        }
+    }
+    let check = |cargo: &str, has: &str| {
+        program(folder.path(), "cargo", cargo);
+        program(folder.path(), "apt-cache", has);
+        let mut check = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/toolchain.sh"));
+        check.env("PATH", folder.path()).env_remove("CARGO").args(["fmt", "clippy"]);
+        support::tools::run(check)
+    };
+    let says = |cargo: &str, has: &str, words: &[&str]| {
+        let output = check(cargo, has);
+        assert!(!output.status.success() && output.stdout.is_empty(), "{}", output.stderr);
+        assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+        for word in words {
+            assert!(output.stderr.contains(word), "{:?} does not say {word:?}", output.stderr);
+        }
+    };
+    let none = "exit 127";
+    let new = r#"[ "$2" != cargo ] || echo '  Candidate: 1.97.1+dfsg1-1'"#;
+    says(none, new, &["There is no cargo", "1.88", "the package cargo,", "rustup"]);
+    let aside = r#"case $2 in cargo) version=0.66.0+ds1-1 ;; *) version=1.96.0+dfsg1-1~deb12u2 ;; esac
+        echo "  Installed: (none)"; echo "  Candidate: $version""#;
+    says(none, aside, &["the package cargo-web,", "rustup"]);
+    says("echo cargo 1.65.0", aside, &["Rust 1.65.0 is too old", "1.88", "the package cargo-web,"]);
+    says(none, "echo '  Candidate: (none)'", &["There is no cargo", "rustup"]);
+    says(none, "exit 100", &["There is no cargo", "rustup"]);
+    let bare = r#"[ "$1" = --version ] && echo cargo 1.88.0"#;
+    says(bare, new, &["rustfmt"]);
+    says(r#"[ "$1" = clippy ] && exit 101; echo cargo 1.88.0"#, new, &["rust-clippy", "rustup component add clippy"]);
+    let output = check("echo cargo 1.88.0", new);
+    assert!(output.status.success() && output.stderr.is_empty(), "{}", output.stderr);
+
+    program(folder.path(), "rustup", "exit 0");
+    says(none, new, &["rustup default stable"]);
+}
