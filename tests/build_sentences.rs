@@ -253,3 +253,26 @@ fn no_toolchain() {
     program(folder.path(), "rustup", "exit 0");
     says(none, new, &["rustup default stable"]);
 }
+
+/// The last line of all tests counts those that this machine does not permit, and says before which they are.
+#[test]
+fn the_summary_counts_what_was_not_tried() {
+    let folder = tempfile::tempdir().unwrap();
+    let summary = |lines: &str, status: i32| {
+        program(folder.path(), "cargo", &format!("[ \"$1\" != test ] || {{ printf '{lines}'; exit {status}; }}"));
+        let mut all = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/machine/run.sh"));
+        let output = support::tools::run({
+            all.env("CARGO", folder.path().join("cargo"));
+            all
+        });
+        assert_eq!(output.status.code(), Some(status));
+        String::from_utf8(output.stdout).unwrap()
+    };
+    let results = "test result: ok. 5 passed; 0 failed; 0 ignored\\ntest result: ok. 2 passed; 0 failed; 0 ignored\\n";
+    assert!(summary(results, 0).ends_with("\n\n7 passed, 0 failed\n"));
+    let one = format!("test a::b ... not tried: a::b: it may not\\n{results}");
+    assert!(summary(&one, 0).ends_with("\n\nnot tried: a::b: it may not\n6 passed, 0 failed, 1 skipped\n"));
+    let failed = "test result: FAILED. 1 passed; 2 failed; 0 ignored\\n";
+    assert!(summary(failed, 101).ends_with("\n\n1 passed, 2 failed\n"));
+    assert!(summary("", 101).ends_with("see above.\n\n0 passed, 0 failed\n"));
+}

@@ -348,6 +348,9 @@ fn where_tests_cannot_run_one_sentence_says_why() {
 /// What a shell does to file systems and networks, in namespaces of its own.
 #[test]
 fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
+    if !support::machine::may_unshare(&["--mount", "--net"]) {
+        return;
+    }
     let inside = |namespace: &'static str, script: &'static str| {
         move |command: &mut Command| {
             let mut unshare = Command::new("unshare");

@@ -541,6 +541,9 @@ fn once_more_inside(test: &str) {
 /// connection is given up: by the server in its time, whether bytes wait for it, it is closed, or waits for its next request.
 #[test]
 fn a_client_that_vanishes() {
+    if env::var_os(INSIDE).is_none() && !support::machine::may_unshare(&["--net"]) {
+        return;
+    }
     if !may_have_a_network() && env::var_os(INSIDE).is_none() {
         return once_more_inside("slow_clients::a_client_that_vanishes");
     }

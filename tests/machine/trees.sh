@@ -83,7 +83,7 @@ make_tree() {
     fi
     suite=$1 tree=$2
     shift 2
-    mmdebstrap ${STALE:+--aptopt='Acquire::Check-Valid-Until "false"'} --variant=minbase --include=ca-certificates,make "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
+    mmdebstrap ${STALE:+--aptopt='Acquire::Check-Valid-Until "false"'} --variant=minbase --include=ca-certificates,make,mount "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
         { grep -E '^(E|Err):?' "$folder/$suite.log" | head -n 1; return 1; }
     [ -z "$bases" ] || { mkdir -p "$bases" && tar -cf "$bases/$suite.tar" -C "$tree" .; }
 }
@@ -112,11 +112,15 @@ furnish() {
     chroot "$1" chown -R user: /home/user
 }
 
-# inside TREE WHO COMMAND: as a login of that user would, with the environment of nobody else.
+# inside TREE WHO COMMAND: as a login of that user would, with the environment of nobody else. The tree becomes the root of a mount
+# namespace: in a mere chroot the kernel permits an ordinary user no namespaces, which tests make.
 inside() {
     home=/root
     [ "$2" = root ] || home=/home/user
-    chroot --userspec="$2:$2" --groups="$2" "$1" /usr/bin/env -i HOME=$home USER="$2" LC_ALL=C.UTF-8 TERM=dumb PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
+    unshare --mount --propagation private bash -c '
+        mount --rbind "$0" "$0" && cd "$0" && mkdir -p .before && pivot_root . .before && cd / && umount -l /.before && rmdir /.before &&
+            exec chroot --userspec="$1:$1" --groups="$1" / "${@:2}"' "$1" "$2" \
+        /usr/bin/env -i HOME=$home USER="$2" LC_ALL=C.UTF-8 TERM=dumb PATH=/opt/rust/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \
         bash -c "cd $home/repo && $3" </dev/null
 }
 
@@ -131,7 +135,7 @@ run() {
     begun=$(date +%s)
     inside "$1" "$3" "$5" >"$logs/$2-$3-$4.log" 2>&1
     status=$?
-    result=$(grep -E '^[0-9]+ passed, [0-9]+ failed$' "$logs/$2-$3-$4.log" | tail -n 1)
+    result=$(grep -E '^[0-9]+ passed, [0-9]+ failed' "$logs/$2-$3-$4.log" | tail -n 1)
     [ "$status" -eq 0 ] || { failures=$((failures + 1)); result="FAILED ($status) $result"; }
     row "$2" "$3" "$4" "$(versions "$1")" "${result:-ok}" "$(($(date +%s) - begun))s"
     return "$status"

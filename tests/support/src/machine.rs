@@ -8,6 +8,7 @@ use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 use tempfile::TempDir;
@@ -115,6 +116,29 @@ pub fn serves() -> Result<(), String> {
         httpd.stop();
     }
     Ok(())
+}
+
+/// Whether this user may have namespaces of its own, of the kinds that `unshare` makes with these arguments. Containers and some
+/// distributions permit none. Says so where not: the test that asks is not tried.
+#[must_use]
+pub fn may_unshare(kinds: &[&str]) -> bool {
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(kinds).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let may = unshare.status().is_ok_and(|status| status.success());
+    if !may {
+        not_tried(&format!("this user may not `unshare {}` here", kinds.join(" ")));
+    }
+    may
+}
+
+/// Says that the test that calls this is not tried on this machine, and why; the summary of all tests counts these.
+pub fn not_tried(why: &str) {
+    let test = thread::current();
+    // What a test prints in the ordinary way is shown only where it fails.
+    let _ = writeln!(io::stdout(), "not tried: {}: {why}", test.name().unwrap_or("a test"));
 }
 
 fn programs_are_there() -> Result<(), String> {
