@@ -1,14 +1,11 @@
 //! A client that goes away before its response is complete. With `FinishRequestOnAbort Continue` that does not end the application
 //! of a marked one.
 
-use std::ffi::c_int;
-
 use crate::connection::detach;
 use crate::directives::OnAbort;
 use crate::finish::work_ended;
-use crate::httpd::{Brigade, Request, Result, guard};
+use crate::httpd::{Brigade, LogTransaction, Reply, Request, Result};
 use crate::response::{Call, Phase, Response};
-use crate::sys;
 
 /// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
 /// configuration wants that; else a handler that has a copy of the record sees it there, as it would on stock httpd.
@@ -42,15 +39,14 @@ pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<
     detach::discard(brigade, response.work().as_deref())
 }
 
-/// `log_transaction`, before all others: the request of a client that went away is logged as one (`%X`).
-pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
-    guard(sys::DECLINED, || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
-        if let Some(request) = unsafe { Request::from_raw(request) }
-            && let Some((_, response)) = Response::find(request, |response| response.aborted.get())
-        {
+/// The request of a client that went away is logged as one (`%X`).
+pub struct LogAborted;
+
+impl LogTransaction for LogAborted {
+    fn log_transaction(request: Request<'_>) -> Reply {
+        if let Some((_, response)) = Response::find(request, |response| response.aborted.get()) {
             request.last().set_connection(response.client());
         }
-        sys::DECLINED
-    })
+        Reply::Declined
+    }
 }

@@ -1,23 +1,21 @@
 //! `ap_finish_request()`: the optional function by which modules written in C finish a response
 //! (`apxs/mod_finish_request.h`).
 
-use crate::httpd::{OptionalFunction, Request, RequestConfig, Result, Status, guard, register_optional, with_context};
+use std::ffi::CStr;
+
+use crate::httpd::{OptionalFunction, Request, RequestConfig, Result, Status};
 use crate::response::{Phase, Response};
 use crate::rules::mark::Source;
-use crate::sys;
 
-/// Makes the function known. To be called at each load of the module.
-pub fn register() {
-    register_optional(c"ap_finish_request", ap_finish_request as OptionalFunction);
-}
+/// `ap_finish_request()`: the response to the request ends now, with what has been written to it.
+pub struct FinishRequest;
 
-/// The response to `r` ends now, with what has been written to it.
-unsafe extern "C" fn ap_finish_request(r: *mut sys::request_rec) -> sys::apr_status_t {
-    guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: the caller gives a live request that its thread works on, or null: the header says so.
-        let Some(request) = (unsafe { Request::from_raw(r) }) else { return Status::code(Err(Status::INVALID)) };
-        with_context(request, || Status::code(finish(request)))
-    })
+impl OptionalFunction for FinishRequest {
+    const NAME: &'static CStr = c"ap_finish_request";
+
+    fn call(request: Request<'_>) -> Result {
+        finish(request)
+    }
 }
 
 fn finish(request: Request<'_>) -> Result {

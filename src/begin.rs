@@ -3,15 +3,16 @@
 
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, fcgid, interim, output};
-use crate::httpd::{Brigade, Filter, Request, RequestConfig, dir_config, guard, with_context};
+use crate::httpd::{
+    Brigade, Filter, InsertErrorFilter, InsertFilter, Request, RequestConfig, dir_config, with_context,
+};
 use crate::response::{MARK, Response, decide, private_record};
-use crate::sys;
 
-/// `insert_filter`: the handler is about to run.
-pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
-    guard((), || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
-        let Some(request) = (unsafe { Request::from_raw(request) }) else { return };
+/// The hooks by which a response begins.
+pub struct Begin;
+
+impl InsertFilter for Begin {
+    fn insert_filter(request: Request<'_>) {
         private_record::use_client_record(request);
         fcgid::before_handler(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
@@ -34,11 +35,20 @@ pub unsafe extern "C" fn insert_filter(request: *mut sys::request_rec) {
                 interim::watch(request, response);
             }
         });
-    });
+    }
+}
+
+impl InsertErrorFilter for Begin {
+    fn insert_error_filter(request: Request<'_>) {
+        private_record::use_client_record(request);
+        if let Some(response) = Response::of(request) {
+            response.note_error_page();
+        }
+    }
 }
 
 /// The header is going to be made of a response whose handler has had no turn: a quick handler made it, or a fixup. If it is marked, and
-/// does not end with this brigade, it gets what [`insert_filter`] gives: its filter, for `brigade` to go through. Not where other filters
+/// does not end with this brigade, it gets what one with a handler gets: its filter, for `brigade` to go through. Not where other filters
 /// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
 pub fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
     let settings = dir_config::<Settings>(request)?;
@@ -53,17 +63,4 @@ pub fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Optio
     request.uncount(brigade.length()?);
     Response::begin(request).attach(request);
     output::insert(request)
-}
-
-/// `insert_error_filter`: an error page is for the client.
-pub unsafe extern "C" fn insert_error_filter(request: *mut sys::request_rec) {
-    guard((), || {
-        // SAFETY: httpd calls the hook with a live request, in its thread.
-        if let Some(request) = unsafe { Request::from_raw(request) } {
-            private_record::use_client_record(request);
-            if let Some(response) = Response::of(request) {
-                response.note_error_page();
-            }
-        }
-    });
 }

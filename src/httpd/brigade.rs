@@ -2,7 +2,7 @@
 
 use std::marker::PhantomData;
 
-use super::{Connection, Pool, Result, Status};
+use super::{Accepted, Connection, Pool, Result, Status};
 use crate::sys;
 
 /// A list of buckets: of this thread, for one connection.
@@ -169,13 +169,12 @@ impl<'b> Brigade<'b> {
     }
 
     /// Adds what a socket gives when it is read.
-    ///
-    /// # Safety
-    ///
-    /// The socket is live, and outlives the brigade.
-    pub unsafe fn push_socket(&mut self, socket: *mut sys::apr_socket_t) {
-        // SAFETY: as for push_eos; the caller's promise.
-        unsafe { sys::fr_brigade_append(self.raw, sys::apr_bucket_socket_create(socket, (*self.raw).bucket_alloc)) }
+    pub fn push_socket(&mut self, socket: Accepted<'b>) {
+        // SAFETY: as for push_eos; the socket is the connection's, and lives as long as that.
+        unsafe {
+            let bucket = sys::apr_bucket_socket_create(socket.raw(), (*self.raw).bucket_alloc);
+            sys::fr_brigade_append(self.raw, bucket);
+        }
     }
 
     /// The sum of the lengths of its data; none where a bucket does not know its length before it is read.

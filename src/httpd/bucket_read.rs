@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Status, guard};
+use super::{Configured, Status, guard};
 use crate::sys;
 
 /// A bucket's read function, as APR calls it.
@@ -43,26 +43,28 @@ impl OriginalRead {
     }
 }
 
-/// Puts `R` in the place of the read function of the kind of bucket that a loaded module exports as `R::OF`, if one does.
-/// To be called while the configuration is read, when there is one thread: anew each time, as modules are loaded anew.
-pub fn replace_read<R: ReplacedRead>() {
-    let function: ReadFunction = call::<R>;
-    // SAFETY: the symbol is the record of a kind of bucket, which lives as long as its module is loaded. The linker has made its page
-    // read-only; it is written to while no other thread runs, and made read-only again. A refusal leaves all as it was.
-    unsafe {
-        let record: *mut sys::apr_bucket_type_t = libc::dlsym(libc::RTLD_DEFAULT, R::OF.as_ptr()).cast();
-        let Some(original) = record.as_ref().and_then(|record| record.read) else { return };
-        if original as usize == function as usize {
-            return;
-        }
-        let place = &raw mut (*record).read;
-        let size = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
-        let (first, last) = (place as usize / size, (place as usize + size_of_val(&*place) - 1) / size);
-        let (pages, length) = ((first * size) as *mut libc::c_void, (last - first + 1) * size);
-        if libc::mprotect(pages, length, libc::PROT_READ | libc::PROT_WRITE) == 0 {
-            R::original().0.store(original as *mut (), Ordering::Release);
-            place.write(Some(function));
-            libc::mprotect(pages, length, libc::PROT_READ);
+impl Configured<'_> {
+    /// Puts `R` in the place of the read function of the kind of bucket that a loaded module exports as `R::OF`, if one does: anew
+    /// each time, as modules are loaded anew.
+    pub fn replace_read<R: ReplacedRead>(&self) {
+        let function: ReadFunction = call::<R>;
+        // SAFETY: the symbol is the record of a kind of bucket, which lives as long as its module is loaded. The linker has made its page
+        // read-only; it is written to while no other thread runs, and made read-only again. A refusal leaves all as it was.
+        unsafe {
+            let record: *mut sys::apr_bucket_type_t = libc::dlsym(libc::RTLD_DEFAULT, R::OF.as_ptr()).cast();
+            let Some(original) = record.as_ref().and_then(|record| record.read) else { return };
+            if original as usize == function as usize {
+                return;
+            }
+            let place = &raw mut (*record).read;
+            let size = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
+            let (first, last) = (place as usize / size, (place as usize + size_of_val(&*place) - 1) / size);
+            let (pages, length) = ((first * size) as *mut libc::c_void, (last - first + 1) * size);
+            if libc::mprotect(pages, length, libc::PROT_READ | libc::PROT_WRITE) == 0 {
+                R::original().0.store(original as *mut (), Ordering::Release);
+                place.write(Some(function));
+                libc::mprotect(pages, length, libc::PROT_READ);
+            }
         }
     }
 }
@@ -82,7 +84,7 @@ unsafe extern "C" fn call<R: ReplacedRead>(
         if original.is_null() {
             return Status::code(Err(Status::GENERAL));
         }
-        // SAFETY: `replace_read` stored a ReadFunction here, and nothing else does. The bucket is live, and so are those behind it up to
+        // SAFETY: [`Configured::replace_read`] stored a ReadFunction here, and nothing else does. The bucket is live, and so are those behind it up to
         // the end of its brigade, which is no heap bucket. What is made of it is what APR's own functions make.
         unsafe {
             let original: ReadFunction = std::mem::transmute::<*mut (), ReadFunction>(original);

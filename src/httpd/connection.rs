@@ -7,15 +7,17 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
-use super::{Brigade, Filter, OutputFilter, Pool, Result, Status, retrieve_optional};
+use super::{Brigade, Configured, Filter, OutputFilter, Pool, Result, Status, retrieve_optional};
 use crate::sys;
 
 /// mod_logio's `ap_logio_add_bytes_out`, where that module is loaded.
 static ADD_BYTES_OUT: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Looks for the module that counts the bytes of connections. To be called from `post_config`.
-pub fn find_byte_counter() {
-    ADD_BYTES_OUT.store(retrieve_optional(c"ap_logio_add_bytes_out"), Ordering::Release);
+impl Configured<'_> {
+    /// Looks for the module that counts the bytes of connections.
+    pub fn find_byte_counter(&self) {
+        ADD_BYTES_OUT.store(retrieve_optional(c"ap_logio_add_bytes_out"), Ordering::Release);
+    }
 }
 
 /// A client's connection, or that of an HTTP/2 stream.

@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Block, Brigade, Filter, Hooks, Request, Result, Status, guard, with_context};
+use super::{Block, Brigade, Configured, Filter, Hooks, Request, Result, Status, guard, with_context};
 use crate::sys;
 
 /// An output filter's function, as httpd calls it.
@@ -259,7 +259,7 @@ impl Replaced {
         if original.is_null() {
             return Err(Status::GENERAL);
         }
-        // SAFETY: `replace` stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
+        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
         unsafe {
             let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
             Status::check(original(filter.raw(), brigade.raw()))
@@ -267,18 +267,19 @@ impl Replaced {
     }
 }
 
-/// Puts `R` in the place of the filter `R::OF`, if one is registered by this name. To be called while the configuration is read, when there
-/// is one thread.
-pub fn replace<R: Replacement>() {
-    let function: OutputFunction = call_replacement::<R>;
-    // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
-    // has an output function; no other thread runs while the configuration is read.
-    unsafe {
-        let Some(record) = sys::ap_get_output_filter_handle(R::OF.as_ptr()).as_mut() else { return };
-        let Some(original) = record.filter_func.out_func else { return };
-        if original as usize != function as usize {
-            R::original().0.store(original as *mut (), Ordering::Release);
-            record.filter_func.out_func = Some(function);
+impl Configured<'_> {
+    /// Puts `R` in the place of the filter `R::OF`, if one is registered by this name.
+    pub fn replace<R: Replacement>(&self) {
+        let function: OutputFunction = call_replacement::<R>;
+        // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
+        // has an output function; no other thread runs at this time.
+        unsafe {
+            let Some(record) = sys::ap_get_output_filter_handle(R::OF.as_ptr()).as_mut() else { return };
+            let Some(original) = record.filter_func.out_func else { return };
+            if original as usize != function as usize {
+                R::original().0.store(original as *mut (), Ordering::Release);
+                record.filter_func.out_func = Some(function);
+            }
         }
     }
 }
@@ -329,5 +330,40 @@ impl Request<'_> {
             (*self.raw()).status = status;
             Status::check(read)
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    struct Panics;
+
+    impl OutputFilter for Panics {
+        const NAME: &'static CStr = c"FINISH_REQUEST_PANICS";
+        const TYPE: FilterType = FilterType::RESOURCE;
+        type Context = ();
+
+        fn handle() -> &'static FilterHandle {
+            static HANDLE: FilterHandle = FilterHandle::new();
+            &HANDLE
+        }
+
+        #[allow(clippy::panic)]
+        fn pass(_filter: Filter<'_>, _brigade: &mut Brigade<'_>) -> Result {
+            panic!("this one is meant")
+        }
+    }
+
+    #[test]
+    fn a_panic_is_a_filter_that_fails() {
+        // SAFETY: a node without a request, and a brigade that nobody looks into.
+        let status = unsafe {
+            let mut node: sys::ap_filter_t = std::mem::zeroed();
+            call_output::<Panics>(&raw mut node, std::ptr::dangling_mut())
+        };
+        assert_eq!(Status::check(status), Err(Status::GENERAL));
+        // SAFETY: an MPM's question, without a brigade.
+        assert_eq!(unsafe { call_output::<Panics>(std::ptr::null_mut(), std::ptr::null_mut()) }, 0);
     }
 }

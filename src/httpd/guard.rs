@@ -21,3 +21,13 @@ pub fn set_panic_hook() {
         }
     }));
 }
+
+#[cfg(test)]
+mod tests {
+    #[test]
+    #[allow(clippy::panic)]
+    fn a_panic_becomes_the_fallback() {
+        assert_eq!(super::guard(1, || panic!("this one is meant")), 1);
+        assert_eq!(super::guard(1, || 2), 2);
+    }
+}

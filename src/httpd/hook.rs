@@ -1,12 +1,232 @@
 //! Hooks: where httpd calls the module.
+//!
+//! Each hook is a trait with one method. Who implements it is named to [`Hooks`] once; httpd gets a function for it that turns what C gives
+//! into the wrappers, and the answer into what C expects. A panic ends there: it becomes the answer of a module that has nothing to say,
+//! or, while httpd starts, that of one that cannot serve.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
+use super::{Accepted, Brigade, Connection, Pool, Request, Result, Server, Status, guard, with_context};
 use crate::sys;
 
-/// What `child_status` calls: the server, a child's process id, its generation, its slot, what has become of it.
-pub type ChildStatus =
-    unsafe extern "C" fn(*mut sys::server_rec, sys::pid_t, sys::ap_generation_t, c_int, sys::mpm_child_status);
+/// The time of `register_hooks`, when hooks and filters can be added.
+pub struct Hooks(());
+
+impl Hooks {
+    /// # Safety
+    ///
+    /// To be called from `register_hooks` only.
+    pub unsafe fn registering() -> Self {
+        Self(())
+    }
+}
+
+/// For each hook: its trait, and the method of [`Hooks`] that has httpd call an implementor. Behind the method stands what C gives, where an
+/// underscore is for what nobody needs; and httpd's function that adds to the hook, with the place among other modules.
+macro_rules! hooks {
+    ($(
+        $(#[$doc:meta])*
+        $trait:ident: $hook:ident $(<$life:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty
+            = C($($raw:ident: $raw_type:ty),*) by $add:path, $order:ident;
+    )*) => {
+        $(
+            $(#[$doc])*
+            pub trait $trait: 'static {
+                $(#[$doc])*
+                fn $hook $(<$life>)? ($($argument: $type),*) -> $answer;
+            }
+        )*
+
+        impl Hooks {
+            $(
+                $(#[$doc])*
+                pub fn $hook<H: $trait>(&self) {
+                    // One hook's arguments share their lifetime.
+                    #[allow(clippy::extra_unused_lifetimes)]
+                    unsafe extern "C" fn call<$($life,)? H: $trait>($($raw: $raw_type),*) -> <$answer as Answer>::Raw {
+                        guard(<$answer>::OTHERWISE, || {
+                            $(
+                                // SAFETY: httpd calls a hook with what its header says, live during the call (LIVE), in the thread that
+                                // works on it.
+                                let Some($argument) = (unsafe { <$type>::given($argument) }) else {
+                                    return <$answer>::OTHERWISE;
+                                };
+                            )*
+                            H::$hook($($argument),*).raw()
+                        })
+                    }
+                    let none = std::ptr::null();
+                    // SAFETY: httpd keeps the function's address; the module is never unmapped. No predecessors or successors.
+                    unsafe { $add(Some(call::<H>), none, none, sys::$order) }
+                }
+            )*
+        }
+    };
+}
+
+type RawPool = *mut sys::apr_pool_t;
+type RawServer = *mut sys::server_rec;
+type RawRequest = *mut sys::request_rec;
+type RawConnection = *mut sys::conn_rec;
+type RawSocket = *mut sys::apr_socket_t;
+
+hooks! {
+    /// The configuration is going to be read. An error is logged, and httpd does not start.
+    PreConfig: pre_config() -> std::result::Result<(), String>
+        = C(_config: RawPool, _log: RawPool, _temp: RawPool) by sys::ap_hook_pre_config, APR_HOOK_REALLY_FIRST;
+
+    /// The configuration has been read, and the MPM has not opened its listeners yet. An error is logged, and httpd does not start.
+    OpenLogs: open_logs(starting: BeforeListening<'_>) -> std::result::Result<(), String>
+        = C(_config: RawPool, _log: RawPool, _temp: RawPool, starting: RawServer) by open_logs_before_mpm, APR_HOOK_REALLY_FIRST;
+
+    /// The configuration has been read, by all modules. An error is logged, and httpd does not start.
+    PostConfig: post_config(starting: Configured<'_>) -> std::result::Result<(), String>
+        = C(_config: RawPool, _log: RawPool, _temp: RawPool, starting: RawServer) by sys::ap_hook_post_config, APR_HOOK_LAST;
+
+    /// In a child process, before it serves requests, in its main thread. The pool lives as long as the child.
+    ChildInit: child_init(pool: Pool<'_>) -> ()
+        = C(pool: RawPool, _server: RawServer) by sys::ap_hook_child_init, APR_HOOK_LAST;
+
+    /// In the parent, when a child process has begun or ended.
+    ChildStatus: child_status(server: Server<'_>, pid: c_int, state: ChildState) -> ()
+        = C(server: RawServer, pid: c_int, _generation: c_int, _slot: c_int, state: sys::mpm_child_status)
+        by sys::ap_hook_child_status, APR_HOOK_MIDDLE;
+
+    /// In a child process that is going to exit: gracefully or not.
+    ChildStopping: child_stopping(graceful: bool) -> ()
+        = C(_pool: RawPool, graceful: c_int) by sys::ap_hook_child_stopping, APR_HOOK_MIDDLE;
+
+    /// The MPM has accepted a socket, and httpd has no record of its connection yet. The pool is the connection's.
+    CreateConnection: create_connection(pool: Pool<'_>, socket: Accepted<'_>) -> ByHttpd
+        = C(
+            pool: RawPool, _server: RawServer, socket: RawSocket, _id: c_long, _scoreboard: *mut c_void,
+            _buckets: *mut sys::apr_bucket_alloc_t
+        ) by sys::ap_hook_create_connection, APR_HOOK_REALLY_FIRST;
+
+    /// The record is there, and no other module has seen it. The socket is what the MPM accepted: for an HTTP/2 stream none, or its
+    /// connection's.
+    PreConnection: pre_connection(connection: Connection<'_>, socket: Option<Accepted<'_>>) -> Reply
+        = C(connection: RawConnection, socket: *mut c_void) by sys::ap_hook_pre_connection, APR_HOOK_REALLY_FIRST;
+
+    /// The MPM has a connection worked on, and no protocol has seen it.
+    ProcessConnection: process_connection(connection: Connection<'_>) -> Reply
+        = C(connection: RawConnection) by sys::ap_hook_process_connection, APR_HOOK_REALLY_FIRST;
+
+    /// A connection is first read from: the brigade gets what it reads.
+    InsertNetworkBucket: insert_network_bucket<'c>(
+            connection: Connection<'c>, brigade: Brigade<'c>, socket: Accepted<'c>
+        ) -> NetworkBucket
+        = C(connection: RawConnection, brigade: *mut sys::apr_bucket_brigade, socket: RawSocket)
+        by sys::ap_hook_insert_network_bucket, APR_HOOK_MIDDLE;
+
+    /// A handler is about to run: time to add filters. After other modules, which may set what is looked at.
+    InsertFilter: insert_filter(request: Request<'_>) -> ()
+        = C(request: RawRequest) by sys::ap_hook_insert_filter, APR_HOOK_LAST;
+
+    /// httpd is about to send an error page of its own.
+    InsertErrorFilter: insert_error_filter(request: Request<'_>) -> ()
+        = C(request: RawRequest) by sys::ap_hook_insert_error_filter, APR_HOOK_LAST;
+
+    /// The end of a request, before any module logs it. mod_http2 may call it in another thread than the one that worked on the request.
+    LogTransaction: log_transaction(request: Request<'_>) -> Reply
+        = C(request: RawRequest) by sys::ap_hook_log_transaction, APR_HOOK_REALLY_FIRST;
+
+    /// The end of mod_status's page, for the request that asks for it (`mod_status.h`). Never, where that is not loaded.
+    StatusHook: status_hook(request: Request<'_>, flags: StatusFlags) -> Reply
+        = C(request: RawRequest, flags: c_int) by add_status_hook, APR_HOOK_MIDDLE;
+}
+
+/// What C gives a hook, as the module sees it.
+trait Argument: Sized {
+    type Raw;
+
+    /// None where the module can do nothing with it.
+    ///
+    /// # Safety
+    ///
+    /// As for the type's `from_raw`.
+    unsafe fn given(raw: Self::Raw) -> Option<Self>;
+}
+
+impl Argument for Request<'_> {
+    type Raw = *mut sys::request_rec;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(raw) }
+    }
+}
+
+impl Argument for Server<'_> {
+    type Raw = *mut sys::server_rec;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(raw) }
+    }
+}
+
+impl Argument for Pool<'_> {
+    type Raw = *mut sys::apr_pool_t;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(raw) }
+    }
+}
+
+impl Argument for Connection<'_> {
+    type Raw = *mut sys::conn_rec;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        (!raw.is_null()).then(|| unsafe { Self::from_raw(raw) })
+    }
+}
+
+impl Argument for Brigade<'_> {
+    type Raw = *mut sys::apr_bucket_brigade;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        (!raw.is_null()).then(|| unsafe { Self::from_raw(raw) })
+    }
+}
+
+impl Argument for Accepted<'_> {
+    type Raw = *mut sys::apr_socket_t;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Self::from_raw(raw) }
+    }
+}
+
+/// A hook that has one or not: `void *` there.
+impl Argument for Option<Accepted<'_>> {
+    type Raw = *mut c_void;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        Some(unsafe { Accepted::from_raw(raw.cast()) })
+    }
+}
+
+impl Argument for c_int {
+    type Raw = Self;
+
+    unsafe fn given(raw: Self) -> Option<Self> {
+        Some(raw)
+    }
+}
+
+impl Argument for bool {
+    type Raw = c_int;
+
+    unsafe fn given(raw: c_int) -> Option<Self> {
+        Some(raw != 0)
+    }
+}
 
 /// What may become of a child process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -17,12 +237,170 @@ pub enum ChildState {
     Runs,
 }
 
-impl From<sys::mpm_child_status> for ChildState {
-    fn from(status: sys::mpm_child_status) -> Self {
-        if status == sys::mpm_child_status_MPM_CHILD_EXITED { Self::Exited } else { Self::Runs }
+impl Argument for ChildState {
+    type Raw = sys::mpm_child_status;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        Some(if raw == sys::mpm_child_status_MPM_CHILD_EXITED { Self::Exited } else { Self::Runs })
     }
 }
 
+/// How mod_status's page is wanted.
+#[derive(Clone, Copy)]
+pub struct StatusFlags(c_int);
+
+impl StatusFlags {
+    /// Returns true if it is for programs (`?auto`).
+    pub fn is_short(self) -> bool {
+        self.0 & sys::AP_STATUS_SHORT != 0
+    }
+
+    /// Returns true if it may show the requests of others (`ExtendedStatus`).
+    pub fn is_extended(self) -> bool {
+        self.0 & sys::AP_STATUS_EXTENDED != 0
+    }
+
+    /// Returns true if it is for browsers that have no tables (`?notable`).
+    pub fn has_no_tables(self) -> bool {
+        self.0 & sys::AP_STATUS_NOTABLE != 0
+    }
+}
+
+impl Argument for StatusFlags {
+    type Raw = c_int;
+
+    unsafe fn given(raw: c_int) -> Option<Self> {
+        Some(Self(raw))
+    }
+}
+
+/// The time of `open_logs`, before the MPM counts its listeners. There is one thread.
+pub struct BeforeListening<'s>(Server<'s>);
+
+impl BeforeListening<'_> {
+    /// Returns the main server.
+    pub(super) fn server(&self) -> Server<'_> {
+        self.0
+    }
+}
+
+impl Argument for BeforeListening<'_> {
+    type Raw = *mut sys::server_rec;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Server::from_raw(raw) }.map(Self)
+    }
+}
+
+/// The time of `post_config`. All modules have registered their filters, and there is one thread.
+pub struct Configured<'s>(Server<'s>);
+
+impl<'s> Configured<'s> {
+    /// Returns the main server.
+    pub fn server(&self) -> Server<'s> {
+        self.0
+    }
+}
+
+impl Argument for Configured<'_> {
+    type Raw = *mut sys::server_rec;
+
+    unsafe fn given(raw: Self::Raw) -> Option<Self> {
+        // SAFETY: the caller's promise.
+        unsafe { Server::from_raw(raw) }.map(Self)
+    }
+}
+
+/// What a hook says, as C expects it.
+trait Answer {
+    type Raw;
+
+    /// What C gets after a panic, or where an argument is missing.
+    const OTHERWISE: Self::Raw;
+
+    fn raw(self) -> Self::Raw;
+}
+
+/// What most hooks may say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Reply {
+    /// `OK`: done.
+    Ok,
+    /// `DECLINED`: nothing to say.
+    Declined,
+    /// `DONE`: no other module shall be asked.
+    Done,
+}
+
+impl Answer for Reply {
+    type Raw = c_int;
+    const OTHERWISE: c_int = sys::DECLINED;
+
+    fn raw(self) -> c_int {
+        match self {
+            Self::Ok => sys::OK,
+            Self::Declined => sys::DECLINED,
+            Self::Done => sys::DONE,
+        }
+    }
+}
+
+impl Answer for () {
+    type Raw = ();
+    const OTHERWISE: () = ();
+
+    fn raw(self) {}
+}
+
+/// What is said while httpd starts.
+impl Answer for std::result::Result<(), String> {
+    type Raw = c_int;
+    const OTHERWISE: c_int = sys::HTTP_INTERNAL_SERVER_ERROR;
+
+    fn raw(self) -> c_int {
+        match self {
+            Ok(()) => sys::OK,
+            Err(sentence) => {
+                log::error!("{sentence}");
+                sys::HTTP_INTERNAL_SERVER_ERROR
+            }
+        }
+    }
+}
+
+/// Who says what a connection reads.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum NetworkBucket {
+    /// The module has put it into the brigade.
+    Inserted,
+    /// Another module, or httpd: its socket.
+    Declined,
+}
+
+impl Answer for NetworkBucket {
+    type Raw = sys::apr_status_t;
+    const OTHERWISE: Self::Raw = sys::AP_DECLINED;
+
+    fn raw(self) -> Self::Raw {
+        match self {
+            Self::Inserted => 0,
+            Self::Declined => sys::AP_DECLINED,
+        }
+    }
+}
+
+/// httpd makes the record of a connection, as no module has.
+pub struct ByHttpd;
+
+impl Answer for ByHttpd {
+    type Raw = *mut sys::conn_rec;
+    const OTHERWISE: Self::Raw = std::ptr::null_mut();
+
+    fn raw(self) -> Self::Raw {
+        Self::OTHERWISE
+    }
+}
 /// A list of names, with a null pointer at its end, that httpd keeps.
 struct Names<const N: usize>([*const c_char; N]);
 
@@ -32,170 +410,78 @@ unsafe impl<const N: usize> Sync for Names<N> {}
 /// The MPMs' files, as hooks are sorted by them.
 static MPMS: Names<4> = Names([c"event.c".as_ptr(), c"worker.c".as_ptr(), c"prefork.c".as_ptr(), std::ptr::null()]);
 
-/// The time of `register_hooks`, when hooks can be added.
-pub struct Hooks(());
+/// As `ap_hook_open_logs`, before the MPMs' own.
+///
+/// # Safety
+///
+/// As for that.
+unsafe fn open_logs_before_mpm(
+    function: sys::ap_HOOK_open_logs_t,
+    predecessors: *const *const c_char,
+    _successors: *const *const c_char,
+    order: c_int,
+) {
+    // SAFETY: the caller's promise; the list is a static that ends in a null pointer. Hooks are sorted after this call has returned: httpd
+    // reads the list then.
+    unsafe { sys::ap_hook_open_logs(function, predecessors, MPMS.0.as_ptr(), order) }
+}
 
-impl Hooks {
-    /// # Safety
-    ///
-    /// To be called from `register_hooks` only.
-    pub unsafe fn registering() -> Self {
-        Self(())
-    }
-
-    /// Before the configuration is read.
-    pub fn pre_config(
-        &self,
-        function: unsafe extern "C" fn(*mut sys::apr_pool_t, *mut sys::apr_pool_t, *mut sys::apr_pool_t) -> c_int,
-    ) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_pre_config(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// After the configuration has been read, and before the MPM opens its listeners.
-    pub fn open_logs_before_mpm(
-        &self,
-        function: unsafe extern "C" fn(
-            *mut sys::apr_pool_t,
-            *mut sys::apr_pool_t,
-            *mut sys::apr_pool_t,
-            *mut sys::server_rec,
-        ) -> c_int,
-    ) {
-        // Hooks are sorted after this call has returned: httpd reads the list then.
-        let successors = MPMS.0.as_ptr();
-        // SAFETY: as for post_config; the list is a static that ends in a null pointer.
-        unsafe { sys::ap_hook_open_logs(Some(function), std::ptr::null(), successors, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// In a child process that is going to exit: gracefully or not.
-    pub fn child_stopping(&self, function: unsafe extern "C" fn(*mut sys::apr_pool_t, c_int)) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_child_stopping(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
-    }
-
-    /// When the MPM has accepted a socket, before httpd has a record of its connection.
-    pub fn create_connection_first(
-        &self,
-        function: unsafe extern "C" fn(
-            *mut sys::apr_pool_t,
-            *mut sys::server_rec,
-            *mut sys::apr_socket_t,
-            c_long,
-            *mut c_void,
-            *mut sys::apr_bucket_alloc_t,
-        ) -> *mut sys::conn_rec,
-    ) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_create_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// When the record is there, before other modules see it.
-    pub fn pre_connection_first(&self, function: unsafe extern "C" fn(*mut sys::conn_rec, *mut c_void) -> c_int) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_pre_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// Each time that the MPM has a connection worked on, before any protocol.
-    pub fn process_connection_first(&self, function: unsafe extern "C" fn(*mut sys::conn_rec) -> c_int) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_process_connection(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// When a connection is first read from: what it reads.
-    pub fn insert_network_bucket(
-        &self,
-        function: unsafe extern "C" fn(
-            *mut sys::conn_rec,
-            *mut sys::apr_bucket_brigade,
-            *mut sys::apr_socket_t,
-        ) -> sys::apr_status_t,
-    ) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_insert_network_bucket(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
-    }
-
-    /// After the configuration has been read.
-    pub fn post_config(
-        &self,
-        function: unsafe extern "C" fn(
-            *mut sys::apr_pool_t,
-            *mut sys::apr_pool_t,
-            *mut sys::apr_pool_t,
-            *mut sys::server_rec,
-        ) -> c_int,
-    ) {
-        let none = std::ptr::null();
-        // SAFETY: httpd keeps the function's address; the module is never unmapped. No predecessors or successors.
-        unsafe { sys::ap_hook_post_config(Some(function), none, none, sys::APR_HOOK_LAST) }
-    }
-
-    /// In each child process, before it serves requests.
-    pub fn child_init(&self, function: unsafe extern "C" fn(*mut sys::apr_pool_t, *mut sys::server_rec)) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_child_init(Some(function), none, none, sys::APR_HOOK_LAST) }
-    }
-
-    /// Before a handler runs: time to add filters. After other modules', which may set what is looked at.
-    pub fn insert_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_insert_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
-    }
-
-    /// At the end of a request, before any module logs it.
-    pub fn log_transaction_first(&self, function: unsafe extern "C" fn(*mut sys::request_rec) -> c_int) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_log_transaction(Some(function), none, none, sys::APR_HOOK_REALLY_FIRST) }
-    }
-
-    /// In the parent, when a child process has begun or ended.
-    pub fn child_status(&self, function: ChildStatus) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_child_status(Some(function), none, none, sys::APR_HOOK_MIDDLE) }
-    }
-
-    /// At the end of mod_status's page: `mod_status.h`. Never, where that is not loaded.
-    pub fn status(&self, function: unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config. APR keeps the name's address too. mod_status casts the function back to the type
-        // that its header declares, which is this one.
-        unsafe {
-            let function = std::mem::transmute::<
-                unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int,
-                unsafe extern "C" fn(),
-            >(function);
-            sys::apr_optional_hook_add(c"status_hook".as_ptr(), Some(function), none, none, sys::APR_HOOK_MIDDLE);
-        }
-    }
-
-    /// Before httpd sends an error page of its own.
-    pub fn insert_error_filter(&self, function: unsafe extern "C" fn(*mut sys::request_rec)) {
-        let none = std::ptr::null();
-        // SAFETY: as for post_config.
-        unsafe { sys::ap_hook_insert_error_filter(Some(function), none, none, sys::APR_HOOK_LAST) }
+/// What `APR_OPTIONAL_HOOK` does for `status_hook`.
+///
+/// # Safety
+///
+/// As for `ap_hook_open_logs`.
+unsafe fn add_status_hook(
+    function: Option<unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int>,
+    predecessors: *const *const c_char,
+    successors: *const *const c_char,
+    order: c_int,
+) {
+    // SAFETY: the caller's promise. APR keeps the name's address too. mod_status casts the function back to the type that its header
+    // declares, which is this one.
+    unsafe {
+        let function = std::mem::transmute::<
+            Option<unsafe extern "C" fn(*mut sys::request_rec, c_int) -> c_int>,
+            Option<unsafe extern "C" fn()>,
+        >(function);
+        sys::apr_optional_hook_add(c"status_hook".as_ptr(), function, predecessors, successors, order);
     }
 }
 
-/// A function that other modules may look up by name: `apr_optional.h`.
-pub type OptionalFunction = unsafe extern "C" fn(*mut sys::request_rec) -> sys::apr_status_t;
+/// A function that other modules may look up by name, and call with a request: `apr_optional.h`.
+pub trait OptionalFunction: 'static {
+    /// Its name.
+    const NAME: &'static CStr;
 
-/// Makes a function known by its name, as `APR_REGISTER_OPTIONAL_FN` does.
-pub fn register_optional(name: &'static CStr, function: OptionalFunction) {
-    // SAFETY: APR keeps both addresses, which stay valid: the module is never unmapped. Who looks it up casts it back
-    // to the type that the header declares, which is OptionalFunction.
-    unsafe {
-        let function = std::mem::transmute::<OptionalFunction, unsafe extern "C" fn()>(function);
-        sys::apr_dynamic_fn_register(name.as_ptr(), Some(function));
+    /// Is called with messages logged about the request.
+    ///
+    /// # Errors
+    ///
+    /// What the caller gets.
+    fn call(request: Request<'_>) -> Result;
+}
+
+/// As other modules call it.
+type OptionalEntry = unsafe extern "C" fn(*mut sys::request_rec) -> sys::apr_status_t;
+
+impl Hooks {
+    /// Makes a function known, as `APR_REGISTER_OPTIONAL_FN` does.
+    pub fn optional_function<F: OptionalFunction>(&self) {
+        unsafe extern "C" fn call<F: OptionalFunction>(request: *mut sys::request_rec) -> sys::apr_status_t {
+            guard(Status::code(Err(Status::GENERAL)), || {
+                // SAFETY: the caller gives a live request that its thread works on, or null: the header says so.
+                let Some(request) = (unsafe { Request::from_raw(request) }) else {
+                    return Status::code(Err(Status::INVALID));
+                };
+                with_context(request, || Status::code(F::call(request)))
+            })
+        }
+        // SAFETY: APR keeps both addresses, which stay valid: the module is never unmapped. Who looks it up casts it back
+        // to the type that the header declares, which is OptionalEntry.
+        unsafe {
+            let function = std::mem::transmute::<OptionalEntry, unsafe extern "C" fn()>(call::<F>);
+            sys::apr_dynamic_fn_register(F::NAME.as_ptr(), Some(function));
+        }
     }
 }
 
@@ -228,4 +514,17 @@ fn mpm_query(code: c_int) -> c_int {
     // SAFETY: ap_mpm_query writes one number; the MPM is known when requests are served.
     unsafe { sys::ap_mpm_query(code, &raw mut answer) };
     answer
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_a_hook_says_after_a_panic() {
+        assert_eq!(Reply::OTHERWISE, sys::DECLINED);
+        assert_eq!(NetworkBucket::OTHERWISE, sys::AP_DECLINED);
+        assert_eq!(<std::result::Result<(), String>>::OTHERWISE, sys::HTTP_INTERNAL_SERVER_ERROR);
+        assert!(ByHttpd::OTHERWISE.is_null());
+    }
 }

@@ -1,12 +1,12 @@
 //! `ap_listeners`: the sockets that the MPM listens to, and what it accepts from them.
 
-use std::ffi::{CStr, c_void};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Pool, Result, Status};
+use super::{BeforeListening, Pool, Result, Status};
 use crate::sys;
 
 /// What stands for a protocol at such a listener: neither `http`, which would have accept filters and the MPM's own
@@ -15,89 +15,79 @@ const PROTOCOL: &CStr = c"finish_request";
 /// An address that no virtual host has.
 const ADDRESS: &CStr = c"127.255.255.254";
 
-/// What APR made of the socket that was given to [`add_listener`] last.
+/// What APR made of the socket that was given to [`BeforeListening::add_listener`] last.
 static ADDED: AtomicPtr<sys::apr_socket_t> = AtomicPtr::new(std::ptr::null_mut());
 
-/// The socket that was given to [`add_listener`] last, for a new record of it: httpd closes its own descriptor when it has
-/// opened the listeners of the new configuration, or when it stops.
-///
-/// # Safety
-///
-/// As for [`add_listener`].
-pub unsafe fn added_listener() -> Option<OwnedFd> {
-    let mut descriptor: RawFd = -1;
-    // SAFETY: null, or a socket in the process's pool; one that httpd has closed has no descriptor any more.
-    unsafe {
-        let added = ADDED.load(Ordering::Relaxed);
-        if added.is_null() || sys::apr_os_sock_get(&raw mut descriptor, added) != 0 || descriptor < 0 {
-            return None;
+impl BeforeListening<'_> {
+    /// Returns the socket that was given to [`BeforeListening::add_listener`] last, for a new record of it: httpd closes its own
+    /// descriptor when it has opened the listeners of the new configuration, or when it stops.
+    pub fn added_listener(&self) -> Option<OwnedFd> {
+        let mut descriptor: RawFd = -1;
+        // SAFETY: null, or a socket in the process's pool; one that httpd has closed has no descriptor any more.
+        unsafe {
+            let added = ADDED.load(Ordering::Relaxed);
+            if added.is_null() || sys::apr_os_sock_get(&raw mut descriptor, added) != 0 || descriptor < 0 {
+                return None;
+            }
+            BorrowedFd::borrow_raw(descriptor).try_clone_to_owned().ok()
         }
-        BorrowedFd::borrow_raw(descriptor).try_clone_to_owned().ok()
     }
-}
 
-/// Has the MPM listen to a socket as well, behind those of `Listen`, until the next restart.
-///
-/// # Errors
-///
-/// APR's; and where there is no other listener.
-///
-/// # Safety
-///
-/// To be called from `open_logs` before the MPM's own hook, with the main server: then the list is complete, and nobody
-/// has counted it.
-pub unsafe fn add_listener(server: *mut sys::server_rec, socket: OwnedFd) -> Result {
-    // SAFETY: the caller's promise; httpd keeps its listeners in the process's pool, which outlives restarts. A record
-    // is complete before it is put in the list.
-    unsafe {
-        let pool = (*(*server).process).pool;
-        let mut last = std::ptr::addr_of_mut!(sys::ap_listeners);
-        if (*last).is_null() {
-            return Err(Status::GENERAL);
+    /// Has the MPM listen to a socket as well, behind those of `Listen`, until the next restart: the list is complete, and nobody
+    /// has counted it.
+    ///
+    /// # Errors
+    ///
+    /// APR's; and where there is no other listener.
+    pub fn add_listener(&self, socket: OwnedFd) -> Result {
+        // SAFETY: there is one thread; httpd keeps its listeners in the process's pool, which outlives restarts. A record is complete
+        // before it is put in the list.
+        unsafe {
+            let pool = (*(*self.server().raw()).process).pool;
+            let mut last = std::ptr::addr_of_mut!(sys::ap_listeners);
+            if (*last).is_null() {
+                return Err(Status::GENERAL);
+            }
+            while !(*last).is_null() {
+                last = &raw mut (**last).next;
+            }
+            let mut address = std::ptr::null_mut();
+            let family = libc::AF_INET;
+            Status::check(sys::apr_sockaddr_info_get(&raw mut address, ADDRESS.as_ptr(), family, 0, 0, pool))?;
+            let mut descriptor = socket.into_raw_fd();
+            let mut info: sys::apr_os_sock_info_t = std::mem::zeroed();
+            info.os_sock = &raw mut descriptor;
+            info.family = family;
+            info.type_ = libc::SOCK_STREAM;
+            let mut listening = std::ptr::null_mut();
+            Status::check(sys::apr_os_sock_make(&raw mut listening, &raw mut info, pool))?;
+            let record: *mut sys::ap_listen_rec = sys::apr_palloc(pool, size_of::<sys::ap_listen_rec>()).cast();
+            record.write(sys::ap_listen_rec {
+                next: std::ptr::null_mut(),
+                sd: listening,
+                bind_addr: address,
+                accept_func: None,
+                active: 1,
+                protocol: PROTOCOL.as_ptr(),
+                slave: std::ptr::null_mut(),
+            });
+            *last = record;
+            ADDED.store(listening, Ordering::Relaxed);
         }
-        while !(*last).is_null() {
-            last = &raw mut (**last).next;
-        }
-        let mut address = std::ptr::null_mut();
-        let family = libc::AF_INET;
-        Status::check(sys::apr_sockaddr_info_get(&raw mut address, ADDRESS.as_ptr(), family, 0, 0, pool))?;
-        let mut descriptor = socket.into_raw_fd();
-        let mut info: sys::apr_os_sock_info_t = std::mem::zeroed();
-        info.os_sock = &raw mut descriptor;
-        info.family = family;
-        info.type_ = libc::SOCK_STREAM;
-        let mut listening = std::ptr::null_mut();
-        Status::check(sys::apr_os_sock_make(&raw mut listening, &raw mut info, pool))?;
-        let record: *mut sys::ap_listen_rec = sys::apr_palloc(pool, size_of::<sys::ap_listen_rec>()).cast();
-        record.write(sys::ap_listen_rec {
-            next: std::ptr::null_mut(),
-            sd: listening,
-            bind_addr: address,
-            accept_func: None,
-            active: 1,
-            protocol: PROTOCOL.as_ptr(),
-            slave: std::ptr::null_mut(),
-        });
-        *last = record;
-        ADDED.store(listening, Ordering::Relaxed);
+        Ok(())
     }
-    Ok(())
-}
 
-/// Whether the MPM has, or is going to have, its listeners several times over (`ListenCoresBucketsRatio`), by address and
-/// port: it does so from the start, or from a restart that is not graceful.
-///
-/// # Safety
-///
-/// To be called while the configuration is read, by the one thread that there is then.
-pub unsafe fn has_listen_buckets() -> bool {
-    // SAFETY: the caller's promise; the tree of directives ends in null pointers, and its strings in NUL (NUL).
-    unsafe {
-        sys::ap_num_listen_buckets > 1
-            || ratios(sys::ap_conftree).into_iter().any(|ratio| {
-                let cores = libc::sysconf(libc::_SC_NPROCESSORS_ONLN);
-                ratio > 0 && cores / ratio > 1
-            })
+    /// Returns true if the MPM has, or is going to have, its listeners several times over (`ListenCoresBucketsRatio`), by address and
+    /// port: it does so from the start, or from a restart that is not graceful.
+    pub fn has_listen_buckets(&self) -> bool {
+        // SAFETY: there is one thread; the tree of directives ends in null pointers, and its strings in NUL (NUL).
+        unsafe {
+            sys::ap_num_listen_buckets > 1
+                || ratios(sys::ap_conftree).into_iter().any(|ratio| {
+                    let cores = libc::sysconf(libc::_SC_NPROCESSORS_ONLN);
+                    ratio > 0 && cores / ratio > 1
+                })
+        }
     }
 }
 
@@ -138,8 +128,12 @@ impl<'s> Accepted<'s> {
     /// # Safety
     ///
     /// `raw` is null or a socket that lives for `'s`, and this thread works on it.
-    pub unsafe fn from_raw(raw: *mut c_void) -> Option<Self> {
-        Some(Self { raw: NonNull::new(raw.cast())?, life: PhantomData })
+    pub unsafe fn from_raw(raw: *mut sys::apr_socket_t) -> Option<Self> {
+        Some(Self { raw: NonNull::new(raw)?, life: PhantomData })
+    }
+
+    pub(super) fn raw(self) -> *mut sys::apr_socket_t {
+        self.raw.as_ptr()
     }
 
     /// The descriptor.

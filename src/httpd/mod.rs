@@ -34,19 +34,20 @@ mod status;
 mod table;
 
 pub use self::brigade::{Block, Brigade, Kind};
-pub use self::bucket_read::{OriginalRead, ReplacedRead, Source, replace_read};
+pub use self::bucket_read::{OriginalRead, ReplacedRead, Source};
 pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
-pub use self::connection::{Connection, Record, find_byte_counter};
+pub use self::connection::{Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, Foremost, is_ours};
-pub use self::filter_entry::{
-    FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, Replaced, Replacement, replace,
-};
+pub use self::filter_entry::{FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, Replaced, Replacement};
 pub use self::guard::{guard, set_panic_hook};
 pub use self::hook::{
-    ChildState, Hooks, OptionalFunction, is_async, is_rehearsal, is_threaded, register_optional, retrieve_optional,
+    BeforeListening, ByHttpd, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, CreateConnection, Hooks,
+    InsertErrorFilter, InsertFilter, InsertNetworkBucket, LogTransaction, NetworkBucket, OpenLogs, OptionalFunction,
+    PostConfig, PreConfig, PreConnection, ProcessConnection, Reply, StatusFlags, StatusHook, is_async, is_rehearsal,
+    is_threaded, retrieve_optional,
 };
-pub use self::listen::{Accepted, add_listener, added_listener, has_listen_buckets};
+pub use self::listen::Accepted;
 pub use self::log::{install as install_log, notice, with_context};
 pub use self::module::{Module, refusal};
 pub use self::mpm::Mpm;

@@ -3,12 +3,11 @@
 
 pub mod status;
 
-use std::ffi::{CStr, c_int};
+use std::ffi::CStr;
 
-use crate::httpd::{Request, guard, with_context};
+use crate::httpd::{LogTransaction, Reply, Request, with_context};
 use crate::response::Response;
 use crate::rules::mark::Source;
-use crate::sys;
 
 /// How the response was marked.
 const MARKED: &CStr = c"finish-request";
@@ -67,15 +66,14 @@ pub fn work_ended(request: Request<'_>) {
     }
 }
 
-/// `log_transaction`, before all others: a request that has been logged is not logged again. It is called when the request
-/// has really ended, and before that by [`log()`].
-pub unsafe extern "C" fn log_transaction(request: *mut sys::request_rec) -> c_int {
-    guard(sys::DECLINED, || {
-        // SAFETY: httpd calls the hook with a live request, in the thread that works on it: mod_http2's may be another one by then.
-        let Some(request) = (unsafe { Request::from_raw(request) }) else { return sys::DECLINED };
+/// A request that has been logged is not logged again. httpd calls the hook when the request has really ended, and [`log()`] does before.
+pub struct LogOnce;
+
+impl LogTransaction for LogOnce {
+    fn log_transaction(request: Request<'_>) -> Reply {
         match Response::find(request, |response| response.logged.get()) {
-            Some(_) => sys::DONE,
-            None => sys::DECLINED,
+            Some(_) => Reply::Done,
+            None => Reply::Declined,
         }
-    })
+    }
 }

@@ -1,31 +1,28 @@
 //! mod_status: what it shows of background work.
 
-use std::ffi::c_int;
 use std::fmt::Write;
 
 use crate::background::{self, Entry, Overview};
-use crate::httpd::{Request, guard, now};
+use crate::httpd::{Reply, Request, StatusFlags, StatusHook, now};
 use crate::rules::VERSION;
-use crate::sys;
 
-/// `status_hook` (`mod_status.h`): the end of the page of `/server-status`.
-pub unsafe extern "C" fn status(request: *mut sys::request_rec, flags: c_int) -> c_int {
-    guard(sys::DECLINED, || {
-        // SAFETY: mod_status calls the hook with the live request that asks for the page, in its thread.
-        let Some(request) = (unsafe { Request::from_raw(request) }) else { return sys::DECLINED };
-        let Some(overview) = background::overview() else { return sys::DECLINED };
-        let has = |flag| flags & flag != 0;
-        let text = if has(sys::AP_STATUS_SHORT) {
+/// The end of the page of `/server-status`.
+pub struct StatusPage;
+
+impl StatusHook for StatusPage {
+    fn status_hook(request: Request<'_>, flags: StatusFlags) -> Reply {
+        let Some(overview) = background::overview() else { return Reply::Declined };
+        let text = if flags.is_short() {
             short(&overview)
         } else {
             // Whose requests they are is for those who may see the requests of others too: as mod_status has it.
-            let entries = has(sys::AP_STATUS_EXTENDED).then(background::entries);
-            page(&overview, &entries.into_iter().flatten().collect::<Vec<_>>(), now(), !has(sys::AP_STATUS_NOTABLE))
+            let entries = flags.is_extended().then(background::entries);
+            page(&overview, &entries.into_iter().flatten().collect::<Vec<_>>(), now(), !flags.has_no_tables())
         };
         // An error says that the client has gone, which mod_status finds out too.
         let _ = request.write(&text);
-        sys::OK
-    })
+        Reply::Ok
+    }
 }
 
 /// Lines for programs: `?auto`.

@@ -11,8 +11,7 @@ use super::message::{Kept, SECRET};
 use super::unix::{self, Name};
 use crate::background::{self, Kind};
 use crate::directives::wants_keep;
-use crate::httpd::{add_listener, added_listener, has_listen_buckets, is_rehearsal};
-use crate::sys;
+use crate::httpd::{BeforeListening, is_rehearsal};
 
 /// The one that the MPM listens to; or why there is none, though it is wanted.
 static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err(None));
@@ -36,28 +35,19 @@ pub fn get() -> Option<Arc<Listener>> {
     LISTENER.read().unwrap_or_else(PoisonError::into_inner).as_ref().ok().cloned()
 }
 
-/// `open_logs`, before the MPM counts its listeners: has it listen to this one, where `Keep` is wanted, or has been: older
-/// children may still hand connections in.
-///
-/// # Safety
-///
-/// As for [`add_listener`].
-pub unsafe fn open_logs(server: *mut sys::server_rec) {
+/// Has the MPM listen to this one, where `Keep` is wanted, or has been: older children may still hand connections in.
+pub fn open(starting: &BeforeListening<'_>) {
     let before = get();
     if before.is_none() && !wants_keep() {
         return;
     }
-    // SAFETY: the configuration has been read, and there is one thread.
-    let listener = if unsafe { has_listen_buckets() } {
+    let listener = if starting.has_listen_buckets() {
         Err("it cannot be had together with ListenCoresBucketsRatio".to_owned())
     } else {
-        // SAFETY: the caller's promise.
-        let open = before.zip(unsafe { added_listener() });
+        let open = before.zip(starting.added_listener());
         let open = open.map_or_else(|| Listener::new().map(|(listener, socket)| (Arc::new(listener), socket)), Ok);
         open.map_err(|error| format!("there is no socket for it: {error}")).and_then(|(listener, socket)| {
-            // SAFETY: the caller's promise.
-            unsafe { add_listener(server, socket) }
-                .map_err(|status| format!("httpd cannot listen for it: {status}"))?;
+            starting.add_listener(socket).map_err(|status| format!("httpd cannot listen for it: {status}"))?;
             Ok(listener)
         })
     };

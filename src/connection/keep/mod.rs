@@ -11,9 +11,9 @@ use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
 pub use self::body::ReadAhead;
-pub use self::listener::{child_init, open_logs, warn_if_unavailable};
+pub use self::listener::{child_init, open, warn_if_unavailable};
 pub use self::message::Kept;
-pub use self::receive::{Received, create_connection, insert_network_bucket, pre_connection, process_connection};
+pub use self::receive::{Receive, Received};
 use super::resources;
 use crate::background;
 use crate::httpd::{Connection, Request, is_ours};

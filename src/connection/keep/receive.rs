@@ -13,7 +13,10 @@ use super::message::{Kept, LONGEST};
 use super::unix;
 use crate::background::{self, Kind};
 use crate::connection::{State, poll, resources};
-use crate::httpd::{Accepted, Brigade, Connection, ConnectionConfig, Pool, is_async};
+use crate::httpd::{
+    Accepted, Brigade, ByHttpd, Connection, ConnectionConfig, CreateConnection, InsertNetworkBucket, NetworkBucket,
+    Pool, PreConnection, ProcessConnection, Reply, is_async,
+};
 
 /// How long a process of the server's own may take from connecting to sending: it does the one after the other.
 const SENDING: Duration = Duration::from_secs(1);
@@ -31,8 +34,56 @@ pub enum Received {
     Stranger,
 }
 
-/// `create_connection`, before httpd looks at the socket.
-pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
+/// The hooks by which such a connection comes.
+pub struct Receive;
+
+impl CreateConnection for Receive {
+    fn create_connection(pool: Pool<'_>, socket: Accepted<'_>) -> ByHttpd {
+        look_at(pool, socket);
+        ByHttpd
+    }
+}
+
+impl PreConnection for Receive {
+    fn pre_connection(connection: Connection<'_>, socket: Option<Accepted<'_>>) -> Reply {
+        let accepted = socket.filter(|_| !connection.is_stream());
+        let received = accepted.and_then(|accepted| accepted.attached::<RefCell<Option<Received>>>()?.take());
+        if let Some(Received::Kept { kept, .. }) = &received {
+            connection.set_keepalives(kept.keepalives);
+        }
+        if received.is_some() {
+            State { received, ..State::default() }.attach(connection);
+        }
+        Reply::Ok
+    }
+}
+
+impl ProcessConnection for Receive {
+    fn process_connection(connection: Connection<'_>) -> Reply {
+        if is_done(connection) { Reply::Ok } else { Reply::Declined }
+    }
+}
+
+impl InsertNetworkBucket for Receive {
+    /// What httpd had read of the connection before goes before what it reads now.
+    fn insert_network_bucket<'c>(
+        connection: Connection<'c>,
+        mut brigade: Brigade<'c>,
+        socket: Accepted<'c>,
+    ) -> NetworkBucket {
+        match State::of(connection).and_then(|state| state.received.as_ref()) {
+            Some(Received::Kept { kept, .. }) if !kept.held.is_empty() => {
+                brigade.push_bytes(&kept.held);
+                brigade.push_socket(socket);
+                NetworkBucket::Inserted
+            }
+            _ => NetworkBucket::Declined,
+        }
+    }
+}
+
+/// Looks at a socket before httpd does.
+fn look_at(pool: Pool<'_>, accepted: Accepted<'_>) {
     let (Some(listener), Some(socket)) = (listener::get(), accepted.descriptor()) else { return };
     if !listener.has_accepted(socket) {
         return;
@@ -58,19 +109,8 @@ pub fn create_connection(pool: Pool<'_>, accepted: Accepted<'_>) {
     accepted.attach(pool, RefCell::new(Some(received)));
 }
 
-/// `pre_connection`: the connection's record is there.
-pub fn pre_connection(connection: Connection<'_>, accepted: Accepted<'_>) {
-    let received = accepted.attached::<RefCell<Option<Received>>>().and_then(RefCell::take);
-    if let Some(Received::Kept { kept, .. }) = &received {
-        connection.set_keepalives(kept.keepalives);
-    }
-    if received.is_some() {
-        State { received, ..State::default() }.attach(connection);
-    }
-}
-
-/// `process_connection`: whether httpd need not go on, now or at all.
-pub fn process_connection(connection: Connection<'_>) -> bool {
+/// Returns true if httpd need not go on with it, now or at all.
+fn is_done(connection: Connection<'_>) -> bool {
     match State::of(connection).and_then(|state| state.received.as_ref()) {
         None => false,
         Some(Received::Stranger) => {
@@ -91,18 +131,6 @@ pub fn process_connection(connection: Connection<'_>) -> bool {
             let timeout = Some(Duration::from_micros(timeout));
             connection.socket().is_some_and(|socket| matches!(poll::wait(socket, libc::POLLIN, timeout), Ok(false)))
         }
-    }
-}
-
-/// `insert_network_bucket`: what httpd had read of the connection before goes before what it reads now. Whether there was
-/// something.
-pub fn insert_network_bucket(connection: Connection<'_>, brigade: &mut Brigade<'_>) -> bool {
-    match State::of(connection).and_then(|state| state.received.as_ref()) {
-        Some(Received::Kept { kept, .. }) if !kept.held.is_empty() => {
-            brigade.push_bytes(&kept.held);
-            true
-        }
-        _ => false,
     }
 }
 
