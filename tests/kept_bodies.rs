@@ -320,3 +320,121 @@ fn a_request_behind_a_body_whose_time_has_passed() {
         httpd.stop();
     });
 }
+
+/// Of a body more is missing than is read ahead: the response does not wait for that, however much has come.
+#[test]
+fn more_than_is_read_ahead_and_not_all() {
+    side_by_side(IN_PROCESS, |(handler, mpm)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(handler)
+            .workers(32)
+            .config(KEEP)
+            .php_ini("enable_post_data_reading", "0")
+            .start();
+        let page = BETWEEN.install(&httpd, handler, "between");
+        for there in [65_535, 65_536, 65_537, 69_000, 73_727, 73_728, 73_729, 81_920] {
+            for each in [None, Some(1000), Some(8192), Some(65_536), Some(200_000)] {
+                let background = httpd.background();
+                let connection = httpd.connect();
+                let (framing, text) = match each {
+                    None => ("Content-Length: 200000", body(200_000)),
+                    Some(each) => ("Transfer-Encoding: chunked", chunked(&body(200_000), each)),
+                };
+                connection.send([post(&path(&background, &page, ""), framing).as_bytes(), &text[..there]].concat());
+                let response = connection.response();
+                assert_body(&response, &body(4000));
+                assert!(!keeps(&response));
+                is_closed(&connection);
+                assert!(!background.is_done());
+                ran_to_its_end(&background);
+            }
+        }
+        httpd.stop();
+    });
+}
+
+/// As [`WHEN_TOLD`], but it reads the body behind the end of the response.
+const READS_BEHIND: &str = "header('Content-Length: 4000');
+          header('X-Finish-Request: on');
+          echo substr(body(4000), 0, 2000);
+          flush();
+          for ($try = 0; $try < 2500 && !file_exists('@GATES@/' . $_GET['id'] . '.told'); $try++) {
+              usleep(10000);
+              clearstatcache();
+          }
+          echo substr(body(4000), 2000);
+          flush();
+          file_put_contents('@GATES@/' . $_GET['id'] . '.body', file_get_contents('php://input'));
+          background($_GET['id']);";
+
+/// Half of a chunk has come when the header goes, and more at the end of the response: it looks like a chunk, like the last one, or like the
+/// lines behind it. What the application reads is the body, from its beginning on.
+#[test]
+fn content_that_looks_like_chunks() {
+    let httpd = Httpd::builder(Mpm::Prefork)
+        .handler(Handler::ModPhp)
+        .config(KEEP)
+        .php_ini("enable_post_data_reading", "0")
+        .start();
+    let page = Application { php: READS_BEHIND, ..BETWEEN }.install(&httpd, Handler::ModPhp, "behind");
+    for lure in ["1000\r\n", "64\r\n", "0\r\n\r\n", "0\r\n", "\r\n64\r\n", "zzz"] {
+        let content = [&body(5000)[..], lure.as_bytes(), &vec![b'z'; 5000 - lure.len()]].concat();
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let head = post(&path(&background, &page, ""), "Transfer-Encoding: chunked") + "2710\r\n";
+        connection.send([head.as_bytes(), &content[..5000]].concat());
+        wait_for("half of the response", || connection.so_far().filter(|response| response.body.len() == 2000));
+        connection.send(&content[5000..9000]);
+        fs::write(httpd.root().join("gates").join(format!("{}.told", background.id())), "").unwrap();
+        background.wait_for_begin();
+        let got = fs::read(httpd.root().join("gates").join(format!("{}.body", background.id()))).unwrap();
+        assert!(got.len() >= 5000 && content.starts_with(&got), "after {lure:?}: {} bytes", got.len());
+        assert_body(&connection.response(), &body(4000));
+        is_closed(&connection);
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+/// The application has read some of a body in chunks before its header goes, and the last chunk has come without the line that ends the
+/// body: that comes before the application reads on. It gets all of the body, and its plain end.
+#[test]
+fn some_of_a_chunked_body_has_been_read() {
+    const READS_SOME: &str = "$input = fopen('php://input', 'r');
+          $got = stream_get_contents($input, 16384);
+          header('Content-Length: 4000');
+          header('X-Finish-Request: on');
+          echo substr(body(4000), 0, 2000);
+          flush();
+          for ($try = 0; $try < 2500 && !file_exists('@GATES@/' . $_GET['id'] . '.told'); $try++) {
+              usleep(10000);
+              clearstatcache();
+          }
+          file_put_contents('@GATES@/' . $_GET['id'] . '.body', $got . stream_get_contents($input));
+          echo substr(body(4000), 2000);
+          flush();
+          background($_GET['id']);";
+    let httpd = Httpd::builder(Mpm::Prefork)
+        .handler(Handler::ModPhp)
+        .config(KEEP)
+        .php_ini("enable_post_data_reading", "0")
+        .start();
+    let page = Application { php: READS_SOME, ..BETWEEN }.install(&httpd, Handler::ModPhp, "some");
+    let whole = chunked(&body(20_000), 18_000);
+    for missing in [0, 1, 2, 3, 4, 5, 100] {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let (first, later) = whole.split_at(whole.len() - missing);
+        let head = post(&path(&background, &page, ""), "Transfer-Encoding: chunked");
+        connection.send([head.as_bytes(), first].concat());
+        wait_for("half of the response", || connection.so_far().filter(|response| response.body.len() == 2000));
+        connection.send(later);
+        fs::write(httpd.root().join("gates").join(format!("{}.told", background.id())), "").unwrap();
+        background.wait_for_begin();
+        let got = fs::read(httpd.root().join("gates").join(format!("{}.body", background.id()))).unwrap();
+        assert!(got == body(20_000), "{missing} bytes missing: {} bytes", got.len());
+        assert_body(&connection.response(), &body(4000));
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}

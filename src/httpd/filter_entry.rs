@@ -7,7 +7,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Block, Brigade, Configured, Filter, Hooks, Request, Result, Status, guard, with_context};
+use super::{Block, Brigade, Configured, Connection, Filter, Hooks, Request, Result, Status, guard, with_context};
 use crate::sys;
 
 /// An output filter's function, as httpd calls it.
@@ -284,29 +284,71 @@ impl Configured<'_> {
     }
 }
 
-/// The record of a filter that discards what it gets. It is in no list of httpd's.
-struct Discard(sys::ap_filter_rec_t);
+/// The record of a filter that stands in a connection's place. It is in no list of httpd's.
+struct Unlisted(sys::ap_filter_rec_t);
 
 // SAFETY: nobody writes to the record; its name is a constant.
-unsafe impl Sync for Discard {}
+unsafe impl Sync for Unlisted {}
 
-static DISCARD: Discard = Discard(sys::ap_filter_rec_t {
-    name: c"finish_request_discard".as_ptr(),
-    filter_func: sys::ap_filter_func { out_func: Some(discard) },
-    filter_init_func: None,
-    next: std::ptr::null_mut(),
-    providers: std::ptr::null_mut(),
-    ftype: sys::ap_filter_type_AP_FTYPE_CONNECTION,
-    debug: 0,
-    proto_flags: 0,
-});
+impl Unlisted {
+    const fn new(name: &'static CStr, filter_func: sys::ap_filter_func) -> Self {
+        Self(sys::ap_filter_rec_t {
+            name: name.as_ptr(),
+            filter_func,
+            filter_init_func: None,
+            next: std::ptr::null_mut(),
+            providers: std::ptr::null_mut(),
+            ftype: sys::ap_filter_type_AP_FTYPE_CONNECTION,
+            debug: 0,
+            proto_flags: 0,
+        })
+    }
+
+    /// A node with nothing below it, and no request, whose end it would note (`ap_pass_brigade`). Nobody writes to its record.
+    fn node(&'static self, connection: Connection<'_>) -> sys::ap_filter_t {
+        sys::ap_filter_t {
+            frec: (&raw const self.0).cast_mut(),
+            c: connection.raw(),
+            // SAFETY: all that is left of it may be null.
+            ..unsafe { std::mem::zeroed() }
+        }
+    }
+}
+
+/// Discards what it gets.
+static DISCARD: Unlisted = Unlisted::new(c"finish_request_discard", sys::ap_filter_func { out_func: Some(discard) });
+/// Has nothing to read, at the moment.
+static NOTHING: Unlisted = Unlisted::new(c"finish_request_nothing", sys::ap_filter_func { in_func: Some(nothing) });
 
 unsafe extern "C" fn discard(_node: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
     // SAFETY: httpd calls a filter with a live brigade (LIVE).
     unsafe { sys::apr_brigade_cleanup(brigade.cast()) }
 }
 
+unsafe extern "C" fn nothing(
+    _node: *mut sys::ap_filter_t,
+    _brigade: *mut sys::apr_bucket_brigade,
+    _mode: sys::ap_input_mode_t,
+    _block: sys::apr_read_type_e,
+    _most: sys::apr_off_t,
+) -> sys::apr_status_t {
+    Status::code(Err(Status::AGAIN))
+}
+
 impl Request<'_> {
+    /// Calls `read`, while the connection seems to have nothing of the request's body.
+    pub fn without_connection<T>(self, read: impl FnOnce() -> T) -> T {
+        let Some(filter) = self.body_filter() else { return read() };
+        let mut node = NOTHING.node(self.connection());
+        // SAFETY: the filter is in a live chain (LIVE). Nobody keeps the node that stands for what is below it meanwhile.
+        unsafe {
+            let connection = std::mem::replace(&mut (*filter).next, &raw mut node);
+            let result = read();
+            (*filter).next = connection;
+            result
+        }
+    }
+
     /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
     /// not accept (`bail_out_on_error`) is discarded, and so is the status that it has for it (`read_chunked_trailers`):
     /// the response is the handler's.
@@ -316,13 +358,10 @@ impl Request<'_> {
     /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
     pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
         let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
-        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. The node that stands for its
-        // output filters meanwhile has nothing below it, and no request, whose end it would note (ap_pass_brigade);
-        // nobody keeps it, and nobody writes to its record.
+        let mut node = DISCARD.node(self.connection());
+        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. Nobody keeps the node that stands for its
+        // output filters meanwhile.
         unsafe {
-            let mut node: sys::ap_filter_t = std::mem::zeroed();
-            node.frec = (&raw const DISCARD.0).cast_mut();
-            node.c = self.connection().raw();
             let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut node);
             let status = (*self.raw()).status;
             let read = sys::ap_get_brigade((*self.raw()).input_filters, to.raw(), mode, block.raw(), most);

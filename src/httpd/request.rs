@@ -197,6 +197,41 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// What was put back by [`Request::put_back`] and has not been read again; none where that is nothing.
+    pub fn still_put_back<F: InputFilter>(self) -> Option<Brigade<'r>> {
+        // SAFETY: a live chain (LIVE). The filter was added by put_back with a brigade of the request's; or by an administrator,
+        // with null.
+        let body = self.input_filter(|each| each.frec == F::handle().raw()).map(|node| unsafe { (*node).ctx })?;
+        // SAFETY: as above.
+        (!body.is_null()).then(|| unsafe { Brigade::from_raw(body.cast()) })
+    }
+
+    /// httpd's own filter that makes the body of what the connection gives (`HTTP_IN`).
+    pub(super) fn body_filter(self) -> Option<*mut sys::ap_filter_t> {
+        // SAFETY: a filter has a registration with a name (LIVE, NUL).
+        self.input_filter(|each| unsafe { CStr::from_ptr((*each.frec).name) } == c"http_in")
+    }
+
+    fn input_filter(self, is_wanted: impl Fn(&sys::ap_filter_t) -> bool) -> Option<*mut sys::ap_filter_t> {
+        // SAFETY: the request is live (LIVE), with its chain of filters, which ends in null.
+        unsafe {
+            let mut node = (*self.raw()).input_filters;
+            while let Some(each) = node.as_ref() {
+                if is_wanted(each) {
+                    return Some(node);
+                }
+                node = each.next;
+            }
+        }
+        None
+    }
+
+    /// Whether something of the body has been asked for: httpd's filter then has its own idea of where in it the connection is.
+    pub fn body_is_begun(self) -> bool {
+        // SAFETY: the filter is in a live chain (LIVE). It keeps nothing before it is read for the first time (`ap_http_filter`).
+        self.body_filter().is_none_or(|filter| unsafe { !(*filter).ctx.is_null() })
+    }
+
     /// How long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
     /// `ap_process_http_sync_connection` has it.
     pub fn keep_alive_timeout(self) -> i64 {

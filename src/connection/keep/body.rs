@@ -24,17 +24,25 @@ pub fn is_complete(request: Request<'_>) -> bool {
         // Reading would ask the client to send it.
         return false;
     }
+    if let Some(ahead) = request.still_put_back::<ReadAhead>() {
+        // What came since then stands behind it, and the filter for it would stand before.
+        return ahead.has_eos();
+    }
     let mut body = request.brigade();
     let mut piece = request.brigade();
     let mut length = 0;
-    let without_end = length_without_end(request);
+    // Where in a body in chunks the connection is, is not known once the application has read some of it. It has read all if there is
+    // an end without more.
+    let is_begun = request.has_transfer_coding() && request.body_is_begun();
+    let without_end = if is_begun { None } else { length_without_end(request) };
     let complete = loop {
         let wanted = without_end.map_or(PIECE, |all| all.saturating_sub(length).try_into().unwrap_or(PIECE).min(PIECE));
         if wanted == 0 {
             break false;
         }
         // The http filter waits for the lines behind the last chunk.
-        let read = || request.read_body(&mut piece, Block::No, wanted);
+        let mut read = || request.read_body(&mut piece, Block::No, wanted);
+        let read = || if is_begun { request.without_connection(read) } else { read() };
         if request.connection().without_waiting(read).is_err() {
             break false;
         }
@@ -78,7 +86,7 @@ fn length_without_end(request: Request<'_>) -> Option<u64> {
                     }
                     Verdict::Drop(framing) => framing,
                     Verdict::More => break,
-                    // The end; or the application has read some of it.
+                    // The end; or it is not in chunks, and is refused.
                     _ => return None,
                 };
                 bytes = bytes.get(taken..).unwrap_or_default();
