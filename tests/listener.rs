@@ -12,6 +12,7 @@ use std::thread;
 use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
 
+use crate::api::c_module;
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::released::{connections_to, sockets_of};
 use crate::restarts::{children, listening, may_crash};
@@ -48,11 +49,27 @@ fn may_enter(user: &str) -> bool {
 
 /// Connects to the socket of a path.
 fn connect(path: &str) -> io::Result<OwnedFd> {
-    // SAFETY: the address has room for the path, and a NUL behind it; the kernel's descriptor is nobody else's.
+    connect_as(None, path)
+}
+
+/// Connects to the socket of a path, from one that is bound to a name, where that is given.
+fn connect_as(own: Option<&[u8]>, path: &str) -> io::Result<OwnedFd> {
+    // SAFETY: the addresses have room for their paths, and a NUL behind that to connect to; the kernel's descriptor is nobody else's.
     unsafe {
         let socket = libc::socket(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC | libc::SOCK_NONBLOCK, 0);
         assert!(socket >= 0);
         let socket = OwnedFd::from_raw_fd(socket);
+        if let Some(own) = own {
+            let mut name: libc::sockaddr_un = std::mem::zeroed();
+            name.sun_family = libc::AF_UNIX as libc::sa_family_t;
+            assert!(own.len() <= name.sun_path.len());
+            for (to, from) in name.sun_path.iter_mut().zip(own) {
+                *to = *from as libc::c_char;
+            }
+            let length = size_of::<libc::sa_family_t>() + own.len();
+            let length = libc::socklen_t::try_from(length).unwrap();
+            assert_eq!(libc::bind(socket.as_raw_fd(), (&raw const name).cast(), length), 0);
+        }
         let mut address: libc::sockaddr_un = std::mem::zeroed();
         address.sun_family = libc::AF_UNIX as libc::sa_family_t;
         assert!(path.len() < address.sun_path.len());
@@ -224,6 +241,35 @@ fn strangers_are_sent_away() {
         }
         assert!(!httpd.access_log().iter().any(|line| line.contains("made-up")));
         is_kept(&httpd, &httpd.connect());
+        httpd.stop();
+    });
+}
+
+/// A stranger's socket has no name, or one of any length. httpd, which asks for it as it does for an IP address, sees an empty one:
+/// nothing of what the memory had before.
+#[test]
+fn strangers_have_no_name() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let names = c_module("mod_names");
+        let config = format!("LoadModule names_module \"{}\"\nLogLevel names:info\n{KEEP}", names.display());
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).poisoned().config(&config).start();
+        let door = door(&httpd);
+        // The second and third are names without a file, the second filling what there is room for; the last is the kernel's own choice.
+        let abstract_name = |fill: usize| format!("\0{:a<fill$}", format!("finish-{}-{fill}", httpd.id())).into_bytes();
+        let file = httpd.root().join("run/stranger").to_str().unwrap().as_bytes().to_vec();
+        let bound = [None, Some(abstract_name(107)), Some(abstract_name(1)), Some(file), Some(Vec::new())];
+        let strangers = bound.map(|name| {
+            let socket = connect_as(name.as_deref(), &door).unwrap();
+            send(&socket, b"x", None);
+            is_sent_away(&socket);
+            socket
+        });
+        is_kept(&httpd, &httpd.connect());
+        let log = httpd.log();
+        let called = log.lines().filter_map(|line| Some(line.split_once("the client is called '")?.1));
+        let (own, others): (Vec<_>, Vec<_>) = called.partition(|names| names.starts_with("127.0.0.1'"));
+        assert_eq!(others.len(), strangers.len(), "{own:?} {others:?}");
+        assert!(others.iter().all(|names| names.starts_with('\'')), "{others:?}");
         httpd.stop();
     });
 }

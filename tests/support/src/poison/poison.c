@@ -1,13 +1,14 @@
-/* Preloaded into httpd: whatever is given back is overwritten, so that nobody reads it unnoticed.
+/* Preloaded into httpd: whatever is given back, or was never written, is overwritten, so that nobody reads it unnoticed.
  *
  * Buckets: before they wait in their allocator for the next use. Pools: what is cleared, as far as it stays with the pool. The rest
- * goes to free(3), with MaxMemFree 1, and glibc overwrites that.
+ * goes to free(3), with MaxMemFree 1, and glibc overwrites that. Addresses of accepted sockets: what the kernel has not written.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
 #include <malloc.h>
 #include <stddef.h>
 #include <string.h>
+#include <sys/socket.h>
 
 #define POISON 0xa5
 /* As many bytes as fit into what a pool keeps (8192 with the pool's own record), and halves of that for the rest. */
@@ -58,4 +59,25 @@ void apr_pool_clear(void *pool)
         }
     }
     clear(pool);
+}
+
+int accept4(int listener, struct sockaddr *address, socklen_t *length, int flags)
+{
+    static int (*real)(int, struct sockaddr *, socklen_t *, int);
+    socklen_t room = address ? *length : 0;
+    int accepted;
+
+    if (!real) {
+        *(void **)&real = dlsym(RTLD_NEXT, "accept4");
+    }
+    accepted = real(listener, address, length, flags);
+    if (accepted >= 0 && address && *length < room) {
+        memset((char *)address + *length, POISON, room - *length);
+    }
+    return accepted;
+}
+
+int accept(int listener, struct sockaddr *address, socklen_t *length)
+{
+    return accept4(listener, address, length, 0);
 }
