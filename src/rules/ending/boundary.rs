@@ -2,45 +2,30 @@
 
 use super::Verdict;
 use crate::rules::mark::Token;
+use crate::rules::search::Search;
 
-/// Looks for the first place of a token in a body.
-///
-/// The search is that of Knuth, Morris and Pratt: each byte is looked at a bounded number of
-/// times, whatever the token and the body. Bytes are kept only while they may be the token's
-/// beginning, so always fewer than the token has, and as they are its beginning they need no room.
+/// Ends a body at the first place of a token.
 #[derive(Clone, Debug)]
 pub struct Boundary {
-    token: Token,
-    /// For each length of a beginning of the token, less one: how long the longest shorter
-    /// beginning is that it ends in.
-    borders: [u8; Token::MAX],
-    /// How many bytes of the token the body ends in so far; all of them were dropped.
-    held: usize,
+    /// What it keeps was dropped.
+    search: Search,
     found: bool,
 }
 
 impl Boundary {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        let mut boundary = Self { token, borders: [0; Token::MAX], held: 0, found: false };
-        let mut matched = 0;
-        for (at, &byte) in token.as_bytes().iter().enumerate().skip(1) {
-            matched = boundary.step(matched, byte);
-            if let (Some(border), Ok(matched)) = (boundary.borders.get_mut(at), matched.try_into()) {
-                *border = matched;
-            }
-        }
-        boundary
+        Self { search: Search::new(token), found: false }
     }
 
     /// The token.
     pub fn token(&self) -> &[u8] {
-        self.token.as_bytes()
+        self.search.token()
     }
 
     /// The bytes that are kept at the moment: the token's beginning, never all of it.
     pub fn held(&self) -> &[u8] {
-        self.token().get(..self.held).unwrap_or_default()
+        self.token().get(..self.search.kept()).unwrap_or_default()
     }
 
     /// The verdict on the next bytes of the body.
@@ -51,58 +36,18 @@ impl Boundary {
         if input.is_empty() {
             return Verdict::More;
         }
-        let (body, matched) = self.search(input);
-        if body > 0 && self.held > 0 {
-            let restored = body.min(self.held);
-            self.held -= restored;
-            Verdict::Restore(restored)
-        } else if body > 0 {
-            Verdict::Pass(body)
-        } else if matched == self.token().len() {
-            self.held = 0;
-            self.found = true;
-            Verdict::End
+        let step = self.search.look(input);
+        if step.restored > 0 {
+            self.search.restore(step.restored);
+            Verdict::Restore(step.restored)
+        } else if step.body > 0 {
+            // What follows is looked at by itself: the end comes first in it, or is all of it.
+            Verdict::Pass(step.body)
         } else {
-            self.held = matched;
-            Verdict::Drop(input.len())
+            self.search.next(input);
+            self.found = step.found;
+            if step.found { Verdict::End } else { Verdict::Drop(input.len()) }
         }
-    }
-
-    /// Looks at the kept bytes and `input` as one: how many bytes at their beginning are body for
-    /// certain, and how many after those match the token's beginning. It stops where the token is
-    /// complete, and where all kept bytes are known to be body: they come first.
-    fn search(&self, input: &[u8]) -> (usize, usize) {
-        let token = self.token();
-        let mut matched = self.held;
-        let mut at = 0;
-        while let Some(rest) = input.get(at..) {
-            if matched == 0 {
-                match rest.iter().position(|byte| Some(byte) == token.first()) {
-                    Some(skipped) => at += skipped,
-                    None => return (self.held + input.len(), 0),
-                }
-            }
-            let Some(&byte) = input.get(at) else { break };
-            matched = self.step(matched, byte);
-            at += 1;
-            let body = self.held + at - matched;
-            if matched == token.len() || (self.held > 0 && body >= self.held) {
-                return (body, matched);
-            }
-        }
-        (self.held + input.len() - matched, matched)
-    }
-
-    /// How much of the token the body ends in after one more byte, when it was `matched`, less
-    /// than all of it, before.
-    fn step(&self, mut matched: usize, byte: u8) -> usize {
-        while self.token().get(matched) != Some(&byte) {
-            match matched.checked_sub(1).and_then(|last| self.borders.get(last)) {
-                Some(&border) => matched = border.into(),
-                None => return 0,
-            }
-        }
-        matched + 1
     }
 }
 
