@@ -16,6 +16,7 @@
 #include <ap_listen.h>
 #include <ap_mmn.h>
 #include <ap_mpm.h>
+#include <unixd.h>
 #include <mod_status.h>
 #include <apr_buckets.h>
 #include <apr_network_io.h>
@@ -28,11 +29,13 @@
 
 /* apr_buckets.h has these as macros only. A sentinel is never returned: the end of a brigade is NULL. */
 apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb);
+apr_bucket *fr_brigade_last(const apr_bucket_brigade *bb);
 apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e);
 void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e);
 void fr_bucket_insert_after(apr_bucket *place, apr_bucket *e);
 void fr_bucket_remove(apr_bucket *e);
 void fr_bucket_destroy(apr_bucket *e);
+void fr_brigade_init(apr_bucket_brigade *bb, apr_pool_t *p, apr_bucket_alloc_t *list);
 void fr_brigade_concat(apr_bucket_brigade *to, apr_bucket_brigade *from);
 apr_status_t fr_bucket_read(apr_bucket *e, const char **data, apr_size_t *length, apr_read_type_e block);
 apr_status_t fr_bucket_split(apr_bucket *e, apr_size_t point);

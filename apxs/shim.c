@@ -10,6 +10,11 @@ apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb)
     return APR_BRIGADE_EMPTY(bb) ? NULL : APR_BRIGADE_FIRST(bb);
 }
 
+apr_bucket *fr_brigade_last(const apr_bucket_brigade *bb)
+{
+    return APR_BRIGADE_EMPTY(bb) ? NULL : APR_BRIGADE_LAST(bb);
+}
+
 apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e)
 {
     apr_bucket *next = APR_BUCKET_NEXT(e);
@@ -34,6 +39,13 @@ void fr_bucket_remove(apr_bucket *e)
 void fr_bucket_destroy(apr_bucket *e)
 {
     apr_bucket_destroy(e);
+}
+
+void fr_brigade_init(apr_bucket_brigade *bb, apr_pool_t *p, apr_bucket_alloc_t *list)
+{
+    bb->p = p;
+    bb->bucket_alloc = list;
+    APR_RING_INIT(&bb->list, apr_bucket, link);
 }
 
 void fr_brigade_concat(apr_bucket_brigade *to, apr_bucket_brigade *from)

@@ -1,12 +1,19 @@
 //! A request's handler is about to run, or httpd is about to send an error page: the request gets its response's state, its filters,
 //! and the record of its connection that the handler sees.
 
+use std::ffi::CStr;
+
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, fcgid, interim, output};
+use crate::handlers::{self, digits};
 use crate::httpd::{
     Brigade, Filter, InsertErrorFilter, InsertFilter, Request, RequestConfig, dir_config, with_context,
 };
-use crate::response::{MARK, Response, decide, private_record};
+use crate::response::{MARK, Response, decide, late, private_record};
+use crate::rules::VERSION_NUMBER;
+
+/// The request note by which an application inside httpd sees that the module is there, and on.
+const VERSION_NOTE: &CStr = c"finish-request-version";
 
 /// The hooks by which a response begins.
 pub struct Begin;
@@ -16,7 +23,11 @@ impl InsertFilter for Begin {
         private_record::use_client_record(request);
         fcgid::before_handler(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
-        if settings.mode() == Mode::Off || request.is_subrequest() || Response::of(request).is_some() {
+        if settings.mode() == Mode::Off || Response::of(request).is_some() {
+            return;
+        }
+        if request.is_subrequest() {
+            digits::take_away(request);
             return;
         }
         if Response::find(request, Response::works_on).is_some() {
@@ -31,6 +42,10 @@ impl InsertFilter for Begin {
             body_end::watch(request);
             fcgid::before_handler(request, true);
             if let Some(response) = Response::of(request) {
+                late::before_handler(request, response);
+                if handlers::runs_application(request) {
+                    request.notes().set_constant(VERSION_NOTE, VERSION_NUMBER);
+                }
                 private_record::before_handler(request, response, settings);
                 interim::watch(request, response);
             }

@@ -5,6 +5,7 @@ use std::ffi::{c_int, c_void};
 use crate::connection::{buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, Settings};
 use crate::filters::{body_end, fcgid, header, interim, output};
+use crate::handlers::digits;
 use crate::httpd::{
     BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, OpenLogs, PerDir,
     Pool, PostConfig, PreConfig, Server, guard, install_log, is_rehearsal, notice, refusal, server_config,
@@ -121,6 +122,7 @@ impl ChildStatus for Children {
 impl ChildInit for Children {
     fn child_init(pool: Pool<'_>) {
         connection::child_init(pool);
+        digits::child_init();
     }
 }
 

@@ -83,6 +83,7 @@ mod judge;
 mod keep;
 mod kept_bodies;
 mod kept_clients;
+mod late;
 mod leaks;
 mod lifetimes;
 mod limit;

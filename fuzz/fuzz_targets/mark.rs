@@ -10,7 +10,7 @@ use std::sync::LazyLock;
 
 static GRAMMAR: LazyLock<Regex> = LazyLock::new(|| {
     let argument = r#"(?:([0-9a-z!#$%&'*+.^_`|~-]+)|"((?s:[^"\\]|\\.)*)")"#;
-    let expression = format!(r"(?i-u)\A[ \t;]*(?:(on)|(off)|(flush)|length={argument}|boundary={argument})[ \t;]*\z");
+    let expression = format!(r"(?i-u)\A[ \t;]*(?:(on)|(off)|(flush)|(late)|length={argument}|boundary={argument})[ \t;]*\z");
     Regex::new(&expression).unwrap()
 });
 
@@ -34,12 +34,14 @@ fn model(value: &[u8]) -> Option<Mark> {
         Some(Mark::Off)
     } else if found.get(3).is_some() {
         Some(Mark::Flush)
-    } else if let Some(number) = argument(4, 5) {
+    } else if found.get(4).is_some() {
+        Some(Mark::Late)
+    } else if let Some(number) = argument(5, 6) {
         let digits = number.iter().all(u8::is_ascii_digit);
         let number: i64 = std::str::from_utf8(&number).ok()?.parse().ok()?;
         digits.then_some(Mark::Length(number as u64))
     } else {
-        let token = argument(6, 7)?;
+        let token = argument(7, 8)?;
         let allowed = |byte: &u8| byte.is_ascii_alphanumeric() || b"'()+_,-./:=? ".contains(byte);
         let fits = (16..=70).contains(&token.len()) && token.iter().all(allowed);
         (fits && *token.last()? != b' ').then(|| Mark::Boundary(Token::new(&token).unwrap()))
@@ -65,19 +67,19 @@ fuzz_target!(|input: (u8, &[u8])| {
     let first = |values: &[&[u8]]| values.first().and_then(|value| model(value));
     let expected = if marks.contains(&Some(Mark::Off)) {
         Choice::Off
-    } else if marks.contains(&None) || header.len() > 1 {
+    } else if marks.contains(&None) || header.len() > 1 || first(&header) == Some(Mark::Late) {
         Choice::Unmarked
     } else if api {
         Choice::Marked(Mark::Flush, Source::Api)
     } else if let Some(mark) = first(&header) {
         Choice::Marked(mark, Source::Header)
-    } else if let Some(mark) = first(&env) {
+    } else if let Some(mark) = first(&env).filter(|mark| *mark != Mark::Late) {
         Choice::Marked(mark, Source::Env)
     } else {
         auto.map_or(Choice::Unmarked, |mark| Choice::Marked(mark, Source::Auto))
     };
     assert_eq!(choice, expected);
-    let all_parse = !marks.contains(&None);
+    let all_parse = !marks.contains(&None) && !header.iter().any(|value| model(value) == Some(Mark::Late));
     let repeated = header.len() > 1 && choice != Choice::Off;
     assert_eq!(rejected.is_empty(), all_parse && !repeated);
     for value in rejected {

@@ -44,11 +44,13 @@ pub enum Kind {
     NoDoor,
     /// Somebody came to the socket for kept connections.
     Stranger,
+    /// A program does not get the digits that it was to have.
+    NoDigits,
 }
 
 impl Kind {
     /// How many there are.
-    pub const COUNT: usize = Self::Stranger as usize + 1;
+    pub const COUNT: usize = Self::NoDigits as usize + 1;
 }
 
 /// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0; all else follows

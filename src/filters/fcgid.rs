@@ -12,6 +12,8 @@ use crate::response::{Phase, Response, decide::decide};
 use crate::rules::ending::Verdict;
 use crate::rules::header_end::{HeaderEnd, Seen};
 
+use super::late;
+
 /// Stands in the place of mod_fcgid's filter, which keeps its name, type and place: mod_fcgid relies on them for a 304.
 pub struct Fcgid;
 
@@ -93,8 +95,15 @@ impl Replacement for Fcgid {
         let phase = decide(response, request, settings);
         let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
         let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
+        let taken = late::take(response, &phase, brigade, true);
         response.set_phase(phase);
-        if marked { stream(filter, request, brigade, response, ended) } else { Self::original().pass(filter, brigade) }
+        taken?;
+        if marked {
+            stream(filter, request, brigade, response, ended)
+        } else {
+            Self::original().pass(filter, brigade)?;
+            late::end_by_itself(filter, request, response)
+        }
     }
 }
 

@@ -4,4 +4,5 @@ pub mod body_end;
 pub mod fcgid;
 pub mod header;
 pub mod interim;
+pub mod late;
 pub mod output;

@@ -16,7 +16,7 @@ use crate::response::{Body, Call, Marked, Phase, Response, bypass, decide::decid
 use crate::rules::ending::{Ending, Fault, Length, Verdict};
 use crate::rules::mark::{self, Source};
 
-use super::body_end;
+use super::{body_end, late};
 
 /// How many bytes that had to be looked at are collected before they are passed on: a large file is not read into memory.
 const LOOKED_AT: u64 = 65_536;
@@ -71,7 +71,12 @@ pub fn first(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
 
 /// Takes a brigade of the response.
 fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
-    match decide(call.response, call.request, call.settings) {
+    let phase = decide(call.response, call.request, call.settings);
+    if let Err(status) = late::take(call.response, &phase, brigade, false) {
+        call.response.set_phase(phase);
+        return Err(status);
+    }
+    match phase {
         Phase::Finished => {
             call.response.set_phase(Phase::Finished);
             detach::discard(brigade, call.response.work().as_deref())
@@ -96,8 +101,11 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
             call.response.pass_header(call.request);
             let bytes = call.response.passed.get();
             call.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
+            let ends = call.response.awaited.get().is_some() && brigade.has_eos();
             let passed = call.filter.pass_on(brigade);
-            abort::unless_client_gone(call, passed, brigade)
+            let passed = late::passed_on(call, passed, ends, brigade);
+            abort::unless_client_gone(call, passed, brigade)?;
+            late::drain(call.response, brigade)
         }
     }
 }

@@ -1,6 +1,7 @@
 //! Which handler answers, and what is particular about some.
 
 pub mod cgi_script;
+pub mod digits;
 pub mod length;
 
 use crate::httpd::Request;
@@ -28,6 +29,11 @@ pub fn proxy_scheme<'r>(request: Request<'r>) -> Option<&'r [u8]> {
     Some(scheme(url))
 }
 
+/// The same before the handler runs, that may be named with a URL.
+fn backend<'r>(request: Request<'r>) -> Option<&'r [u8]> {
+    request.handler().and_then(|handler| handler.strip_prefix(b"proxy:")).map(scheme).or_else(|| proxy_scheme(request))
+}
+
 /// The scheme of a URL as mod_proxy writes it, where `unix:PATH|` may stand before it.
 fn scheme(url: &[u8]) -> &[u8] {
     let url = match url.strip_prefix(b"unix:") {
@@ -49,8 +55,7 @@ pub fn runs_application(request: Request<'_>) -> bool {
 /// backends that have none.
 pub fn may_send_interim(request: Request<'_>) -> bool {
     let Some(handler) = request.handler() else { return false };
-    let backend = handler.strip_prefix(b"proxy:").map(scheme).or_else(|| proxy_scheme(request));
-    match backend {
+    match backend(request) {
         Some(scheme) => !length::PROXY_SCHEMES.contains(&scheme),
         None => {
             !matches!(handler, b"default-handler" | b"cgi-script" | b"fcgid-script" | b"server-status")

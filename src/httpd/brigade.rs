@@ -1,6 +1,7 @@
 //! `apr_bucket_brigade` and its buckets.
 
 use std::marker::PhantomData;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Accepted, Connection, Pool, Result, Status};
 use crate::sys;
@@ -56,6 +57,17 @@ impl<'b> Brigade<'b> {
     pub fn new(connection: Connection<'_>, pool: Pool<'b>) -> Self {
         // SAFETY: the connection is live (LIVE), with its bucket allocator; the pool is the connection's or its request's.
         unsafe { Self::from_raw(sys::apr_brigade_create(pool.raw(), (*connection.raw()).bucket_alloc)) }
+    }
+
+    /// Calls `with` with an empty brigade, whose buckets may be moved to and from this one. What is left in it is destroyed.
+    pub fn beside<T>(&mut self, with: impl FnOnce(&mut Self, &mut Brigade<'_>) -> T) -> T {
+        // SAFETY: an all-zero record is one without a pool. It stays where it is while the brigade lives, which is empty at its end.
+        let mut ring: sys::apr_bucket_brigade = unsafe { std::mem::zeroed() };
+        unsafe { sys::fr_brigade_init(&raw mut ring, (*self.raw).p, (*self.raw).bucket_alloc) };
+        let mut other = unsafe { Brigade::from_raw(&raw mut ring) };
+        let result = with(self, &mut other);
+        other.clear();
+        result
     }
 
     /// The pointer, for httpd's functions.
@@ -137,6 +149,29 @@ impl<'b> Brigade<'b> {
                 sys::fr_brigade_append(to.raw, bucket);
             }
         }
+    }
+
+    /// Takes so many bytes off the last bucket, which is data of more than that, and has been read.
+    ///
+    /// # Errors
+    ///
+    /// What the bucket says, which is another module's.
+    pub fn cut_last(&mut self, bytes: usize) -> Result {
+        // SAFETY: the brigade is live (LIVE), and so are its buckets; a bucket is destroyed when it has been taken out.
+        unsafe {
+            let last = sys::fr_brigade_last(self.raw);
+            if last.is_null() {
+                return Ok(());
+            }
+            let left = (*last).length.checked_sub(bytes).ok_or(Status::GENERAL)?;
+            if left > 0 {
+                Status::check(sys::fr_bucket_split(last, left))?;
+            }
+            let last = sys::fr_brigade_last(self.raw);
+            sys::fr_bucket_remove(last);
+            sys::fr_bucket_destroy(last);
+        }
+        Ok(())
     }
 
     /// Moves everything to the end of another brigade.
@@ -225,5 +260,23 @@ fn kind(bucket: *mut sys::apr_bucket) -> Kind {
         } else {
             Kind::Data(((*bucket).length != usize::MAX).then_some((*bucket).length as u64))
         }
+    }
+}
+
+/// A brigade that is kept for later calls into the module.
+///
+/// Only to be asked where it is known that what it was made for lives.
+pub struct BrigadeRecord(AtomicPtr<sys::apr_bucket_brigade>);
+
+impl BrigadeRecord {
+    /// Keeps the brigade.
+    pub fn of(brigade: &Brigade<'_>) -> Self {
+        Self(AtomicPtr::new(brigade.raw))
+    }
+
+    /// The brigade, which may be used in a call that is about its request, by one at a time.
+    pub fn get(&self) -> Brigade<'_> {
+        // SAFETY: the brigade is live, as whoever asks knows.
+        unsafe { Brigade::from_raw(self.0.load(Ordering::Relaxed)) }
     }
 }

@@ -125,6 +125,12 @@ impl<'r> Request<'r> {
         std::iter::successors(first, |filter| filter.next()).any(|filter| filter.name() == name)
     }
 
+    /// True if suEXEC runs a CGI program for it, which lets only some variables through.
+    pub fn has_suexec(self) -> bool {
+        // SAFETY: reads a number that is set while there is one thread; the hook gets a live request (LIVE).
+        unsafe { sys::ap_unixd_config.suexec_enabled != 0 && !sys::ap_run_get_suexec_identity(self.raw()).is_null() }
+    }
+
     /// Whether it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (LIVE).

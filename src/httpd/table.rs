@@ -12,6 +12,9 @@ pub struct Table<'r> {
     life: PhantomData<&'r sys::apr_table_t>,
 }
 
+/// The keys that were found, and which are looked for.
+type Wanted<'w, 'r> = (Vec<&'r CStr>, &'w mut dyn FnMut(&[u8]) -> bool);
+
 impl<'r> Table<'r> {
     /// # Safety
     ///
@@ -42,6 +45,33 @@ impl<'r> Table<'r> {
             sys::apr_table_do(Some(push), (&raw mut values).cast(), self.raw, key.as_ptr(), std::ptr::null::<c_char>());
         }
         values
+    }
+
+    /// The keys of which `is_wanted` is true, as they were set.
+    pub fn keys(self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> Vec<&'r CStr> {
+        unsafe extern "C" fn push(wanted: *mut c_void, key: *const c_char, _value: *const c_char) -> c_int {
+            // SAFETY: `wanted` is that of the caller below, which waits for this call; the key ends in NUL (NUL).
+            unsafe {
+                let (keys, is_wanted) = &mut *wanted.cast::<Wanted<'_, '_>>();
+                let key = CStr::from_ptr(key);
+                if is_wanted(key.to_bytes()) {
+                    keys.push(key);
+                }
+            }
+            1
+        }
+        let mut wanted: Wanted<'_, 'r> = (Vec::new(), &mut is_wanted);
+        // SAFETY: the table is live (LIVE); no keys are named: apr_table_do goes through all.
+        unsafe {
+            sys::apr_table_do(Some(push), (&raw mut wanted).cast(), self.raw, std::ptr::null::<c_char>());
+        }
+        wanted.0
+    }
+
+    /// Replaces all values of the key by this one.
+    pub fn set_constant(self, key: &'static CStr, value: &'static CStr) {
+        // SAFETY: the table is live (LIVE); both strings outlive it.
+        unsafe { sys::apr_table_setn(self.raw, key.as_ptr(), value.as_ptr()) }
     }
 
     /// Replaces all values of the key by a copy of this one.

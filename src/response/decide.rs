@@ -1,21 +1,14 @@
 //! Deciding whether a response is marked: what was said about it, and what that means for its header.
 
-use std::ffi::CStr;
-
 use super::{MARK, Marked, Phase, Response, bypass, private_record};
 use crate::background::{self, Kind};
 use crate::directives::{Mode, Settings};
 use crate::handlers::length;
 use crate::httpd::Request;
 use crate::rules::ending::{Ending, Length};
-use crate::rules::mark::{self, Choice, Idiom, Mark, Rejected, Said, Source};
+use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Said, Source, VARIABLE};
 use crate::rules::quote::escaped;
 use crate::sys;
-
-/// The variable of the request's environment by which an application, or the configuration, marks a response.
-const VARIABLE: &CStr = c"finish-request";
-/// What httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
-const REDIRECT: &[u8] = b"REDIRECT_";
 
 /// The phase, decided now if it has not been: to be called when something of the response has come, or is
 /// about to. Afterwards the phase is not [`Phase::Undecided`].
@@ -28,6 +21,11 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
     };
     private_record::decided(request, response, settings, &phase);
     phase
+}
+
+/// True if the variable says `late`: the handler is about to run.
+pub fn is_late(request: Request<'_>) -> bool {
+    (request.subprocess_env().get(VARIABLE).is_some() || request.prev().is_some()) && mark::is_late(values(request))
 }
 
 /// True if something was said about the response, by its header or the variable, whatever that is.
@@ -174,11 +172,16 @@ fn drop_kept_length(response: &Response, request: Request<'_>) {
     }
 }
 
-/// The variable's values: the request's own, then those from before each internal redirect.
+/// The variable's values, which are looked at now.
 fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
+    response.seen.set(request.subprocess_env().get(VARIABLE).map(<[u8]>::as_ptr));
+    values(request)
+}
+
+/// The variable's values: the request's own, then those from before each internal redirect.
+fn values<'r>(request: Request<'r>) -> Vec<&'r [u8]> {
     let env = request.subprocess_env();
     let mut values: Vec<&[u8]> = env.get(VARIABLE).into_iter().collect();
-    response.seen.set(values.first().map(|value| value.as_ptr()));
     let mut name = VARIABLE.to_bytes().to_vec();
     let mut earlier = request.prev();
     while let Some(before) = earlier {

@@ -2,6 +2,7 @@
 
 pub mod bypass;
 pub mod decide;
+pub mod late;
 pub mod private_record;
 
 use std::cell::{Cell, OnceCell};
@@ -54,6 +55,8 @@ pub struct Response {
     work: OnceCell<Arc<Work>>,
     /// What watches interim responses, until this one begins.
     interim: OnceCell<interim::Watch>,
+    /// The digits that may end it; none where its program was given none.
+    pub awaited: OnceCell<late::Awaited>,
 }
 
 /// How far the response is.
@@ -134,6 +137,7 @@ impl Response {
             aborted: Cell::new(false),
             work: OnceCell::new(),
             interim: OnceCell::new(),
+            awaited: OnceCell::new(),
         }
     }
 

@@ -66,24 +66,8 @@ fn block(key: &[u32; 8], [counter, nonce @ ..]: [u32; 4]) -> [u32; 16] {
     let [k0, k1, k2, k3, k4, k5, k6, k7] = *key;
     let [n0, n1, n2] = nonce;
     // "expand 32-byte k"
-    let start = [
-        0x6170_7865,
-        0x3320_646e,
-        0x7962_2d32,
-        0x6b20_6574,
-        k0,
-        k1,
-        k2,
-        k3,
-        k4,
-        k5,
-        k6,
-        k7,
-        counter,
-        n0,
-        n1,
-        n2,
-    ];
+    let start =
+        [0x6170_7865, 0x3320_646e, 0x7962_2d32, 0x6b20_6574, k0, k1, k2, k3, k4, k5, k6, k7, counter, n0, n1, n2];
     let [mut a, mut b, mut c, mut d] =
         [0, 4, 8, 12].map(|row: usize| [0, 1, 2, 3].map(|column: usize| start.get(row + column).copied().unwrap_or(0)));
     for _ in 0..10 {
@@ -134,8 +118,22 @@ mod tests {
         let source = Source::new(key.try_into().unwrap());
         let words = block(&source.key, [1, 0x0900_0000, 0x4a00_0000, 0]);
         let expected = [
-            0xe4e7_f110, 0x1559_3bd1, 0x1fdd_0f50, 0xc471_20a3, 0xc7f4_d1c7, 0x0368_c033, 0x9aaa_2204, 0x4e6c_d4c3,
-            0x4664_82d2, 0x09aa_9f07, 0x05d7_c214, 0xa202_8bd9, 0xd19c_12b5, 0xb94e_16de, 0xe883_d0cb, 0x4e3c_50a2,
+            0xe4e7_f110,
+            0x1559_3bd1,
+            0x1fdd_0f50,
+            0xc471_20a3,
+            0xc7f4_d1c7,
+            0x0368_c033,
+            0x9aaa_2204,
+            0x4e6c_d4c3,
+            0x4664_82d2,
+            0x09aa_9f07,
+            0x05d7_c214,
+            0xa202_8bd9,
+            0xd19c_12b5,
+            0xb94e_16de,
+            0xe883_d0cb,
+            0x4e3c_50a2,
         ];
         assert_eq!(words, expected);
     }

@@ -14,8 +14,8 @@ pub struct Seen<'s> {
     pub restored: &'s [u8],
     /// So many bytes of the piece are body. Those behind them are held, or the digits.
     pub body: usize,
-    /// True if the digits stand there, twice.
-    pub found: bool,
+    /// Where the digits stand there, twice: so many bytes of the piece are before their end.
+    pub found: Option<usize>,
 }
 
 /// Looks for the digits in a body that comes in pieces. What may be their beginning is held.
@@ -35,10 +35,13 @@ impl Late {
 
     /// Takes the next piece of the body.
     pub fn next(&mut self, piece: &[u8]) -> Seen<'_> {
+        let kept = self.search.kept();
         let Step { restored, body, found } = self.search.next(piece);
         let from = self.passed.min(restored);
         self.passed = if found { 0 } else { self.passed - from };
-        Seen { restored: self.search.token().get(from..restored).unwrap_or_default(), body, found }
+        let token = self.search.token();
+        let found = found.then(|| body + token.len() - (kept - restored));
+        Seen { restored: token.get(from..restored).unwrap_or_default(), body, found }
     }
 
     /// The bytes that are held at the moment.
@@ -65,7 +68,8 @@ impl Late {
 
     /// The body has ended: the last of it. Digits that were cut off are dropped.
     pub fn end(&mut self) -> &[u8] {
-        let (last, kept) = (if self.may_be_passed() { self.passed..self.search.kept() } else { 0..0 }, self.search.kept());
+        let (last, kept) =
+            (if self.may_be_passed() { self.passed..self.search.kept() } else { 0..0 }, self.search.kept());
         self.search.restore(kept);
         self.passed = 0;
         self.search.token().get(last).unwrap_or_default()
@@ -92,7 +96,9 @@ mod tests {
             let seen = late.next(piece);
             out.extend_from_slice(seen.restored);
             out.extend_from_slice(&piece[..seen.body]);
-            if seen.found {
+            if let Some(after) = seen.found {
+                let token = digits.repeat(2);
+                assert!(piece[..after].ends_with(&token.as_bytes()[token.len() - (after - seen.body)..]));
                 return (out, true);
             }
             if flushed {
@@ -148,7 +154,7 @@ mod tests {
         assert_eq!((late.held(), late.may_be_passed()), (&b"789"[..], false));
         assert_eq!(late.pass(), b"");
         // It was another number.
-        assert_eq!(late.next(b"x01"), Seen { restored: b"789", body: 1, found: false });
+        assert_eq!(late.next(b"x01"), Seen { restored: b"789", body: 1, found: None });
         assert_eq!(late.held(), b"01");
         assert_eq!(late.end(), b"01");
     }
@@ -160,11 +166,11 @@ mod tests {
         assert_eq!(late.pass(), b"ababab");
         assert_eq!(late.next(b"ab").body, 0);
         assert_eq!(late.pass(), b"");
-        assert_eq!(late.next(b"x"), Seen { restored: b"ab", body: 1, found: false });
+        assert_eq!(late.next(b"x"), Seen { restored: b"ab", body: 1, found: None });
         // Of what was passed on a part may yet be the beginning.
         assert_eq!(late.next(b"abab").body, 0);
         assert_eq!(late.pass(), b"abab");
-        assert_eq!(late.next(b"b"), Seen { restored: b"", body: 1, found: false });
+        assert_eq!(late.next(b"b"), Seen { restored: b"", body: 1, found: None });
         assert_eq!(late.end(), b"");
     }
 

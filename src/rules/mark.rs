@@ -4,7 +4,13 @@
 //! `finish-request` share, what counts as a mark without being one (`FinishRequest Auto`), and who
 //! wins where several have spoken. All of it works on bytes, and knows nothing of httpd.
 
+use std::ffi::CStr;
 use std::fmt;
+
+/// The variable of the request's environment by which an application, or the configuration, marks a response.
+pub const VARIABLE: &CStr = c"finish-request";
+/// What httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
+pub const REDIRECT: &[u8] = b"REDIRECT_";
 
 /// The largest length of a body that httpd can count (`apr_off_t` has 64 bits, one for the sign).
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
@@ -22,6 +28,8 @@ pub enum Mark {
     Flush,
     /// `off`: nowhere; the response is never finished early.
     Off,
+    /// `late`, in the variable only: perhaps where the program says so, by digits that it is given.
+    Late,
 }
 
 /// Who marked the response.
@@ -112,7 +120,7 @@ pub enum Error {
     Unknown,
     /// Something stands beside a parameter that should stand alone.
     Several,
-    /// `on`, `flush` or `off` with a value.
+    /// `on`, `flush`, `off` or `late` with a value.
     Value,
     /// `length` without a value, or one that is no number from 0 to [`MAX_LENGTH`].
     Length,
@@ -120,6 +128,8 @@ pub enum Error {
     Boundary,
     /// The response has the header more than once.
     Repeated,
+    /// `late` in the header: its program has run without digits.
+    Late,
 }
 
 impl std::error::Error for Error {}
@@ -130,15 +140,16 @@ impl fmt::Display for Error {
             Self::Empty => "the value is empty",
             Self::Unknown => "the value has a parameter that is not known",
             Self::Several => "the value has more than the one parameter that it may have",
-            Self::Value => "on, flush and off take no value",
+            Self::Value => "on, flush, off and late take no value",
             Self::Length => "length takes a number of bytes, in digits, that fits 63 bits",
             Self::Boundary => {
                 "boundary takes 16 to 70 of the characters that RFC 2046 allows in a boundary, in \
                  double quotes, the last of them no space"
             }
             Self::Repeated => "the header is there more than once",
+            Self::Late => "late is for the variable, which httpd looks at before the program runs",
         })?;
-        f.write_str("; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off")
+        f.write_str("; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off; and late in the variable")
     }
 }
 
@@ -190,7 +201,7 @@ pub fn parse(value: &[u8]) -> Result<Mark, Error> {
 
 /// The mark of a parameter that takes no value.
 fn keyword(name: &[u8]) -> Option<Mark> {
-    [(&b"on"[..], Mark::On), (b"flush", Mark::Flush), (b"off", Mark::Off)]
+    [(&b"on"[..], Mark::On), (b"flush", Mark::Flush), (b"off", Mark::Off), (b"late", Mark::Late)]
         .into_iter()
         .find_map(|(known, mark)| name.eq_ignore_ascii_case(known).then_some(mark))
 }
@@ -238,9 +249,9 @@ pub struct Said<'a> {
 /// What becomes of a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
-    /// It is finished early, where the mark says (never [`Mark::Off`]).
+    /// It is finished early, where the mark says (never [`Mark::Off`] or [`Mark::Late`]).
     Marked(Mark, Source),
-    /// Nobody marked it, or somebody did in words that do not parse.
+    /// Nobody marked it but perhaps by `late`, or somebody did in words that do not parse.
     Unmarked,
     /// Somebody said `off`: it is not finished early, whatever may be said later.
     Off,
@@ -258,7 +269,7 @@ pub struct Rejected<'a> {
 }
 
 /// Decides who wins: `off` anywhere; then the C function, the header, the variable (of its values
-/// the first), and last what `Auto` recognised.
+/// the first), and last what `Auto` recognised. Behind that comes `late` ([`is_late`]), which marks nothing before the program says so.
 ///
 /// A value that does not parse makes the response unmarked, whatever else was said, `off` apart:
 /// nobody knows whether `off` was meant, and an ordinary response is always right. The header is
@@ -274,6 +285,11 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
     for (value, source) in values.chain(said.header.iter().map(|&value| (value, Source::Header))) {
         match parse(value) {
             Ok(Mark::Off) => off = true,
+            Ok(Mark::Late) if source == Source::Header => {
+                rejected.push(Rejected { source, value, error: Error::Late });
+            }
+            // It goes before what stands behind it, as any value does.
+            Ok(Mark::Late) => marked = said.auto.map(|mark| (mark, Source::Auto)),
             Ok(mark) => marked = Some((mark, source)),
             Err(error) => rejected.push(Rejected { source, value, error }),
         }
@@ -292,6 +308,12 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
         _ => Choice::Unmarked,
     };
     (choice, rejected)
+}
+
+/// True if these values of the variable mean `late`: the first of them says it, and all parse, and none says `off`.
+pub fn is_late<'a>(env: impl IntoIterator<Item = &'a [u8]>) -> bool {
+    let mut values = env.into_iter().map(parse);
+    values.next() == Some(Ok(Mark::Late)) && values.all(|value| value.is_ok_and(|mark| mark != Mark::Off))
 }
 
 /// What [`recognise`] looks at. All headers are the application's own: httpd's defaults, and what

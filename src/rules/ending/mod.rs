@@ -67,7 +67,7 @@ impl Ending {
             (Mark::On, Some(length)) | (Mark::Length(length), _) => Self::Length(Length::new(length)),
             (Mark::Boundary(token), _) => Self::Boundary(Boundary::new(token)),
             (Mark::Flush, _) => Self::Flush,
-            (Mark::On, None) | (Mark::Off, _) => Self::Never,
+            (Mark::On, None) | (Mark::Off | Mark::Late, _) => Self::Never,
         }
     }
 

@@ -170,11 +170,22 @@ fn a_huge_value_is_refused_like_a_small_one() {
 
 #[test]
 fn errors_say_what_is_accepted() {
-    for error in
-        [Error::Empty, Error::Unknown, Error::Several, Error::Value, Error::Length, Error::Boundary, Error::Repeated]
-    {
+    for error in [
+        Error::Empty,
+        Error::Unknown,
+        Error::Several,
+        Error::Value,
+        Error::Length,
+        Error::Boundary,
+        Error::Repeated,
+        Error::Late,
+    ] {
         let text = error.to_string();
-        assert!(text.ends_with("; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off"));
+        assert!(
+            text.ends_with(
+                "; accepted is one of: on, length=N, boundary=\"TOKEN\", flush, off; and late in the variable"
+            )
+        );
     }
 }
 
@@ -193,6 +204,30 @@ fn who_is_first_wins() {
     let api = Said { api: true, ..header };
     assert_eq!(choice(&api), Choice::Marked(Mark::Flush, Source::Api));
     assert_eq!(choice(&Said::default()), Choice::Unmarked);
+}
+
+#[test]
+fn late_is_for_the_variable_and_behind_all_others() {
+    let auto = Said { auto: Some(Mark::On), ..Said::default() };
+    assert_eq!(choose(&Said { env: &[b" Late;"], ..Said::default() }), (Choice::Unmarked, vec![]));
+    assert_eq!(choice(&Said { env: &[b"late"], ..auto }), Choice::Marked(Mark::On, Source::Auto));
+    assert_eq!(
+        choice(&Said { env: &[b"late"], header: &[b"flush"], ..auto }),
+        Choice::Marked(Mark::Flush, Source::Header)
+    );
+    assert_eq!(choice(&Said { env: &[b"late", b"flush"], ..Said::default() }), Choice::Unmarked);
+    assert_eq!(choice(&Said { env: &[b"flush", b"late"], ..auto }), Choice::Marked(Mark::Flush, Source::Env));
+    assert_eq!(choice(&Said { env: &[b"late", b"off"], ..auto }), Choice::Off);
+    let header = Said { header: &[b"late"], ..auto };
+    assert_eq!(
+        choose(&header),
+        (Choice::Unmarked, vec![Rejected { source: Source::Header, value: b"late", error: Error::Late }])
+    );
+    assert_eq!(parse(b"late=1"), Err(Error::Value));
+
+    assert!(is_late([&b"LATE"[..]]) && is_late([&b"late"[..], b"on"]));
+    let others: [&[&[u8]]; 5] = [&[], &[b"on", b"late"], &[b"late", b"off"], &[b"late", b"what"], &[b"what"]];
+    assert!(!others.into_iter().any(|env| is_late(env.iter().copied())));
 }
 
 #[test]

@@ -1,0 +1,86 @@
+//! The mark `late`, where the output of a program passes: before others see it, and when they have passed on what is before its digits.
+
+use crate::background::Work;
+use crate::connection::detach;
+use crate::finish;
+use crate::handlers::cgi_script;
+use crate::httpd::{Brigade, Filter, Record, Request, Result};
+use crate::response::late::{At, rule};
+use crate::response::{Call, Phase, Response};
+use crate::rules::mark::Source;
+
+/// Takes the digits, and what follows them, out of what the handler passes on; `is_fcgid` says that mod_fcgid's filter is to have it next.
+///
+/// # Errors
+///
+/// What the buckets say.
+pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fcgid: bool) -> Result {
+    match response.awaited.get().zip(rule(phase)) {
+        Some((awaited, rule)) => awaited.take(brigade, rule, is_fcgid),
+        None => Ok(()),
+    }
+}
+
+/// mod_fcgid's filter has passed on all that it has collected: at the digits the end follows, by itself, as it does at the handler's end.
+///
+/// # Errors
+///
+/// What the filters below say.
+pub fn end_by_itself(filter: Filter<'_>, request: Request<'_>, response: &Response) -> Result {
+    if response.awaited.get().is_none_or(|awaited| awaited.at() != At::End) || response.works_on() {
+        return Ok(());
+    }
+    let mut end = request.brigade();
+    end.push_eos();
+    filter.pass_on(&mut end)
+}
+
+/// What the handler has passed on was passed on, with the end of the response if `ends`: finishes the response, if that is its end.
+///
+/// # Errors
+///
+/// As for [`finish::finish`]; where nothing is done, what came of it: `passed`.
+pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Brigade<'_>) -> Result {
+    let Call { request, response, settings, .. } = call;
+    let Some(awaited) = response.awaited.get() else { return passed };
+    let finished = match (awaited.at(), passed) {
+        (At::End, Ok(())) if ends => finish::ended_below(call, Source::Env, brigade),
+        // What comes from a bucket has its end behind that.
+        (At::End, Ok(())) if awaited.source().is_none() => {
+            brigade.clear();
+            finish::finish(call, Source::Env, brigade)
+        }
+        (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, Source::Env, brigade),
+        (At::End, Err(error)) => Err(error),
+        (At::Refused, Ok(())) if ends => {
+            // A script that works on is not ended for there being no place for it.
+            cgi_script::keep(request, Work::begin(request, Record::of(request.connection()), settings));
+            return passed;
+        }
+        _ => return passed,
+    };
+    if finished.is_err() {
+        response.background.withdraw();
+    }
+    response.set_phase(match finished {
+        Ok(()) => Phase::Finished,
+        Err(status) => Phase::Failed(status),
+    });
+    finished
+}
+
+/// Reads what the program sends behind the end of its response, to its own end.
+///
+/// # Errors
+///
+/// As [`detach::discard`].
+pub fn drain(response: &Response, brigade: &mut Brigade<'_>) -> Result {
+    if !response.works_on() {
+        return Ok(());
+    }
+    let work = response.work();
+    if let Some(mut source) = response.awaited.get().and_then(|awaited| awaited.source()) {
+        detach::discard(&mut source, work.as_deref())?;
+    }
+    detach::discard(brigade, work.as_deref())
+}
