@@ -61,10 +61,14 @@ impl<'b> Brigade<'b> {
 
     /// Calls `with` with an empty brigade, whose buckets may be moved to and from this one. What is left in it is destroyed.
     pub fn beside<T>(&mut self, with: impl FnOnce(&mut Self, &mut Brigade<'_>) -> T) -> T {
-        // SAFETY: an all-zero record is one without a pool. It stays where it is while the brigade lives, which is empty at its end.
-        let mut ring: sys::apr_bucket_brigade = unsafe { std::mem::zeroed() };
-        unsafe { sys::fr_brigade_init(&raw mut ring, (*self.raw).p, (*self.raw).bucket_alloc) };
-        let mut other = unsafe { Brigade::from_raw(&raw mut ring) };
+        let mut ring: sys::apr_bucket_brigade;
+        // SAFETY: an all-zero record is one without a pool, made a brigade with this one's (LIVE). It stays where it is while the other
+        // brigade lives, which is empty at its end.
+        let mut other = unsafe {
+            ring = std::mem::zeroed();
+            sys::fr_brigade_init(&raw mut ring, (*self.raw).p, (*self.raw).bucket_alloc);
+            Brigade::from_raw(&raw mut ring)
+        };
         let result = with(self, &mut other);
         other.clear();
         result
