@@ -7,7 +7,6 @@ use crate::handlers::cgi_script;
 use crate::httpd::{Brigade, Filter, Record, Request, Result};
 use crate::response::late::{At, rule};
 use crate::response::{Call, Phase, Response};
-use crate::rules::mark::Source;
 
 /// Takes the digits, and what follows them, out of what the handler passes on; `is_fcgid` says that mod_fcgid's filter is to have it next.
 ///
@@ -44,13 +43,13 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
     let Call { request, response, settings, .. } = call;
     let Some(awaited) = response.awaited.get() else { return passed };
     let finished = match (awaited.at(), passed) {
-        (At::End, Ok(())) if ends => finish::ended_below(call, Source::Env, brigade),
+        (At::End, Ok(())) if ends => finish::ended_below(call, awaited.by(), brigade),
         // What comes from a bucket has its end behind that.
         (At::End, Ok(())) if awaited.source().is_none() => {
             brigade.clear();
-            finish::finish(call, Source::Env, brigade)
+            finish::finish(call, awaited.by(), brigade)
         }
-        (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, Source::Env, brigade),
+        (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, awaited.by(), brigade),
         (At::End, Err(error)) => Err(error),
         (At::Refused, Ok(())) if ends => {
             // A script that works on is not ended for there being no place for it.

@@ -1,6 +1,6 @@
-//! The mark `late`: the digits that end a response, looked for in what its program sends.
+//! Ends that only may come, looked for in what a program sends: the digits of the mark `late`, and a length that was declared.
 //!
-//! Until they come the response is in every respect the ordinary one. So what is of known length is looked at where it stands, and of what is of
+//! Until then the response is in every respect the ordinary one. So what is of known length is looked at where it stands, and of what is of
 //! unknown length (a pipe, mod_fcgid's records) nothing is read: a bucket of the module's own stands in its place, and reads from it when, and
 //! as, it is read itself.
 
@@ -13,15 +13,21 @@ use crate::handlers::{cgi_script, digits, proxy_scheme};
 use crate::httpd::{
     Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestConfig, RequestRecord, Result, dir_config,
 };
+use crate::rules::declared::Declared;
 use crate::rules::late::Late;
 use crate::rules::mark;
 
 /// How many pieces behind the digits are looked at, to see whether the program ends there as well.
 const LOOK_AHEAD: usize = 16;
 
-/// The digits that a program was given, and what of its output is before them.
+/// Where the response may end, and what of its program's output is before that.
 pub struct Awaited {
-    search: RefCell<Late>,
+    /// The digits that the program was given, where it was.
+    search: RefCell<Option<Late>>,
+    /// The length that was declared, where that may be the end.
+    declared: Cell<Option<Declared>>,
+    /// Who has the response end.
+    by: Cell<mark::Source>,
     request: RequestRecord,
     /// What the bucket in its place reads from; none before there is one.
     source: OnceCell<BrigadeRecord>,
@@ -45,11 +51,11 @@ pub enum Rule {
 /// How far the output is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
-    /// Before the digits.
+    /// Before the end.
     Before,
-    /// Right behind them, and nothing has been decided.
+    /// Right behind it, and nothing has been decided.
     Found,
-    /// Behind them, and all is dropped to the program's end, for which the client waits.
+    /// Behind it, and all is dropped to the program's end, for which the client waits.
     Behind,
     /// The same, for there was no place in background work.
     Refused,
@@ -63,14 +69,7 @@ pub fn before_handler(request: Request<'_>, response: &Response) {
     if super::decide::is_late(request)
         && let Some(search) = digits::give(request).and_then(|digits| Late::new(&digits))
     {
-        let _ = response.awaited.set(Awaited {
-            search: RefCell::new(search),
-            request: RequestRecord::of(request),
-            source: OnceCell::new(),
-            rule: Cell::new(Rule::End),
-            at: Cell::new(At::Before),
-            is_fcgid: Cell::new(false),
-        });
+        let _ = response.awaited.set(Awaited::new(request, Some(search)));
     }
 }
 
@@ -85,6 +84,31 @@ pub fn rule(phase: &Phase) -> Option<Rule> {
 }
 
 impl Awaited {
+    /// Looks for the end of the response to this request, whose program was given digits or not.
+    pub fn new(request: Request<'_>, search: Option<Late>) -> Self {
+        Self {
+            search: RefCell::new(search),
+            declared: Cell::new(None),
+            by: Cell::new(mark::Source::Env),
+            request: RequestRecord::of(request),
+            source: OnceCell::new(),
+            rule: Cell::new(Rule::End),
+            at: Cell::new(At::Before),
+            is_fcgid: Cell::new(false),
+        }
+    }
+
+    /// The response may also end after so many bytes, where no more are at hand then. To be called before anything is passed on.
+    #[allow(dead_code)] // For what `Auto` recognises.
+    pub fn declare(&self, length: u64) {
+        self.declared.set(Some(Declared::new(length)));
+    }
+
+    /// Who has had the response end: the variable, or `Auto`.
+    pub fn by(&self) -> mark::Source {
+        self.by.get()
+    }
+
     /// How far the output is.
     pub fn at(&self) -> At {
         self.at.get()
@@ -120,7 +144,7 @@ impl Awaited {
                     }
                     Some(Kind::Eos) => {
                         if self.at.get() == At::Before {
-                            push(brigade, self.search.borrow_mut().end());
+                            self.push(brigade, Late::end);
                         } else if self.at.get() == At::Found {
                             // There is nothing to gain.
                             self.at.set(At::Behind);
@@ -147,7 +171,7 @@ impl Awaited {
 
     /// mod_fcgid's filter has passed on what it has collected: a flush takes with it what is held of few matching bytes.
     fn pass_at_flush(&self, brigade: &mut Brigade<'_>) -> Result {
-        if !self.collects() || self.search.borrow().held().is_empty() || !self.search.borrow().may_be_passed() {
+        if !self.collects() || !self.holds_few() {
             return Ok(());
         }
         brigade.beside(|brigade, rest| {
@@ -164,9 +188,34 @@ impl Awaited {
         self.is_fcgid.get() && self.rule.get() == Rule::End
     }
 
+    /// True if few matching bytes are held, that may be passed on at a flush.
+    fn holds_few(&self) -> bool {
+        self.search.borrow().as_ref().is_some_and(|search| search.may_be_passed() && !search.held().is_empty())
+    }
+
+    /// Adds held bytes to the brigade, which are body.
+    fn push(&self, brigade: &mut Brigade<'_>, held: fn(&mut Late) -> &[u8]) {
+        let mut search = self.search.borrow_mut();
+        let bytes = search.as_mut().map(held).unwrap_or_default();
+        if !bytes.is_empty() {
+            brigade.push_bytes(bytes);
+            self.count(bytes.len() as u64);
+        }
+    }
+
+    /// So many bytes of body have passed.
+    fn count(&self, bytes: u64) {
+        self.declared.set(self.declared.get().map(|declared| declared.after(bytes)));
+    }
+
     /// Moves the first bucket, which is of known length, or what of it is the client's.
     fn take_first(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) -> Result {
         match (from.first(), self.at.get()) {
+            (Some(Kind::Data(Some(length @ 1..))), At::Before) if self.search.borrow().is_none() => {
+                from.move_first(to);
+                self.count(length);
+                Ok(())
+            }
             (Some(Kind::Data(Some(1..))), At::Before) => self.look_at_first(from, to),
             (Some(Kind::Data(_)), at) if at != At::Before => {
                 from.delete_first();
@@ -182,7 +231,7 @@ impl Awaited {
     /// Moves the first bucket as it is.
     fn take_other(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) {
         match (from.first(), self.at.get()) {
-            (Some(Kind::Flush), At::Before) => push(to, self.search.borrow_mut().pass()),
+            (Some(Kind::Flush), At::Before) => self.push(to, Late::pass),
             // The end follows.
             (Some(Kind::Flush), _) => return from.delete_first(),
             _ => {}
@@ -192,13 +241,17 @@ impl Awaited {
 
     /// Looks for the digits in the first bucket.
     fn look_at_first(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) -> Result {
+        let mut search = self.search.borrow_mut();
+        let Some(search_in) = search.as_mut() else { return Ok(()) };
         let bytes = from.read_first(Block::Yes)?;
         let length = bytes.len();
-        let mut search = self.search.borrow_mut();
-        let seen = search.next(bytes);
+        let seen = search_in.next(bytes);
         let (body, found) = (seen.body, seen.found);
-        push(to, seen.restored);
-        let (tail, is_small) = (length - body, search.held().len() + body == length && search.may_be_passed());
+        if !seen.restored.is_empty() {
+            to.push_bytes(seen.restored);
+        }
+        self.count((seen.restored.len() + body) as u64);
+        let (tail, is_small) = (length - body, search_in.held().len() + body == length && search_in.may_be_passed());
         drop(search);
         if tail == 0 {
             from.move_first(to);
@@ -217,6 +270,7 @@ impl Awaited {
                 from.split_first((end - body) as u64)?;
             }
             if self.rule.get() != Rule::Skip {
+                self.by.set(mark::Source::Env);
                 self.at.set(At::Found);
             }
         }
@@ -227,7 +281,9 @@ impl Awaited {
     /// A bucket has been moved that ends in so few bytes of the digits that they may be passed on, where no more of them are there. It
     /// stays whole where they are body, as most often: it is cut off its last bytes where they may not be.
     fn look_behind(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>, tail: usize) -> Result {
-        let goes_on = |bytes: &[u8]| !bytes.is_empty() && self.search.borrow().goes_on_with(bytes);
+        let goes_on = |bytes: &[u8]| {
+            !bytes.is_empty() && self.search.borrow().as_ref().is_some_and(|search| search.goes_on_with(bytes))
+        };
         let waits = match from.first() {
             Some(Kind::Data(Some(0))) => true,
             Some(Kind::Data(Some(_))) => goes_on(from.read_first(Block::Yes)?),
@@ -241,12 +297,12 @@ impl Awaited {
         if waits {
             to.cut_last(tail)
         } else {
-            self.search.borrow_mut().pass();
+            self.count(self.search.borrow_mut().as_mut().map_or(0, |search| search.pass().len()) as u64);
             Ok(())
         }
     }
 
-    /// If the digits have been found: decides what becomes of the response. `source` is what is left of the program's output, where that is
+    /// If the end has been found: decides what becomes of the response. `source` is what is left of the program's output, where that is
     /// to be read.
     fn decide(&self, source: Option<&mut Brigade<'_>>) {
         if self.at.get() != At::Found {
@@ -266,8 +322,8 @@ impl Awaited {
             Some((response, settings)) if self.rule.get() == Rule::End && !response.works_on() => {
                 if source.is_some_and(|source| self.ends_there(source)) {
                     At::Behind
-                } else if response.background.admit(request, mark::Source::Env) {
-                    before_end(request, response, settings);
+                } else if response.background.admit(request, self.by.get()) {
+                    before_end(request, response, settings, self.by.get());
                     At::End
                 } else {
                     At::Refused
@@ -297,7 +353,7 @@ impl Pull for Awaited {
             match (source.first(), self.at.get()) {
                 (_, At::End) => return Ok(!out.is_empty()),
                 (None, At::Before) => {
-                    push(out, self.search.borrow_mut().end());
+                    self.push(out, Late::end);
                     return Ok(false);
                 }
                 (None, _) => return Ok(false),
@@ -317,25 +373,46 @@ impl Pull for Awaited {
 }
 
 impl Awaited {
-    /// Reads the first bucket, which is of unknown length. What is held of few matching bytes is given instead where nothing else is there: true
-    /// if it is.
+    /// Reads the first bucket, which is of unknown length. Where nothing is there yet, what is held of few matching bytes is given instead, which
+    /// gives true; and the response ends here, if that was declared.
     fn read_more(&self, source: &mut Brigade<'_>, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
-        let may_pass = self.at.get() == At::Before && !self.is_fcgid.get() && self.search.borrow().may_be_passed();
-        if !may_pass || self.search.borrow().held().is_empty() {
+        let is_before = self.at.get() == At::Before;
+        let may_end =
+            is_before && self.rule.get() == Rule::End && self.declared.get().is_some_and(Declared::is_reached);
+        if self.is_fcgid.get() {
+            // What was at hand has been looked at.
+            if may_end {
+                self.end_as_declared(source);
+                return Ok(false);
+            }
+            return source.read_first(block).map(|_| false);
+        }
+        let holds_few = is_before && self.holds_few();
+        if block == Block::Yes && !may_end && !holds_few {
             return source.read_first(block).map(|_| false);
         }
         match source.read_first(Block::No) {
-            Err(status) if status.is_again() => {
-                push(out, self.search.borrow_mut().pass());
+            Err(status) if status.is_again() && holds_few => {
+                self.push(out, Late::pass);
                 Ok(true)
+            }
+            Err(status) if status.is_again() && may_end && block == Block::Yes => {
+                self.end_as_declared(source);
+                Ok(false)
             }
             read => read.map(|_| false),
         }
     }
+
+    fn end_as_declared(&self, source: &mut Brigade<'_>) {
+        self.by.set(mark::Source::Auto);
+        self.at.set(At::Found);
+        self.decide(Some(source));
+    }
 }
 
 /// The response is about to end, perhaps before its header has gone.
-fn before_end(request: Request<'_>, response: &Response, settings: &Settings) {
+fn before_end(request: Request<'_>, response: &Response, settings: &Settings, by: mark::Source) {
     let connection = request.connection();
     if connection.is_stream() {
         connection::stream::ending(request);
@@ -343,16 +420,10 @@ fn before_end(request: Request<'_>, response: &Response, settings: &Settings) {
     }
     // An error says that the client has gone, as what is passed on next will.
     let _ = connection::begin(request, settings);
-    if !response.header_is_made() && connection::after(request, settings) == After::Close {
+    if by != mark::Source::Auto && !response.header_is_made() && connection::after(request, settings) == After::Close {
         request.withdraw_offer();
         if !request.header_values(c"Connection").into_iter().any(mark::has_close) {
             request.announce_close();
         }
-    }
-}
-
-fn push(brigade: &mut Brigade<'_>, bytes: &[u8]) {
-    if !bytes.is_empty() {
-        brigade.push_bytes(bytes);
     }
 }
