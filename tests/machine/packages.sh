@@ -121,9 +121,10 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
 
-# refused: what could not be had, in one sentence; what is installed suffices where nothing is missing.
+# refused: what could not be had, in one sentence, with apt's first error, which those behind it follow from; what is installed suffices
+# where nothing is missing.
 refused() {
-    reason=$(grep -E '^(E|Err|W): ?' "$work/log" | sed -E 's/^(E|W): *//' | head -n 1)
+    reason=$(sed -nE 's/^(E|W): *//p' "$work/log" | head -n 1)
     if [ -z "$wanted" ]; then
         echo "Packages that are older than what httpd was built for could not be brought up to date: ${reason:-apt-get failed}" >&2
         exit 0
@@ -143,4 +144,4 @@ together=$(outdated | tr '\n' ' ')
 [ -z "$together" ] || echo "Bringing up to date with them: $together"
 # shellcheck disable=SC2086
 PATH="$quiet:$PATH" apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-    -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $wanted $together >"$work/log" 2>&1 || refused
+    -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $wanted $together >>"$work/log" 2>&1 || refused

@@ -93,6 +93,7 @@ furnish() {
     mount -t proc proc "$1/proc"
     mount -t sysfs -o ro sysfs "$1/sys" 2>/dev/null
     mount --bind /dev "$1/dev"
+    mount -t devpts -o newinstance,ptmxmode=0666,mode=0620,gid=5 devpts "$1/dev/pts"
     mount -t tmpfs -o mode=1777 tmpfs "$1/dev/shm"
     cat /etc/resolv.conf >"$1/etc/resolv.conf"
     cat /etc/hosts >"$1/etc/hosts"
