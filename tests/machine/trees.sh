@@ -42,7 +42,9 @@ if [ -z "${IN_TREES_NAMESPACE:-}" ]; then
     [ -z "$demo_only" ] || arguments+=(--demo-only)
     folder=$(mktemp -d "${TMPDIR:-/tmp}/trees.XXXXXX")
     chmod 755 "$folder"
-    trap 'kill -TERM "${child:-}" 2>/dev/null; wait; rm -rf --one-file-system "$folder"' EXIT
+    child=
+    # unshare keeps other signals to itself, as does the first process in a namespace.
+    trap '[ -z "$child" ] || kill -KILL "$child" 2>/dev/null; wait; rm -rf --one-file-system "$folder"' EXIT
     trap 'exit 130' HUP INT TERM
     IN_TREES_NAMESPACE=$folder unshare --mount --pid --fork --kill-child --propagation private "$0" "${arguments[@]}" &
     child=$!
