@@ -48,7 +48,7 @@ pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings,
 ///
 /// # Errors
 ///
-/// What such a bucket says: that the program's own time limit has passed; [`Status::ABORTED`] where that of the
+/// What such a bucket says: that the program's own time limit has passed; [`ABORTED`](crate::httpd::Status::ABORTED) where that of the
 /// background work has.
 pub fn discard(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
     while !brigade.is_empty() {
