@@ -96,6 +96,7 @@ fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brig
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     body.push_eos();
     if request.connection().is_stream() {
+        connection::stream::discard_body(request);
         connection::stream::ending(request);
     }
     match filter.pass_on(body) {
@@ -139,8 +140,11 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
     let Call { request, response, settings, .. } = call;
     let connection = request.connection();
     // Past the request's filters: mod_brotli has freed its encoder at the end of the stream, and stays in the chain.
-    // A stream is complete with the end that was passed above; mod_http2 may have closed it already.
-    connection.flush(request.pool()).or_else(|status| if connection.is_stream() { Ok(()) } else { Err(status) })?;
+    // A stream is complete with the end that was passed above: mod_http2 resets it where something comes behind that (RST_STREAM),
+    // and the client still sends.
+    if !connection.is_stream() {
+        connection.flush(request.pool())?;
+    }
 
     let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
         After::Keep if connection.is_kept_alive() => After::Keep,

@@ -1,10 +1,12 @@
 //! A client that is still sending its request's body when its answer comes gets that whole, and ends well.
 
+use std::io::Write;
+use std::process::{Command, Stdio};
 use std::thread;
 
 use support::{Handler, Httpd, Mpm, body, tools};
 
-use crate::judge::{BYTES, path, ran_to_its_end};
+use crate::judge::{BYTES, path, ran_to_its_end, side_by_side};
 
 /// More than the kernel takes for a program that does not read.
 const SIZE: usize = 8_000_000;
@@ -24,9 +26,7 @@ fn is_not_read(handler: Handler, mpm: Mpm) {
     let upload = httpd.root().join("upload").display().to_string();
     std::fs::write(&upload, vec![b'S'; SIZE]).unwrap();
     let certificate = httpd.root().join("server.pem").display().to_string();
-    // mod_lua takes nothing of a body that its script does not ask for. mod_http2 then opens the stream's window no further, with this module
-    // or without, and curl (7.88) waits for it though the stream has ended.
-    let ways: &[&str] = if mpm.has_http2() && handler != Handler::Lua {
+    let ways: &[&str] = if mpm.has_http2() {
         &["--http1.1", "--http2-prior-knowledge", "--http1.1 tls", "--http2 tls"]
     } else {
         &["--http1.1", "--http1.1 tls"]
@@ -54,4 +54,41 @@ fn is_not_read(handler: Handler, mpm: Mpm) {
         }
     }
     httpd.stop();
+}
+
+/// mod_lua takes nothing of a body that its script does not ask for. The client of a stream sends slowly, or has sent a
+/// part and waits for the answer.
+#[test]
+fn streams_of_patient_clients() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        let upload = httpd.root().join("upload").display().to_string();
+        std::fs::write(&upload, vec![b'S'; SIZE]).unwrap();
+        for mark in ["mark=on", "mark=length%3D4096&length=none"] {
+            let background = httpd.background();
+            let url = httpd.url(&path(&background, "app.lua", mark));
+            let slowly = ["--http2-prior-knowledge", "--limit-rate", "4M", "-H", "Expect:", "-T", &upload, &url];
+            let output = tools::curl(&slowly);
+            assert!(output.status.success(), "{mark}: {output:?}");
+            assert!(output.stdout == body(BYTES), "{mark}: {} bytes", output.stdout.len());
+            assert!(!background.is_done(), "{mark}: the client had to wait for the background work");
+            ran_to_its_end(&background);
+            let background = httpd.background();
+            let page = httpd.root().join(format!("page-{}", background.id()));
+            let mut curl = Command::new("curl")
+                .args(["--silent", "--no-buffer", "--http2-prior-knowledge", "-T", ".", "-o", page.to_str().unwrap()])
+                .arg(httpd.url(&path(&background, "app.lua", mark)))
+                .stdin(Stdio::piped())
+                .spawn()
+                .unwrap();
+            let mut stdin = curl.stdin.take().unwrap();
+            stdin.write_all(&[b'S'; 1000]).unwrap();
+            support::wait_for("the answer", || (std::fs::read(&page).ok()? == body(BYTES)).then_some(()));
+            assert!(!background.is_done(), "the client had to wait for the background work");
+            drop(stdin);
+            assert!(curl.wait().unwrap().success());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
 }

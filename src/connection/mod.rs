@@ -73,12 +73,11 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
 /// The client has gone.
 pub fn after_own_end(request: Request<'_>) -> Result {
     let connection = request.connection();
-    let flushed = connection.flush(request.pool());
     if connection.is_stream() {
-        // mod_http2 may have closed it already.
+        // It is complete with its end.
         return Ok(());
     }
-    flushed?;
+    connection.flush(request.pool())?;
     let waits = State::of(connection).is_some_and(|state| state.buffer.holds_something());
     if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
         release::shutdown(connection);

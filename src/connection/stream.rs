@@ -2,8 +2,10 @@
 //! was told the length, and has it, may be gone by then; it has its response all the same.
 
 use std::ffi::CStr;
+use std::thread;
+use std::time::{Duration, Instant};
 
-use crate::httpd::{Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result};
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result};
 
 /// The filter that lets the end of a stream fail.
 pub struct StreamEnd;
@@ -11,6 +13,39 @@ pub struct StreamEnd;
 /// The end of the request's stream is about to be passed on. It is no error that nobody waits for it.
 pub fn ending(request: Request<'_>) {
     request.add_output_filter::<StreamEnd>();
+}
+
+/// How much of a request's body is read in one go.
+const PIECE: i64 = 65_536;
+/// How long a client may send nothing of it.
+const SILENCE: Duration = Duration::from_millis(500);
+/// How long it may send in all: as httpd has it before it closes a connection (`MAX_SECS_TO_LINGER`).
+const TOTAL: Duration = Duration::from_secs(30);
+/// How long to wait for more, where there is nothing to wait with.
+const PAUSE: Duration = Duration::from_millis(2);
+
+/// Reads what the client still sends of the request's body, and discards it. To be called before the end of the stream is passed on:
+/// mod_http2 lets a client send no more than is read, and curl (7.88) waits for ever where the stream ends before it has sent all.
+pub fn discard_body(request: Request<'_>) {
+    if request.expects_continue() {
+        // It has not begun, and is told so by the end.
+        return;
+    }
+    let begun = Instant::now();
+    let (mut last, mut piece) = (begun, request.brigade());
+    while last.elapsed() < SILENCE && begun.elapsed() < TOTAL {
+        let read = request.read_body(&mut piece, Block::No, PIECE);
+        let (ended, nothing) = (piece.has_eos(), piece.is_empty());
+        piece.clear();
+        match read {
+            Ok(()) if ended => return,
+            Ok(()) if !nothing => last = Instant::now(),
+            Ok(()) => thread::sleep(PAUSE),
+            Err(status) if status.is_again() => thread::sleep(PAUSE),
+            // It has gone, or httpd does not accept the body.
+            Err(_) => return,
+        }
+    }
 }
 
 impl OutputFilter for StreamEnd {
