@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use crate::httpd::{OptionalFunction, Request, RequestConfig, Result, Status};
+use crate::httpd::{OptionalFunction, Request, Result, Status};
 use crate::response::{Phase, Response};
 use crate::rules::mark::Source;
 

@@ -6,9 +6,7 @@ use std::ffi::CStr;
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, fcgid, interim, output};
 use crate::handlers::{self, digits};
-use crate::httpd::{
-    Brigade, Filter, InsertErrorFilter, InsertFilter, Request, RequestConfig, dir_config, with_context,
-};
+use crate::httpd::{Brigade, Filter, InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
 use crate::response::{MARK, Response, decide, late, private_record};
 use crate::rules::VERSION_NUMBER;
 
@@ -37,18 +35,16 @@ impl InsertFilter for Begin {
         with_context(request, || {
             // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
             request.unset_header(MARK);
-            Response::begin(request).attach(request);
+            let response = request.extra_or_init(|| Response::begin(request));
             output::insert(request);
             body_end::watch(request);
             fcgid::before_handler(request, true);
-            if let Some(response) = Response::of(request) {
-                late::before_handler(request, response);
-                if handlers::runs_application(request) {
-                    request.notes().set_constant(VERSION_NOTE, VERSION_NUMBER);
-                }
-                private_record::before_handler(request, response, settings);
-                interim::watch(request, response);
+            late::before_handler(request, response);
+            if handlers::runs_application(request) {
+                request.notes().set_constant(VERSION_NOTE, VERSION_NUMBER);
             }
+            private_record::before_handler(request, response, settings);
+            interim::watch(request, response);
         });
     }
 }
@@ -76,6 +72,6 @@ pub fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Optio
     }
     // It is counted once more below.
     request.uncount(brigade.length()?);
-    Response::begin(request).attach(request);
+    request.extra_or_init(|| Response::begin(request));
     output::insert(request)
 }

@@ -4,7 +4,7 @@ use crate::background::{self, Kind, Work};
 use crate::connection::{self, detach};
 use crate::directives::{After, LogAt};
 use crate::handlers::cgi_script;
-use crate::httpd::{Brigade, Request, RequestConfig, Result};
+use crate::httpd::{Brigade, Request, Result};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;

@@ -1,48 +1,34 @@
 //! The module record, the directives, the hooks and the filters: the contents page.
 
-use std::ffi::{c_int, c_void};
+use std::ffi::{CStr, c_int};
 
 use crate::connection::{buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, Settings};
 use crate::filters::{body_end, fcgid, header, interim, output};
 use crate::handlers::digits;
 use crate::httpd::{
-    BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, OpenLogs, PerDir,
-    Pool, PostConfig, PreConfig, Server, guard, install_log, is_rehearsal, notice, refusal, server_config,
-    set_panic_hook, with_context,
+    BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType,
+    OpenLogs, Pool, PostConfig, PreConfig, Server, is_rehearsal, notice, refusal, server_config, with_context,
 };
 use crate::rules::VERSION;
-use crate::{abort, api, background, begin, connection, report, sys};
+use crate::{abort, api, background, begin, connection, report};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
-pub static finish_request_module: Module = Module::new(sys::module {
-    version: sys::MODULE_MAGIC_NUMBER_MAJOR,
-    minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
-    module_index: -1,
-    name: c"mod_finish_request.c".as_ptr(),
-    dynamic_load_handle: std::ptr::null_mut::<c_void>(),
-    next: std::ptr::null_mut(),
-    magic: sys::MODULE_MAGIC_COOKIE as std::ffi::c_ulong,
-    rewrite_args: None,
-    create_dir_config: Some(Settings::create),
-    merge_dir_config: Some(Settings::merge_raw),
-    create_server_config: None,
-    merge_server_config: None,
-    cmds: COMMANDS.as_ptr(),
-    register_hooks: Some(register_hooks),
-    flags: 0,
-});
+pub static finish_request_module: Module = Module::of::<FinishRequest, _>(&COMMANDS);
 
-/// Called by httpd each time it loads the module: at start, once more at start, and at each restart.
-unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
-    guard((), || {
-        finish_request_module.loaded();
-        install_log();
-        set_panic_hook();
+/// The module.
+pub struct FinishRequest;
 
-        // SAFETY: this is register_hooks.
-        let hooks = unsafe { Hooks::registering() };
+impl ModuleType for FinishRequest {
+    const NAME: &'static CStr = c"mod_finish_request.c";
+    type Settings = Settings;
+
+    fn record() -> &'static Module {
+        &finish_request_module
+    }
+
+    fn register(hooks: &Hooks) {
         hooks.output_filter::<output::FinishRequest>();
         hooks.output_filter::<interim::Interim>();
         hooks.output_filter::<stream::StreamEnd>();
@@ -70,7 +56,7 @@ unsafe extern "C" fn register_hooks(_pool: *mut sys::apr_pool_t) {
         hooks.log_transaction::<report::LogOnce>();
         hooks.status_hook::<report::status::StatusPage>();
         hooks.optional_function::<api::FinishRequest>();
-    });
+    }
 }
 
 /// httpd starts, or starts anew.

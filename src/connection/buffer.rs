@@ -9,8 +9,7 @@ use super::waiting::{self, Queue, Waiting};
 use super::{helper, poll};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
-    Block, Brigade, Connection, ConnectionConfig, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request,
-    Result, Status,
+    Block, Brigade, Connection, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result, Status,
 };
 
 /// From how many bytes on they are offered to the kernel though no flush has come (`THRESHOLD_MIN_WRITE`).
@@ -45,7 +44,7 @@ struct Taking {
 /// # Errors
 ///
 /// The client has gone before it had read an earlier response, which goes first.
-pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
+pub fn start(request: Request<'_>, bounds: Bounds) -> Result {
     let connection = request.connection();
     if bounds.response == 0 || connection.socket().is_none() {
         return Ok(());
@@ -53,7 +52,7 @@ pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
     if connection.holds_output() {
         connection.flush(request.pool())?;
     }
-    let mut taking = buffer.taking.borrow_mut();
+    let mut taking = connection.extra_or_init(Buffer::default).taking.borrow_mut();
     if taking.is_none() {
         if !connection.has_output_filter::<BufferFilter>() {
             request.add_output_filter::<BufferFilter>();
@@ -64,8 +63,9 @@ pub fn start(request: Request<'_>, buffer: &Buffer, bounds: Bounds) -> Result {
 }
 
 /// What the client has not got yet. The connection's output goes to the client again.
-pub fn take(buffer: &Buffer) -> Waiting {
-    buffer.taking.take().map(|taking| taking.rest()).unwrap_or_default()
+pub fn take(connection: Connection<'_>) -> Waiting {
+    let taking = connection.extra::<Buffer>().and_then(|buffer| buffer.taking.take());
+    taking.map(|taking| taking.rest()).unwrap_or_default()
 }
 
 /// Sends what waits, while the caller waits.
@@ -95,7 +95,7 @@ impl OutputFilter for BufferFilter {
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         let connection = filter.connection();
-        let buffer = super::State::of(connection).map(|state| &state.buffer);
+        let buffer = connection.extra::<Buffer>();
         // Nothing below calls this filter again while it works.
         let taken = buffer.and_then(|buffer| buffer.taking.take());
         let Some(mut taking) = taken else { return filter.pass_on(brigade) };

@@ -123,6 +123,7 @@ fn pass_end_of_request(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result 
 impl InputFilter for Empty {
     const NAME: &'static CStr = c"FINISH_REQUEST_EMPTY";
     const TYPE: FilterType = FilterType::RESOURCE;
+    type Context = ();
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();

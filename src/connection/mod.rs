@@ -13,33 +13,8 @@ mod waiting;
 
 pub use self::release::release;
 
-use std::cell::OnceCell;
-
 use crate::directives::{After, Settings};
-use crate::httpd::{Connection, ConnectionConfig, Pool, Record, Request, Result};
-
-/// What the module keeps for a connection.
-#[derive(Default)]
-pub struct State {
-    /// What waits for a slow client.
-    buffer: buffer::Buffer,
-    /// How the connection came from another process or thread; none where it came from the client.
-    received: Option<keep::Received>,
-    /// What [`private_record`] made.
-    private_record: OnceCell<Record>,
-}
-
-impl ConnectionConfig for State {}
-
-impl State {
-    /// The connection's, made now if there was none.
-    fn get(connection: Connection<'_>) -> Option<&Self> {
-        if Self::of(connection).is_none() {
-            Self::default().attach(connection);
-        }
-        Self::of(connection)
-    }
-}
+use crate::httpd::{Connection, Pool, Record, Request, Result};
 
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
@@ -62,7 +37,7 @@ pub fn begin(request: Request<'_>, settings: &Settings) -> Result {
     if connection.is_stream() {
         return Ok(());
     }
-    State::get(connection).map_or(Ok(()), |state| buffer::start(request, &state.buffer, settings.buffer()))
+    buffer::start(request, settings.buffer())
 }
 
 /// The response has been passed on to an end that is its handler's own, which may yet work on: the client gets what httpd holds of it, and the end
@@ -78,7 +53,7 @@ pub fn after_own_end(request: Request<'_>) -> Result {
         return Ok(());
     }
     connection.flush(request.pool())?;
-    let waits = State::of(connection).is_some_and(|state| state.buffer.holds_something());
+    let waits = connection.extra().is_some_and(buffer::Buffer::holds_something);
     if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
         release::shutdown(connection);
     }
@@ -88,10 +63,10 @@ pub fn after_own_end(request: Request<'_>) -> Result {
 /// A copy of a connection's record that does not say that the client has gone, for a request whose handler looks at it: the same for
 /// all requests of the connection, one after the other. One for each would pile up while the client stays.
 pub fn private_record(connection: Connection<'_>) -> Connection<'_> {
-    let Some(state) = State::get(connection) else { return connection.unaborted() };
-    let copy = state.private_record.get_or_init(|| Record::of(connection.unaborted())).get();
-    connection.copy_to(copy);
-    copy
+    struct Copy(Record);
+    let Copy(record) = connection.extra_or_init(|| Copy(Record::of(connection.unaborted())));
+    connection.copy_to(record.get());
+    record.get()
 }
 
 /// What can become of the connection when the response is finished, as far as it depends on this server.

@@ -5,9 +5,9 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::helper::{self, Leaving};
-use super::{State, buffer, keep, resources};
+use super::{buffer, keep, resources};
 use crate::directives::After;
-use crate::httpd::{Connection, ConnectionConfig, Request};
+use crate::httpd::{Connection, Request};
 
 /// Lets the client go. The request's connection is left with a socket that is at its end. To be called when the
 /// response has been passed to the connection's filters and flushed.
@@ -17,7 +17,7 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
         let _ = connection.end_output();
     }
     connection.close_after_response();
-    let waiting = State::of(connection).map(|state| buffer::take(&state.buffer)).unwrap_or_default();
+    let waiting = buffer::take(connection);
     let timeout = connection.timeout();
     match take(connection) {
         Ok(client) => {

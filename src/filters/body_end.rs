@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 
 use crate::handlers::{is_proxied, proxy_scheme};
-use crate::httpd::{Brigade, FilterHandle, FilterType, InputCall, InputFilter, Request, RequestConfig, Result};
+use crate::httpd::{Brigade, FilterHandle, FilterType, InputCall, InputFilter, Request, Result};
 use crate::response::{Body, Response};
 
 /// The filter that sees the end of a body.
@@ -28,6 +28,7 @@ impl InputFilter for BodyEnd {
     const NAME: &'static CStr = c"FINISH_REQUEST_BODY_END";
     // Below the one that holds what was read ahead of the application: that is not lost with the client's connection.
     const TYPE: FilterType = FilterType::RESOURCE.above(4);
+    type Context = ();
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();

@@ -5,8 +5,8 @@ use std::cell::Cell;
 use std::ffi::CStr;
 
 use crate::httpd::{
-    Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, RequestConfig, Result,
-    Source, dir_config,
+    Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, Result, Source,
+    dir_config,
 };
 use crate::response::{Phase, Response, decide::decide};
 use crate::rules::ending::Verdict;

@@ -9,8 +9,7 @@ use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{
-    Block, Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Record, Request, RequestConfig, Result,
-    Status, dir_config,
+    Block, Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Record, Request, Result, Status, dir_config,
 };
 use crate::response::{Body, Call, Marked, Phase, Response, bypass, decide::decide, private_record};
 use crate::rules::ending::{Ending, Fault, Length, Verdict};

@@ -7,6 +7,7 @@ use std::os::fd::{BorrowedFd, RawFd};
 use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 use std::time::Duration;
 
+use super::extra::Alive;
 use super::{Brigade, Configured, Filter, OutputFilter, Pool, Result, Status, retrieve_optional};
 use crate::sys;
 
@@ -299,18 +300,22 @@ impl<'c> Connection<'c> {
 
 /// A connection's record, for what lives beyond a call into the module.
 ///
-/// Only to be kept where a request, or a filter of the connection, is kept: these end before the connection.
-pub struct Record(AtomicPtr<sys::conn_rec>);
+/// To be kept where a request, or a filter of the connection, is kept: these end before the connection.
+pub struct Record {
+    raw: AtomicPtr<sys::conn_rec>,
+    alive: Alive,
+}
 
 impl Record {
     /// Keeps the record.
     pub fn of(connection: Connection<'_>) -> Self {
-        Self(AtomicPtr::new(connection.raw))
+        Self { raw: AtomicPtr::new(connection.raw), alive: Alive::of_connection(connection) }
     }
 
     /// The connection, which may be used in a call that is about it or its request.
     pub fn get(&self) -> Connection<'_> {
-        // SAFETY: the connection is live as long as what this is kept in.
-        unsafe { Connection::from_raw(self.0.load(Ordering::Relaxed)) }
+        assert!(self.alive.get(), "a connection's record is used after its end");
+        // SAFETY: the connection lives.
+        unsafe { Connection::from_raw(self.raw.load(Ordering::Relaxed)) }
     }
 }

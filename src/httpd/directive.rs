@@ -2,6 +2,7 @@
 
 use std::ffi::{CStr, c_char, c_int, c_void};
 
+use super::config::settings_mut;
 use super::{Pool, guard};
 use crate::sys;
 
@@ -75,9 +76,9 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
         let args: Vec<&[u8]> = (0..usize::try_from(argc).unwrap_or(0))
             .map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes())
             .collect();
-        // SAFETY: httpd gives the record that PerDir made for this place; nobody else has a reference to it while
+        // SAFETY: httpd gives the record that was made for this place; nobody else has a reference to it while
         // the configuration is read. The parameters and their pool live during the call (LIVE).
-        let (settings, pool) = unsafe { (settings.cast::<T>().as_mut(), Pool::from_raw((*parms).pool)) };
+        let (settings, pool) = unsafe { (settings_mut::<T>(settings), Pool::from_raw((*parms).pool)) };
         let (Some(settings), Some(pool)) = (settings, pool) else { return c"internal error".as_ptr() };
         // SAFETY: as for GLOBAL_ONLY. httpd has a sentence where the directive stands in a .htaccess, in a section there, too.
         let in_htaccess = !unsafe { sys::ap_check_cmd_context(parms, sys::NOT_IN_HTACCESS.cast_unsigned()) }.is_null();
@@ -93,22 +94,26 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
 }
 
 /// A directive's record in the table.
-pub const fn command<T: 'static, D: Directive<T>>() -> sys::command_rec {
-    sys::command_rec {
+#[repr(transparent)]
+pub struct Command(sys::command_rec);
+
+/// Returns a directive's record.
+pub const fn command<T: 'static, D: Directive<T>>() -> Command {
+    Command(sys::command_rec {
         name: D::MANUAL.name.as_ptr(),
         func: sys::cmd_func { take_argv: Some(entry::<T, D>) },
         cmd_data: std::ptr::null_mut(),
         req_override: D::MANUAL.context.req_override(),
         args_how: sys::cmd_how_TAKE_ARGV,
         errmsg: D::MANUAL.help.as_ptr(),
-    }
+    })
 }
 
 /// The table in the form that httpd reads.
 #[repr(C)]
 pub struct Commands<const N: usize> {
-    directives: [sys::command_rec; N],
-    end: sys::command_rec,
+    directives: [Command; N],
+    end: Command,
 }
 
 // SAFETY: the pointers in it are to constants, which nobody writes to.
@@ -116,20 +121,19 @@ unsafe impl<const N: usize> Sync for Commands<N> {}
 
 impl<const N: usize> Commands<N> {
     /// The records, and the empty one that ends the table.
-    pub const fn new(directives: [sys::command_rec; N]) -> Self {
-        let end = sys::command_rec {
+    pub const fn new(directives: [Command; N]) -> Self {
+        let end = Command(sys::command_rec {
             name: std::ptr::null(),
             func: sys::cmd_func { take_argv: None },
             cmd_data: std::ptr::null_mut(),
             req_override: 0,
             args_how: sys::cmd_how_TAKE_ARGV,
             errmsg: std::ptr::null(),
-        };
+        });
         Self { directives, end }
     }
 
-    /// The pointer, for the module record.
-    pub const fn as_ptr(&self) -> *const sys::command_rec {
+    pub(super) const fn as_ptr(&self) -> *const sys::command_rec {
         (&raw const *self).cast()
     }
 }

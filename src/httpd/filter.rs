@@ -4,6 +4,7 @@ use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
+use super::extra::Alive;
 use super::{Brigade, Connection, OutputFilter, Request, Result, Status};
 use crate::sys;
 
@@ -137,10 +138,12 @@ pub fn is_ours(name: &[u8]) -> bool {
 pub struct Foremost<F: OutputFilter> {
     node: NonNull<sys::ap_filter_t>,
     context: NonNull<F::Context>,
+    /// The connection's.
+    alive: Alive,
 }
 
 impl<F: OutputFilter> Foremost<F> {
-    /// Puts it there, with what it finds as [`Filter::context`]. It is to be dropped before the connection ends.
+    /// Puts it there, with what it finds as [`Filter::context`].
     pub fn add(connection: Connection<'_>, context: F::Context) -> Self {
         let context = NonNull::from(Box::leak(Box::new(context)));
         // SAFETY: the connection is live (LIVE) and of this thread (ONE THREAD). An all-zero node is one without a request, and this
@@ -153,22 +156,24 @@ impl<F: OutputFilter> Foremost<F> {
             node.next = (*connection.raw()).output_filters;
             let node = NonNull::from(Box::leak(Box::new(node)));
             (*connection.raw()).output_filters = node.as_ptr();
-            Self { node, context }
+            Self { node, context, alive: Alive::of_connection(connection) }
         }
     }
 
     /// Takes it out, if it is still there. Its node keeps the way to the next one, for who is in it.
     pub fn remove(&self) {
-        // SAFETY: node and connection are live; a node that is not in the chain is not found (ap_remove_output_filter).
-        unsafe { sys::ap_remove_output_filter(self.node.as_ptr()) }
+        if self.alive.get() {
+            // SAFETY: node and connection are live; a node that is not in the chain is not found (ap_remove_output_filter).
+            unsafe { sys::ap_remove_output_filter(self.node.as_ptr()) }
+        }
     }
 }
 
 impl<F: OutputFilter> Drop for Foremost<F> {
     fn drop(&mut self) {
-        // SAFETY: as for remove; both came from Box::leak.
+        self.remove();
+        // SAFETY: both came from Box::leak, and nobody finds them any more.
         unsafe {
-            sys::ap_remove_output_filter(self.node.as_ptr());
             drop((Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())));
         }
     }

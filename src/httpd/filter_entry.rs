@@ -3,8 +3,10 @@
 //! A filter of the module's is a type with one method, `pass`. httpd gets [`call_output`] or [`call_input`] for it: there a panic
 //! ends, and becomes the status of a filter that fails.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Block, Brigade, Configured, Connection, Filter, Hooks, Request, Result, Status, guard, with_context};
@@ -39,6 +41,8 @@ pub trait InputFilter: 'static {
     const NAME: &'static CStr;
     /// Where it stands among others.
     const TYPE: FilterType;
+    /// What is stored with its node when it is added to a chain.
+    type Context: 'static;
 
     /// Returns the implementor's static.
     fn handle() -> &'static FilterHandle;
@@ -213,12 +217,12 @@ impl<'f> InputCall<'f> {
         unsafe { Request::from_raw((*self.node).r) }
     }
 
-    /// Returns what [`Request::put_back`] gave it.
-    pub fn put_back(self) -> Option<Brigade<'f>> {
-        // SAFETY: the filter is live (LIVE); its context is null, or a brigade of its request's connection.
+    /// Returns what was stored with it when it was added, if it is an `F`.
+    pub fn context<F: InputFilter>(self) -> Option<&'f F::Context> {
+        // SAFETY: the filter is live (LIVE). Whoever adds an `F` adds it with its context, which lives as long as the chain, or with null.
         unsafe {
-            let brigade: *mut sys::apr_bucket_brigade = (*self.node).ctx.cast();
-            (!brigade.is_null()).then(|| Brigade::from_raw(brigade))
+            let is_one = (*self.node).frec == F::handle().raw();
+            is_one.then(|| (*self.node).ctx.cast::<F::Context>().as_ref()).flatten()
         }
     }
 
@@ -237,6 +241,25 @@ impl<'f> InputCall<'f> {
     pub fn remove(self) {
         // SAFETY: the filter is in a live chain (LIVE).
         unsafe { sys::ap_remove_input_filter(self.node) }
+    }
+}
+
+/// What was read of a request's body and is to be read again. One at a time has it.
+pub struct PutBack(Cell<Option<NonNull<sys::apr_bucket_brigade>>>);
+
+impl PutBack {
+    /// The brigade is in the pool that is going to have this.
+    pub(super) fn new(brigade: Brigade<'_>) -> Self {
+        Self(Cell::new(NonNull::new(brigade.raw())))
+    }
+
+    /// Calls `take` with it, unless somebody has it.
+    pub fn with<T>(&self, take: impl FnOnce(&mut Brigade<'_>) -> T) -> Option<T> {
+        let raw = self.0.take()?;
+        // SAFETY: the brigade lives as long as this, and nobody else has it.
+        let result = take(&mut unsafe { Brigade::from_raw(raw.as_ptr()) });
+        self.0.set(Some(raw));
+        Some(result)
     }
 }
 

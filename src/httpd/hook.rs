@@ -97,7 +97,7 @@ hooks! {
         = C(_pool: RawPool, graceful: c_int) by sys::ap_hook_child_stopping, APR_HOOK_MIDDLE;
 
     /// The MPM has accepted a socket, and httpd has no record of its connection yet. The pool is the connection's.
-    CreateConnection: create_connection(pool: Pool<'_>, socket: Accepted<'_>) -> ByHttpd
+    CreateConnection: create_connection<'c>(pool: Pool<'c>, socket: Accepted<'c>) -> ByHttpd
         = C(
             pool: RawPool, _server: RawServer, socket: RawSocket, _id: c_long, _scoreboard: *mut c_void,
             _buckets: *mut sys::apr_bucket_alloc_t

@@ -1,12 +1,12 @@
 //! `ap_listeners`: the sockets that the MPM listens to, and what it accepts from them.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_void};
 use std::marker::PhantomData;
 use std::os::fd::{AsRawFd, BorrowedFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{BeforeListening, Pool, Result, Status};
+use super::{BeforeListening, Result, Status};
 use crate::sys;
 
 /// What stands for a protocol at such a listener: neither `http`, which would have accept filters and the MPM's own
@@ -190,21 +190,17 @@ impl<'s> Accepted<'s> {
         }
     }
 
-    /// Keeps a value with the socket, in the pool of its connection.
-    pub fn attach<T: 'static>(self, pool: Pool<'_>, value: T) {
-        let own = pool.own(value);
-        // SAFETY: the socket is live (LIVE) and of this thread (ONE THREAD); the pool is its own, and drops the value.
-        unsafe { sys::apr_socket_data_set(self.raw.as_ptr(), own.as_ptr().cast(), KEY.as_ptr(), None) };
+    /// The module's pointer in it.
+    pub(super) fn data(self) -> *mut c_void {
+        let mut data = std::ptr::null_mut();
+        // SAFETY: the socket is live (LIVE). Nothing is written where there is nothing.
+        unsafe { sys::apr_socket_data_get(&raw mut data, KEY.as_ptr(), self.raw.as_ptr()) };
+        data
     }
 
-    /// What is kept with it; `T` is the one type that is.
-    pub fn attached<T: 'static>(self) -> Option<&'s T> {
-        let mut value = std::ptr::null_mut();
-        // SAFETY: as for attach: null, or what it stored.
-        unsafe {
-            sys::apr_socket_data_get(&raw mut value, KEY.as_ptr(), self.raw.as_ptr());
-            value.cast::<T>().as_ref()
-        }
+    pub(super) fn set_data(self, data: *mut c_void) {
+        // SAFETY: the socket is live (LIVE) and of this thread (ONE THREAD).
+        unsafe { sys::apr_socket_data_set(self.raw.as_ptr(), data, KEY.as_ptr(), None) };
     }
 }
 

@@ -18,6 +18,7 @@ mod bucket_read;
 mod config;
 mod connection;
 mod directive;
+mod extra;
 mod filter;
 mod filter_entry;
 mod guard;
@@ -36,12 +37,14 @@ mod table;
 
 pub use self::brigade::{Block, Brigade, BrigadeRecord, Kind};
 pub use self::bucket_read::{OriginalRead, ReplacedRead, Source};
-pub use self::config::{ConnectionConfig, PerDir, RequestConfig, dir_config, server_config};
+pub use self::config::{PerDir, dir_config, server_config};
 pub use self::connection::{Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, Foremost, is_ours};
-pub use self::filter_entry::{FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, Replaced, Replacement};
-pub use self::guard::{guard, set_panic_hook};
+pub use self::filter_entry::{
+    FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, PutBack, Replaced, Replacement,
+};
+pub use self::guard::guard;
 pub use self::hook::{
     BeforeListening, ByHttpd, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, CreateConnection, Hooks,
     InsertErrorFilter, InsertFilter, InsertNetworkBucket, LogTransaction, NetworkBucket, OpenLogs, OptionalFunction,
@@ -49,8 +52,8 @@ pub use self::hook::{
     is_threaded, retrieve_optional,
 };
 pub use self::listen::Accepted;
-pub use self::log::{install as install_log, notice, with_context};
-pub use self::module::{Module, refusal};
+pub use self::log::{notice, with_context};
+pub use self::module::{Module, ModuleType, refusal};
 pub use self::mpm::Mpm;
 pub use self::pool::Pool;
 pub use self::pulled::Pull;

@@ -1,10 +1,27 @@
 //! The module record that httpd's loader looks for.
 
 use std::cell::UnsafeCell;
-use std::ffi::c_int;
+use std::ffi::{CStr, c_int, c_ulong, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::guard::set_panic_hook;
+use super::log::install as install_log;
+use super::{Commands, Hooks, PerDir, config, guard};
 use crate::sys;
+
+/// A module of httpd's.
+pub trait ModuleType: 'static {
+    /// The name of its file, as httpd lists it and sorts hooks by it.
+    const NAME: &'static CStr;
+    /// What its directives set.
+    type Settings: PerDir;
+
+    /// Returns its record, a static.
+    fn record() -> &'static Module;
+
+    /// Registers its hooks and filters: at start, once more at start, and at each restart.
+    fn register(hooks: &Hooks);
+}
 
 /// A `module`, which httpd writes to while it reads its configuration: the index, the list of modules.
 #[repr(transparent)]
@@ -17,14 +34,25 @@ unsafe impl Sync for Module {}
 static LOADED: AtomicPtr<sys::module> = AtomicPtr::new(std::ptr::null_mut());
 
 impl Module {
-    /// A record, filled in as `STANDARD20_MODULE_STUFF` does.
-    pub const fn new(record: sys::module) -> Self {
-        Self(UnsafeCell::new(record))
-    }
-
-    /// Has the wrappers use this record. To be called from `register_hooks`.
-    pub fn loaded(&'static self) {
-        LOADED.store(self.0.get(), Ordering::Release);
+    /// The record of a module, with its table of directives.
+    pub const fn of<M: ModuleType, const N: usize>(commands: &'static Commands<N>) -> Self {
+        Self(UnsafeCell::new(sys::module {
+            version: sys::MODULE_MAGIC_NUMBER_MAJOR,
+            minor_version: sys::MODULE_MAGIC_NUMBER_MINOR,
+            module_index: -1,
+            name: M::NAME.as_ptr(),
+            dynamic_load_handle: std::ptr::null_mut::<c_void>(),
+            next: std::ptr::null_mut(),
+            magic: sys::MODULE_MAGIC_COOKIE as c_ulong,
+            rewrite_args: None,
+            create_dir_config: Some(config::create::<M::Settings>),
+            merge_dir_config: Some(config::merge::<M::Settings>),
+            create_server_config: None,
+            merge_server_config: None,
+            cmds: commands.as_ptr(),
+            register_hooks: Some(register_hooks::<M>),
+            flags: 0,
+        }))
     }
 
     pub(super) fn raw() -> *mut sys::module {
@@ -37,6 +65,19 @@ impl Module {
         // SAFETY: null, or a static; httpd has set the index before it calls register_hooks.
         if record.is_null() { sys::APLOG_NO_MODULE } else { unsafe { (*record).module_index } }
     }
+}
+
+/// # Safety
+///
+/// For httpd to call, through the module record.
+unsafe extern "C" fn register_hooks<M: ModuleType>(_pool: *mut sys::apr_pool_t) {
+    guard((), || {
+        LOADED.store(M::record().0.get(), Ordering::Release);
+        install_log();
+        set_panic_hook();
+        // SAFETY: this is register_hooks.
+        M::register(&unsafe { Hooks::registering() });
+    });
 }
 
 /// The least minor number of httpd's module interface (`ap_mmn.h`) that has all that the module uses: 2.4.49's, for the hook

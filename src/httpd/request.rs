@@ -5,7 +5,8 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Brigade, Connection, Filter, InputFilter, OutputFilter, Pool, Result, Server, Status, Table};
+use super::extra::Alive;
+use super::{Brigade, Connection, Filter, InputFilter, OutputFilter, Pool, PutBack, Result, Server, Status, Table};
 use crate::sys;
 
 /// A request that httpd is working on.
@@ -193,23 +194,25 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).expecting_100 != 0 }
     }
 
-    /// Has what was read of the body read again, by way of a filter that asks for it ([`InputCall::put_back`](super::InputCall::put_back)).
-    pub fn put_back<F: InputFilter>(self, body: Brigade<'r>) {
-        // SAFETY: the request and its connection are live (LIVE); the brigade is in the request's pool, as the
+    /// Has what was read of the body read again, by way of a filter that gives it.
+    pub fn put_back<F: InputFilter<Context = PutBack>>(self, mut body: Brigade<'_>) {
+        let mut own = self.brigade();
+        body.move_all(&mut own);
+        let context = self.pool().own(PutBack::new(own)).as_ptr();
+        // SAFETY: the request and its connection are live (LIVE); the context and its brigade are in the request's pool, as the
         // filter is.
         unsafe {
             let handle = F::handle().raw();
-            sys::ap_add_input_filter_handle(handle, body.raw().cast(), self.raw(), self.connection().raw());
+            sys::ap_add_input_filter_handle(handle, context.cast(), self.raw(), self.connection().raw());
         }
     }
 
-    /// What was put back by [`Request::put_back`] and has not been read again; none where that is nothing.
-    pub fn still_put_back<F: InputFilter>(self) -> Option<Brigade<'r>> {
-        // SAFETY: a live chain (LIVE). The filter was added by put_back with a brigade of the request's; or by an administrator,
+    /// What was put back by way of such a filter, as long as that gives it.
+    pub fn still_put_back<F: InputFilter<Context = PutBack>>(self) -> Option<&'r PutBack> {
+        let node = self.input_filter(|each| each.frec == F::handle().raw())?;
+        // SAFETY: a live chain (LIVE). The filter was added by put_back with a context in the request's pool; or by an administrator,
         // with null.
-        let body = self.input_filter(|each| each.frec == F::handle().raw()).map(|node| unsafe { (*node).ctx })?;
-        // SAFETY: as above.
-        (!body.is_null()).then(|| unsafe { Brigade::from_raw(body.cast()) })
+        unsafe { (*node).ctx.cast::<PutBack>().as_ref() }
     }
 
     /// httpd's own filter that makes the body of what the connection gives (`HTTP_IN`).
@@ -477,19 +480,23 @@ impl<'r> Request<'r> {
 
 /// A request's record, for what may be asked after a call into the module.
 ///
-/// Only to be asked where it is known that the request lives.
-pub struct RequestRecord(AtomicPtr<sys::request_rec>);
+/// To be asked where it is known that the request lives.
+pub struct RequestRecord {
+    raw: AtomicPtr<sys::request_rec>,
+    alive: Alive,
+}
 
 impl RequestRecord {
     /// Keeps the record.
     pub fn of(request: Request<'_>) -> Self {
-        Self(AtomicPtr::new(request.raw()))
+        Self { raw: AtomicPtr::new(request.raw()), alive: Alive::of_request(request) }
     }
 
     /// The request, which may be used in a call that is about it.
     pub fn get(&self) -> Request<'_> {
-        // SAFETY: the request is live, as whoever asks knows; a reference is never null.
-        unsafe { Request { raw: NonNull::new_unchecked(self.0.load(Ordering::Relaxed)), life: PhantomData } }
+        assert!(self.alive.get(), "a request's record is used after its end");
+        // SAFETY: the request lives; it is never null.
+        unsafe { Request { raw: NonNull::new_unchecked(self.raw.load(Ordering::Relaxed)), life: PhantomData } }
     }
 }
 

@@ -10,9 +10,7 @@ use super::{Body, Phase, Response};
 use crate::connection;
 use crate::directives::{After, Settings};
 use crate::handlers::{cgi_script, digits, proxy_scheme};
-use crate::httpd::{
-    Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestConfig, RequestRecord, Result, dir_config,
-};
+use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, dir_config};
 use crate::rules::declared::Declared;
 use crate::rules::late::Late;
 use crate::rules::mark;

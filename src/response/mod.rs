@@ -13,7 +13,7 @@ use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::filters::interim;
 use crate::handlers;
-use crate::httpd::{Connection, Filter, Record, Request, RequestConfig, Status};
+use crate::httpd::{Connection, Filter, Record, Request, Status};
 use crate::rules::ending::Ending;
 use crate::rules::mark::{self, Source};
 
@@ -114,9 +114,12 @@ pub struct Call<'f> {
     pub settings: &'f Settings,
 }
 
-impl RequestConfig for Response {}
-
 impl Response {
+    /// Returns the response to this request, if it may be finished early.
+    pub fn of(request: Request<'_>) -> Option<&Self> {
+        request.extra()
+    }
+
     /// The response to a request whose handler is about to run.
     pub fn begin(request: Request<'_>) -> Self {
         Self {

@@ -12,7 +12,7 @@ use super::{Phase, Response};
 use crate::connection;
 use crate::directives::{OnAbort, Settings};
 use crate::handlers::{is_proxied, proxy_scheme, runs_application};
-use crate::httpd::{Request, RequestConfig};
+use crate::httpd::Request;
 
 /// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
 /// record, also where it is an internal redirect of one that has a copy. Not where that one has been finished: nothing of

@@ -3,7 +3,7 @@
 
 use std::ffi::CStr;
 
-use crate::httpd::{Block, Brigade, FilterHandle, FilterType, InputCall, InputFilter, Kind, Request, Result};
+use crate::httpd::{Block, Brigade, FilterHandle, FilterType, InputCall, InputFilter, Kind, PutBack, Request, Result};
 use crate::rules::ending::{Chunks, Verdict};
 
 /// How much of a body that has arrived, and that the application has not read, is kept for it.
@@ -26,7 +26,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
     }
     if let Some(ahead) = request.still_put_back::<ReadAhead>() {
         // What came since then stands behind it, and the filter for it would stand before.
-        return ahead.has_eos();
+        return ahead.with(|body| body.has_eos()).unwrap_or(false);
     }
     let mut body = request.brigade();
     let mut piece = request.brigade();
@@ -100,6 +100,7 @@ fn length_without_end(request: Request<'_>) -> Option<u64> {
 impl InputFilter for ReadAhead {
     const NAME: &'static CStr = c"FINISH_REQUEST_BODY";
     const TYPE: FilterType = FilterType::RESOURCE.above(5);
+    type Context = PutBack;
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();
@@ -108,8 +109,8 @@ impl InputFilter for ReadAhead {
 
     /// Gives what was put back; what the client sends comes behind it.
     fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, wanted: u64) -> Result {
-        let mut given = 0;
-        if let Some(mut body) = call.put_back() {
+        let give = |body: &mut Brigade<'_>| {
+            let mut given = 0;
             while given < wanted
                 && let Some(kind) = body.first()
             {
@@ -125,7 +126,9 @@ impl InputFilter for ReadAhead {
             if body.is_empty() {
                 call.remove();
             }
-        }
+            Ok(())
+        };
+        call.context::<Self>().and_then(|body| body.with(give)).unwrap_or(Ok(()))?;
         if brigade.is_empty() { call.pass_on(brigade) } else { Ok(()) }
     }
 }

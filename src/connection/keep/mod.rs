@@ -13,7 +13,7 @@ use std::os::fd::BorrowedFd;
 pub use self::body::ReadAhead;
 pub use self::listener::{child_init, open, warn_if_unavailable};
 pub use self::message::Kept;
-pub use self::receive::{Receive, Received};
+pub use self::receive::Receive;
 use super::resources;
 use crate::background;
 use crate::httpd::{Connection, Request, is_ours};

@@ -1,7 +1,7 @@
 //! A connection that comes by the server's own socket: the client's takes its place, and httpd goes on with it as if it
 //! had had it all the time.
 
-use std::cell::{Cell, RefCell};
+use std::cell::Cell;
 use std::fs;
 use std::io::{self, ErrorKind};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -12,10 +12,10 @@ use super::listener::{self, Listener};
 use super::message::{Kept, LONGEST};
 use super::unix;
 use crate::background::{self, Kind};
-use crate::connection::{State, poll, resources};
+use crate::connection::{poll, resources};
 use crate::httpd::{
-    Accepted, Brigade, ByHttpd, Connection, ConnectionConfig, CreateConnection, InsertNetworkBucket, NetworkBucket,
-    Pool, PreConnection, ProcessConnection, Reply, is_async,
+    Accepted, Brigade, ByHttpd, Connection, CreateConnection, InsertNetworkBucket, NetworkBucket, Pool, PreConnection,
+    ProcessConnection, Reply, is_async,
 };
 
 /// How long a process of the server's own may take from connecting to sending: it does the one after the other.
@@ -38,7 +38,7 @@ pub enum Received {
 pub struct Receive;
 
 impl CreateConnection for Receive {
-    fn create_connection(pool: Pool<'_>, socket: Accepted<'_>) -> ByHttpd {
+    fn create_connection<'c>(pool: Pool<'c>, socket: Accepted<'c>) -> ByHttpd {
         look_at(pool, socket);
         ByHttpd
     }
@@ -47,12 +47,11 @@ impl CreateConnection for Receive {
 impl PreConnection for Receive {
     fn pre_connection(connection: Connection<'_>, socket: Option<Accepted<'_>>) -> Reply {
         let accepted = socket.filter(|_| !connection.is_stream());
-        let received = accepted.and_then(|accepted| accepted.attached::<RefCell<Option<Received>>>()?.take());
-        if let Some(Received::Kept { kept, .. }) = &received {
-            connection.set_keepalives(kept.keepalives);
-        }
-        if received.is_some() {
-            State { received, ..State::default() }.attach(connection);
+        if let Some(received) = accepted.and_then(|accepted| accepted.extra::<Cell<Option<Received>>>()?.take()) {
+            if let Received::Kept { kept, .. } = &received {
+                connection.set_keepalives(kept.keepalives);
+            }
+            connection.extra_or_init(|| received);
         }
         Reply::Ok
     }
@@ -71,7 +70,7 @@ impl InsertNetworkBucket for Receive {
         mut brigade: Brigade<'c>,
         socket: Accepted<'c>,
     ) -> NetworkBucket {
-        match State::of(connection).and_then(|state| state.received.as_ref()) {
+        match connection.extra() {
             Some(Received::Kept { kept, .. }) if !kept.held.is_empty() => {
                 brigade.push_bytes(&kept.held);
                 brigade.push_socket(socket);
@@ -83,7 +82,7 @@ impl InsertNetworkBucket for Receive {
 }
 
 /// Looks at a socket before httpd does.
-fn look_at(pool: Pool<'_>, accepted: Accepted<'_>) {
+fn look_at<'c>(pool: Pool<'c>, accepted: Accepted<'c>) {
     let (Some(listener), Some(socket)) = (listener::get(), accepted.descriptor()) else { return };
     if !listener.has_accepted(socket) {
         return;
@@ -106,12 +105,12 @@ fn look_at(pool: Pool<'_>, accepted: Accepted<'_>) {
             Received::Stranger
         }
     };
-    accepted.attach(pool, RefCell::new(Some(received)));
+    accepted.set_extra(pool, Cell::new(Some(received)));
 }
 
 /// Returns true if httpd need not go on with it, now or at all.
 fn is_done(connection: Connection<'_>) -> bool {
-    match State::of(connection).and_then(|state| state.received.as_ref()) {
+    match connection.extra() {
         None => false,
         Some(Received::Stranger) => {
             connection.abort();
