@@ -63,6 +63,7 @@ put() {
 files() {
     echo "$source/apxs/mod_finish_request.h|$headers/mod_finish_request.h"
     for each in "$source"/php/*.php; do echo "$each|$php/$(basename "$each")"; done
+    echo "$source/php/stubs/finish_request.php|$php/stubs/finish_request.php"
     for each in README.md CHANGELOG.md LICENSE; do echo "$source/$each|$docs/$each"; done
     for each in "$source"/docs/*.md; do echo "$each|$docs/docs/$(basename "$each")"; done
     for each in "$source"/httpd-conf/examples/*; do echo "$each|$docs/examples/$(basename "$each")"; done
@@ -135,7 +136,7 @@ uninstall() {
     take "$shipped"
     take "$file.debug"
     take "$file"
-    for folder in "$php" "$docs/docs" "$docs/examples" "$docs"; do
+    for folder in "$php/stubs" "$php" "$docs/docs" "$docs/examples" "$docs"; do
         rmdir "$root$folder" 2>/dev/null || true
     done
     if [ -L "$root$config/mods-enabled/finish_request.load" ]; then

@@ -4,75 +4,287 @@
  *
  *     require 'finish_request.php';
  *     echo 'Thank you.';
+ *     session_write_close();
  *     apache_finish_request();
  *     // what takes long
  *
  * For PHP under Apache httpd with mod_finish_request: mod_php, mod_fcgid, CGI; under php-fpm it calls
- * fastcgi_finish_request(), so that one call serves all. Needs no extension, PHP 7.0 or later.
+ * fastcgi_finish_request(), so that one call serves all. Needs no extension, PHP 7.4 or later. Where the whole site is to have
+ * the function, under php-fpm's name too: prepend.php.
  */
 
 if (!function_exists('apache_finish_request')) {
     /**
-     * Sends what has been printed, in whatever output buffers it is, and ends the response. What is printed later
-     * reaches nobody. The session stays open: call session_write_close() before, or the client's next request
-     * waits for it.
+     * Sends what has been printed, in whatever output buffers it is, and ends the response, as php-fpm's
+     * fastcgi_finish_request() does. What is printed later reaches nobody, and does not end the script. The session stays
+     * open: call session_write_close() before, or the client's next request waits for it.
      *
-     * @return bool Whether the response was marked. False, with all output flushed, where it could not be: under
-     *              mod_fcgid and CGI after the headers have been sent (begin with ob_start() there), or with an
-     *              outermost output buffer that rewrites what it gets (ob_gzhandler, zlib.output_compression),
-     *              whose length nobody knows.
-     *              Whether the client really was let go is the server's to decide: without mod_finish_request, or
-     *              with FinishRequest Off, it waits as ever.
+     * @return bool Whether the response has ended. False where it cannot end before the script does: then nothing has
+     *              happened, and the page is as ever. So it is the second time; without the module, or with FinishRequest Off;
+     *              and with an output buffer that PHP ends for nobody (docs/applications.md has the list).
      */
     function apache_finish_request(): bool
     {
-        if (function_exists('fastcgi_finish_request')) {
-            // php-fpm would end the script at its next output: it goes on, and its output goes nowhere. (A flush()
-            // still has connection_status() say that the client has gone: that is php-fpm's own.)
-            ignore_user_abort(true);
-            $finished = fastcgi_finish_request();
-            ob_start(function (): string {
-                return '';
-            }, 4096);
-            return $finished;
+        static $finished = false;
+        if ($finished) {
+            return false;
         }
-
-        // All into the outermost buffer: it is sent in one piece.
-        while (ob_get_level() > 1 && @ob_end_flush()) {
+        // An output callback that asks once more is refused.
+        $finished = true;
+        switch (PHP_SAPI) {
+            case 'apache2handler':
+                return $finished = apache_finish_request_inside();
+            case 'cgi-fcgi':
+                $digits = apache_finish_request_digits();
+                return $finished = $digits === '' ? apache_finish_request_by_length() : apache_finish_request_by_digits($digits);
+            default:
+                return $finished = apache_finish_request_by_sapi();
         }
-
-        $marked = apache_finish_request_mark();
-
-        while (ob_get_level() > 0 && @ob_end_flush()) {
-        }
-        flush();
-        return $marked;
     }
 
     /**
-     * Marks the response: by the server's environment where the script runs inside the server, and the next flush
-     * is the end; else by its length, which a program outside can only say before the headers are sent.
+     * mod_php: the request's environment marks the response, and the next flush is the end.
      *
      * @internal
      */
-    function apache_finish_request_mark(): bool
+    function apache_finish_request_inside(): bool
     {
-        if (PHP_SAPI === 'apache2handler' && function_exists('apache_setenv')) {
-            return apache_setenv('finish-request', 'flush');
-        }
-        if (headers_sent()) {
+        $notes = function_exists('apache_note');
+        if ($notes && apache_note('finish-request-version') === false) {
             return false;
         }
-        if (PHP_SAPI === 'apache2handler') {
-            header('X-Finish-Request: flush');
+        foreach (['finish-request', 'REDIRECT_finish-request'] as $variable) {
+            $mark = function_exists('apache_getenv') ? apache_getenv($variable) : false;
+            if (is_string($mark) && preg_match('/(^|;)\s*off\s*(;|$)/i', $mark)) {
+                return false;
+            }
+        }
+        // Without apache_setenv() the header is the other way, for those who know that the module is there to take it out.
+        $by_header = !function_exists('apache_setenv');
+        if ($by_header && (!$notes || headers_sent()) || !apache_finish_request_can_flush()) {
+            return false;
+        }
+        $token = $by_header ? bin2hex(random_bytes(16)) : '';
+        if ($by_header) {
+            header("X-Finish-Request: boundary=$token");
+        }
+        $thrown = apache_finish_request_flush();
+        $finished = ob_get_level() === 0;
+        // Not before: an output callback may flush, too.
+        if ($finished && $by_header) {
+            echo $token;
+        } elseif ($finished) {
+            apache_setenv('finish-request', 'flush');
+        }
+        flush();
+        if ($thrown) {
+            throw $thrown;
+        }
+        return $finished;
+    }
+
+    /**
+     * php-cgi, with the mark `late`: the digits that httpd gave this response, twice in a row, are its end. Printing them
+     * makes php-cgi send its header, if it has not yet.
+     *
+     * @internal
+     */
+    function apache_finish_request_by_digits(string $digits): bool
+    {
+        if (!apache_finish_request_can_flush()) {
+            return false;
+        }
+        $thrown = apache_finish_request_flush();
+        $finished = ob_get_level() === 0;
+        if ($finished) {
+            echo $digits . $digits;
+        }
+        flush();
+        if ($thrown) {
+            throw $thrown;
+        }
+        return $finished;
+    }
+
+    /**
+     * php-cgi without that mark: the response's length, which must be known before php-cgi sends its header.
+     *
+     * @internal
+     */
+    function apache_finish_request_by_length(): bool
+    {
+        $buffers = ob_get_status(true);
+        // Where the outermost buffer sends what it has when it is full, all is collected in the one above it.
+        $collector = $buffers && $buffers[0]['chunk_size'] > 0 ? 1 : 0;
+        foreach ($buffers as $level => $buffer) {
+            $plain = $buffer['name'] === 'default output handler';
+            $keeps = $buffer['chunk_size'] === 0 || $level === count($buffers) - 1;
+            if (
+                !($buffer['flags'] & PHP_OUTPUT_HANDLER_REMOVABLE)
+                || $level <= $collector && !$plain
+                || $level === $collector && !$keeps
+            ) {
+                return false;
+            }
+        }
+        if (headers_sent() || !apache_finish_request_can_flush()) {
+            return false;
+        }
+
+        $thrown = apache_finish_request_flush($collector + 1);
+        $text = '';
+        while (ob_get_level() > 0) {
+            $text = ob_get_clean() . $text;
+        }
+        // An output callback may have sent the header. And without a byte php-cgi sends none before the script's end.
+        $finished = $text !== '' && !headers_sent();
+        if ($finished) {
+            if (!in_array(http_response_code(), [204, 304], true)) {
+                header('Content-Length: ' . strlen($text));
+            }
+            header('X-Finish-Request: on');
+        }
+        echo $text;
+        flush();
+        if ($thrown) {
+            throw $thrown;
+        }
+        return $finished;
+    }
+
+    /**
+     * php-fpm, and others that have such a function.
+     *
+     * @internal
+     */
+    function apache_finish_request_by_sapi(): bool
+    {
+        foreach (['fastcgi_finish_request', 'litespeed_finish_request'] as $function) {
+            if (!function_exists($function) || !(new ReflectionFunction($function))->isInternal()) {
+                continue;
+            }
+            // php-fpm would end the script at its next output: it goes on, and its output goes nowhere. (A flush()
+            // still has connection_status() say that the client has gone: that is php-fpm's own.)
+            ignore_user_abort(true);
+            if (!$function()) {
+                return false;
+            }
+            ob_start(static function (): string {
+                return '';
+            }, 4096);
             return true;
         }
-        $buffers = ob_get_status(true);
-        if ($buffers && $buffers[0]['name'] !== 'default output handler') {
-            return false;
+        return false;
+    }
+
+    /**
+     * The digits that end this response; none where httpd gave none.
+     *
+     * @internal
+     */
+    function apache_finish_request_digits(): string
+    {
+        static $digits = null;
+        if ($digits === null) {
+            $given = function_exists('getenv') ? getenv('FINISH_REQUEST') : '';
+            $digits = is_string($given) && preg_match('/^[0-9a-f]{32}$/D', $given) ? $given : '';
         }
-        header('Content-Length: ' . (int) ob_get_length());
-        header('X-Finish-Request: on');
+        return $digits;
+    }
+
+    /**
+     * Whether all output buffers can be ended, so that what is in them is sent whole.
+     *
+     * @internal
+     */
+    function apache_finish_request_can_flush(): bool
+    {
+        $buffers = ob_get_status(true);
+        if (!apache_finish_request_are_plain($buffers) && apache_finish_request_has_virtual()) {
+            return true;
+        }
+        $above = 0;
+        foreach (array_reverse($buffers) as $buffer) {
+            if (!($buffer['flags'] & PHP_OUTPUT_HANDLER_REMOVABLE)) {
+                return false;
+            }
+            // PHP's own compression cannot be ended any more once it has begun.
+            $compresses = in_array($buffer['name'], ['zlib output compression', 'ob_gzhandler'], true)
+                && !($buffer['flags'] & PHP_OUTPUT_HANDLER_DISABLED);
+            $above += $buffer['buffer_used'];
+            if ($compresses && $buffer['chunk_size'] > 0 && $above >= $buffer['chunk_size']) {
+                return false;
+            }
+            if ($buffer['name'] !== 'default output handler') {
+                // Its callback may make any length of it.
+                $above = PHP_INT_MAX / 2;
+            }
+        }
         return true;
+    }
+
+    /**
+     * Ends the output buffers, down to so many, and sends what is in them: to be called when that is possible.
+     *
+     * @internal
+     * @return ?Throwable What an output callback threw, for the time when the response has ended.
+     */
+    function apache_finish_request_flush(int $left = 0): ?Throwable
+    {
+        // Each flush would be a packet of its own, or even the end.
+        ob_implicit_flush(PHP_VERSION_ID < 80000 ? 0 : false);
+        if (class_exists('ApacheFinishRequestCompression', false)) {
+            ApacheFinishRequestCompression::$ends = true;
+        }
+        $thrown = null;
+        if ($left === 0 && !apache_finish_request_are_plain(ob_get_status(true)) && apache_finish_request_has_virtual()) {
+            // virtual() first ends all buffers, as nothing else in PHP does before the script's end, and sends the header.
+            // The subrequest itself is answered by the module, with nothing.
+            apache_note('finish-request-empty-subrequests', '1');
+            try {
+                virtual('/');
+            } catch (Throwable $exception) {
+                $thrown = $exception;
+            }
+            apache_note('finish-request-empty-subrequests', '0');
+        }
+        while (ob_get_level() > $left) {
+            try {
+                if (!ob_end_flush()) {
+                    break;
+                }
+            } catch (Throwable $exception) {
+                $thrown = $thrown ?? $exception;
+            }
+        }
+        return $thrown;
+    }
+
+    /**
+     * Whether these are buffers without a callback, which ob_end_flush() ends as php-fpm does.
+     *
+     * @internal
+     */
+    function apache_finish_request_are_plain(array $buffers): bool
+    {
+        foreach ($buffers as $buffer) {
+            if ($buffer['name'] !== 'default output handler' || !($buffer['flags'] & PHP_OUTPUT_HANDLER_REMOVABLE)) {
+                return false;
+            }
+        }
+        return true;
+    }
+
+    /**
+     * Whether mod_php's virtual() is there, and the module, which answers its subrequest.
+     *
+     * @internal
+     */
+    function apache_finish_request_has_virtual(): bool
+    {
+        return PHP_SAPI === 'apache2handler'
+            && function_exists('virtual')
+            && function_exists('apache_note')
+            && apache_note('finish-request-version') !== false;
     }
 }

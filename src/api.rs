@@ -1,9 +1,9 @@
-//! `ap_finish_request()`: the optional function by which modules written in C finish a response
-//! (`apxs/mod_finish_request.h`).
+//! What applications inside httpd call: `ap_finish_request()`, the optional function by which modules written in C finish a response
+//! (`apxs/mod_finish_request.h`), and the empty subrequest, by which PHP ends its output buffers (`php/finish_request.php`).
 
 use std::ffi::CStr;
 
-use crate::httpd::{OptionalFunction, Request, Result, Status};
+use crate::httpd::{OptionalFunction, QuickHandler, Reply, Request, Result, Status};
 use crate::response::{Phase, Response};
 use crate::rules::mark::Source;
 
@@ -44,4 +44,19 @@ fn finish(request: Request<'_>) -> Result {
     };
     response.set_phase(phase);
     result
+}
+
+/// The note of a request whose next subrequests are empty: whatever their path, nobody is asked for it. PHP's `virtual()` ends all
+/// output buffers before it runs a subrequest, also those that no other function of PHP can end.
+const EMPTY_SUBREQUESTS: &CStr = c"finish-request-empty-subrequests";
+
+/// Answers the empty subrequests of an application, when httpd looks them up and when it runs them.
+pub struct EmptySubrequest;
+
+impl QuickHandler for EmptySubrequest {
+    fn quick_handler(request: Request<'_>) -> Reply {
+        let asks =
+            |main: Request<'_>| main.notes().get(EMPTY_SUBREQUESTS) == Some(b"1") && Response::of(main).is_some();
+        if request.main().is_some_and(asks) { Reply::Ok } else { Reply::Declined }
+    }
 }

@@ -50,6 +50,7 @@ impl ModuleType for FinishRequest {
         hooks.process_connection::<keep::Receive>();
         hooks.insert_network_bucket::<keep::Receive>();
 
+        hooks.quick_handler::<api::EmptySubrequest>();
         hooks.insert_filter::<begin::Begin>();
         hooks.insert_error_filter::<begin::Begin>();
         hooks.log_transaction::<abort::LogAborted>();

@@ -69,6 +69,10 @@ fn brings_all_that_belongs_to_the_module() {
     for name in [
         "mod_finish_request.h",
         "php/finish_request/finish_request.php",
+        "php/finish_request/prepend.php",
+        "php/finish_request/cgi.php",
+        "php/finish_request/stubs/finish_request.php",
+        "docs/applications.md",
         "docs/directives.md",
         "docs/operations.md",
         "docs/recipes.md",

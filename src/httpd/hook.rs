@@ -119,6 +119,11 @@ hooks! {
         = C(connection: RawConnection, brigade: *mut sys::apr_bucket_brigade, socket: RawSocket)
         by sys::ap_hook_insert_network_bucket, APR_HOOK_MIDDLE;
 
+    /// A request, or a subrequest that is looked up and, with `lookup` 0, run: who answers here is asked before the URL is translated, and
+    /// before all access control.
+    QuickHandler: quick_handler(request: Request<'_>) -> Reply
+        = C(request: RawRequest, _lookup: c_int) by sys::ap_hook_quick_handler, APR_HOOK_REALLY_FIRST;
+
     /// A handler is about to run: time to add filters. After other modules, which may set what is looked at.
     InsertFilter: insert_filter(request: Request<'_>) -> ()
         = C(request: RawRequest) by sys::ap_hook_insert_filter, APR_HOOK_LAST;

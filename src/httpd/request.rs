@@ -138,6 +138,12 @@ impl<'r> Request<'r> {
         unsafe { !(*self.raw()).main.is_null() }
     }
 
+    /// The request that this subrequest is part of.
+    pub fn main(self) -> Option<Self> {
+        // SAFETY: `main` is null or a request that outlives its subrequests, and is worked on by the same thread.
+        unsafe { Self::from_raw((*self.raw()).main) }
+    }
+
     /// Headers of the request.
     pub fn headers_in(self) -> Table<'r> {
         // SAFETY: as for headers_out.

@@ -1,5 +1,14 @@
 //! PHP applications call `apache_finish_request()`, from `php/finish_request.php`.
 
+mod oracle;
+mod prepend;
+mod scripts;
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
+
 use support::{Client, Handler, Httpd, Mpm, Protocol};
 
 use crate::compression::{ACCEPT, Compression, with_compressions};
@@ -70,7 +79,7 @@ fn php_fpm() {
 fn start(handler: Handler, mpm: Mpm, buffering: &str) -> Httpd {
     let builder = Httpd::builder(mpm).handler(handler).php_ini("output_buffering", buffering);
     let httpd = with_compressions(builder, &["all"]).config("FinishRequest On").start();
-    httpd.install("finish_request.php", include_str!("../php/finish_request.php"));
+    httpd.install("finish_request.php", include_str!("../../php/finish_request.php"));
     httpd.install("function.php", APPLICATION);
     httpd
 }
@@ -113,4 +122,20 @@ fn is_refused(httpd: &Httpd, how: &str, text: &str) {
 
 fn marked(httpd: &Httpd, id: &str) -> String {
     std::fs::read_to_string(httpd.root().join("gates").join(format!("{id}.marked"))).unwrap()
+}
+
+/// A folder with the PHP files, as `make install` has them: readable by the server's user.
+fn installed() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| {
+        let folder = std::env::temp_dir().join(format!("httpd-test-php-{}", std::process::id()));
+        fs::create_dir(&folder).unwrap();
+        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        for name in ["finish_request.php", "prepend.php", "cgi.php"] {
+            let copy = folder.join(name);
+            fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("php").join(name), &copy).unwrap();
+            fs::set_permissions(copy, fs::Permissions::from_mode(0o644)).unwrap();
+        }
+        folder
+    })
 }

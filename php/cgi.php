@@ -1,0 +1,118 @@
+<?php
+/**
+ * For prepend.php, under php-cgi: the digits that httpd gave are known to apache_finish_request(), and to nobody else; and
+ * zlib.output_compression, which PHP begins but ends for nobody, is done by a buffer that can be ended.
+ */
+
+apache_finish_request_digits();
+unset($_SERVER['FINISH_REQUEST']);
+if (function_exists('putenv')) {
+    // Programs that a CGI script starts have its environment.
+    putenv('FINISH_REQUEST');
+}
+
+if (function_exists('deflate_init') && function_exists('ini_get') && function_exists('ini_set')) {
+    /**
+     * Compresses as PHP's own handler does, byte by byte, and under the same conditions. PHP lets nobody end its own once it has
+     * begun. So who ends this one in the middle of a page only flushes it: another takes its place.
+     *
+     * @internal
+     */
+    final class ApacheFinishRequestCompression
+    {
+        /** True from when apache_finish_request() ends the buffers. */
+        public static $ends = false;
+
+        private $size;
+        private $stream = null;
+        private $goes_on = false;
+        private $kept = '';
+
+        private function __construct(int $size)
+        {
+            $this->size = $size;
+        }
+
+        /** Puts one in the place of PHP's own, if that is the innermost buffer and has not begun. */
+        public static function replace(): void
+        {
+            $buffer = ob_get_status();
+            if (
+                ($buffer['name'] ?? '') !== 'zlib output compression'
+                || $buffer['flags'] & PHP_OUTPUT_HANDLER_STARTED
+                || !ob_end_clean()
+            ) {
+                return;
+            }
+            if (!in_array(self::class . '::__invoke', ob_list_handlers(), true)) {
+                ob_start(new self($buffer['chunk_size']), $buffer['chunk_size']);
+            }
+        }
+
+        /** @return string|false What is sent; false: this and all that follows, as it is. */
+        public function __invoke(string $data, int $phase)
+        {
+            $begins = $this->stream === null;
+            $final = (bool) ($phase & PHP_OUTPUT_HANDLER_FINAL);
+            if ($phase & PHP_OUTPUT_HANDLER_CLEAN) {
+                // From PHP's own nothing can be taken any more, either.
+                $this->kept .= $begins ? '' : $data;
+                $this->goes_on = $final && !$begins;
+                return '';
+            }
+            $data = $this->kept . $data;
+            $this->kept = '';
+            if ($begins && !$this->begin()) {
+                return false;
+            }
+            // At the script's end nobody calls ob_end_flush().
+            $called = count(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 2)) > 1;
+            $this->goes_on = $final && $called && !$begins && !self::$ends;
+            if ($final && !$this->goes_on) {
+                return deflate_add($this->stream, $data, ZLIB_FINISH);
+            }
+            $flushed = $final || $phase & PHP_OUTPUT_HANDLER_FLUSH;
+            return deflate_add($this->stream, $data, $flushed ? ZLIB_FULL_FLUSH : ZLIB_SYNC_FLUSH);
+        }
+
+        private function begin(): bool
+        {
+            $setting = (string) ini_get('zlib.output_compression');
+            $coding = zlib_get_coding_type();
+            if (headers_sent() || strcasecmp($setting, 'on') && !(int) $setting || !is_string($coding)) {
+                return false;
+            }
+            header("Content-Encoding: $coding");
+            header('Vary: Accept-Encoding', false);
+            $level = (int) ini_get('zlib.output_compression_level');
+            $format = $coding === 'gzip' ? ZLIB_ENCODING_GZIP : ZLIB_ENCODING_DEFLATE;
+            $this->stream = deflate_init($format, ['level' => $level, 'memory' => 9]);
+            return true;
+        }
+
+        public function __destruct()
+        {
+            if ($this->goes_on) {
+                $next = clone $this;
+                $next->goes_on = false;
+                ob_start($next, $this->size);
+            }
+        }
+    }
+
+    ApacheFinishRequestCompression::replace();
+    if (ini_get('zlib.output_handler') === '') {
+        // An application may switch it on by ini_set(), which then looks for this handler: the time to replace PHP's own. There is
+        // no such class, and the warning that says so is for nobody.
+        ini_set('zlib.output_handler', 'ApacheFinishRequestCompressionBegins::handler');
+        spl_autoload_register(static function (string $class): void {
+            if ($class === 'ApacheFinishRequestCompressionBegins') {
+                ApacheFinishRequestCompression::replace();
+                set_error_handler(static function (): bool {
+                    restore_error_handler();
+                    return true;
+                });
+            }
+        });
+    }
+}
