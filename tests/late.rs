@@ -1,9 +1,13 @@
 //! `late`: a program outside httpd ends its response by digits that it was given, twice in a row. Until then, and without them, the response is
 //! the ordinary one.
 
-use support::{Builder, Client, Handler, Httpd, Mpm, body};
+use std::collections::HashSet;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
 
-use crate::judge::{assert_body, ran_to_its_end};
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
+
+use crate::judge::{assert_body, ran_to_its_end, side_by_side, write};
 
 const LATE: &str = "FinishRequest On\nSetEnv finish-request late";
 
@@ -53,5 +57,325 @@ fn ends_at_the_digits(handler: Handler, mpm: Mpm) {
         assert_body(&response, &body(1000));
         ran_to_its_end(&background);
     }
+    httpd.stop();
+}
+
+fn executable(httpd: &Httpd, path: &str) {
+    fs::set_permissions(httpd.root().join("www").join(path), fs::Permissions::from_mode(0o755)).unwrap();
+}
+
+/// The path of the page that does this.
+fn doing(background: &Background, handler: Handler, what: &str) -> String {
+    format!("{}&do={what}", background.query(&page(handler)))
+}
+
+/// A request that is finished: the client has this body, and is let go, while the work goes on.
+#[track_caller]
+fn finished(httpd: &Httpd, handler: Handler, protocol: Protocol, what: &str, expected: &[u8]) -> Response {
+    let background = httpd.background();
+    let response = Client::connect(httpd, protocol).get(&doing(&background, handler, what), &[]).released();
+    assert!(!background.is_done());
+    assert_body(&response, expected);
+    ran_to_its_end(&background);
+    response
+}
+
+/// One that is not: it ends with its program. Gives it, and the digits that stand in it.
+#[track_caller]
+fn ordinary(httpd: &Httpd, handler: Handler, protocol: Protocol, what: &str) -> Response {
+    let background = httpd.background();
+    let client = Client::connect(httpd, protocol);
+    let response = client.get(&doing(&background, handler, what), &[]).response();
+    assert_eq!(client.get("/background.sh", &[]).response().status, 200, "its connection goes on");
+    response
+}
+
+on_every_program_and_mpm!(what_is_cut_stays_whole);
+
+/// Over all borders, and with text around it. Where a flush parts them, fewer than eight of the digits are shown.
+fn what_is_cut_stays_whole(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    let protocol = mpm.protocols()[0];
+    side_by_side([1, 7, 8, 31, 32, 33, 63], |cut: usize| {
+        let background = httpd.background();
+        let what = format!("tstory.d0-{cut}.f.d{cut}-64.tafter.f.w");
+        let response = Client::connect(&httpd, protocol).get(&doing(&background, handler, &what), &[]).released();
+        assert!(!background.is_done());
+        let shown = response.body.strip_prefix(b"story").unwrap();
+        assert!(shown.len() < 8 && shown.len() <= cut, "{cut}: {}", shown.escape_ascii());
+        ran_to_its_end(&background);
+    });
+    let letters: String = (0..64).map(|at| format!("d{at}-{}.f.", at + 1)).collect();
+    let background = httpd.background();
+    let path = doing(&background, handler, &format!("tstory.{letters}w"));
+    let response = Client::connect(&httpd, protocol).get(&path, &[]).released();
+    assert!(response.body.len() < 5 + 8, "{}", response.body.escape_ascii());
+    ran_to_its_end(&background);
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(what_is_cut_off_is_not_shown);
+
+fn what_is_cut_off_is_not_shown(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    for &protocol in mpm.protocols() {
+        for (what, shown) in [("d0-63", 0), ("d0-8", 0), ("d0-40", 0), ("d0-7", 7), ("d1-64", 31)] {
+            let response = ordinary(&httpd, handler, protocol, &format!("tstory.f.{what}"));
+            assert_eq!(response.body.len(), 5 + shown, "{what}: {}", response.body.escape_ascii());
+            let response = ordinary(&httpd, handler, protocol, &format!("tstory.{what}"));
+            assert_eq!(response.body.len(), 5 + shown, "{what}: {}", response.body.escape_ascii());
+        }
+        // Others follow: it was a number.
+        let response = ordinary(&httpd, handler, protocol, "tstory.f.d0-40.f.tafter");
+        assert_eq!((response.body.len(), response.body.ends_with(b"after")), (5 + 40 + 5, true));
+    }
+    httpd.stop();
+}
+
+on_every_mpm!(few_digits_are_sent_and_many_wait);
+
+/// mod_fcgid collects, and mod_proxy_fcgi flushes nothing: a CGI program alone is seen at once.
+fn few_digits_are_sent_and_many_wait(mpm: Mpm) {
+    let httpd = start(builder(Handler::Cgi, mpm).config(LATE));
+    for &protocol in mpm.protocols() {
+        for (digits, shown) in [(7, 7), (8, 0)] {
+            let (hold, client) = (httpd.background(), Client::connect(&httpd, protocol));
+            let what = format!("tstory.f.d0-{digits}.f.p{}.tafter", hold.id());
+            let exchange = client.get(&doing(&httpd.background(), Handler::Cgi, &what), &[]);
+            let waits = httpd.root().join(format!("gates/{}.waits", hold.id()));
+            wait_for("the program to wait", || waits.exists().then_some(()));
+            if shown > 0 {
+                wait_for("few digits", || exchange.so_far().filter(|response| response.body.len() == 5 + shown));
+            } else {
+                wait_for("the page", || exchange.so_far().filter(|response| response.body.len() >= 5));
+            }
+            assert_eq!(exchange.so_far().unwrap().body.len(), 5 + shown);
+            hold.open_gate();
+            assert_eq!(exchange.response().body.len(), 5 + digits + 5);
+        }
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(other_marks_decide_and_the_digits_are_not_shown);
+
+fn other_marks_decide_and_the_digits_are_not_shown(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    let mark = |value: &str| format!("&header=X-Finish-Request:{value}");
+    for &protocol in mpm.protocols() {
+        finished(&httpd, handler, protocol, &format!("tstory.f.d0-64.f.w.tLATE{}", mark("length%3D5")), b"story");
+        finished(&httpd, handler, protocol, &format!("tsto.d0-64.try.f.w.tLATE{}", mark("length%3D5")), b"story");
+        let boundary = mark("boundary%3D%220123456789ABCDEFGH%22");
+        finished(&httpd, handler, protocol, &format!("tsto.d0-64.try0123456789ABCDEFGH.f.w{boundary}"), b"story");
+        for what in ["tsto.d0-64.try", "tsto.f.d0-64.f.try", "tsto.d0-30.f.d30-64.try", "tstory.f.d0-50"] {
+            let response = ordinary(&httpd, handler, protocol, &format!("{what}{}", mark("off")));
+            assert_body(&response, b"story");
+            assert_eq!(response.header("X-Finish-Request"), None);
+        }
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(over_the_limit_the_client_waits);
+
+fn over_the_limit_the_client_waits(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE).config("FinishRequestMax 0"));
+    for &protocol in mpm.protocols() {
+        let (background, client) = (httpd.background(), Client::connect(&httpd, protocol));
+        let exchange = client.get(&doing(&background, handler, "tstory.f.d0-64.f.w.tLATE"), &[]);
+        background.wait_for_begin();
+        assert!(exchange.response_now().is_none());
+        ran_to_its_end(&background);
+        assert_body(&exchange.response(), b"story");
+        assert_eq!(client.get("/background.sh", &[]).response().status, 200, "its connection goes on");
+    }
+    assert!(!httpd.log().contains("finished early"));
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(nothing_is_gained_where_the_program_ends);
+
+/// The connection goes on, as of an ordinary response. mod_fcgid's records cannot be looked at without waiting.
+fn nothing_is_gained_where_the_program_ends(handler: Handler, mpm: Mpm) {
+    if handler != Handler::Cgi {
+        return;
+    }
+    let httpd = start(builder(handler, mpm).config(LATE));
+    let background = httpd.background();
+    let client = Client::connect(&httpd, Protocol::Http1);
+    // The last is written when the script has ended: by a process of its own, that httpd waits for.
+    let response = client.get(&doing(&background, handler, "tstory.d0-64.tafter"), &[]).response();
+    assert_body(&response, b"story");
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(a_child_process_may_write_the_digits);
+
+fn a_child_process_may_write_the_digits(handler: Handler, mpm: Mpm) {
+    if handler != Handler::Cgi {
+        return;
+    }
+    let httpd = start(builder(handler, mpm).config(LATE));
+    for &protocol in mpm.protocols() {
+        finished(&httpd, handler, protocol, "tstory.f.c.w.tLATE", b"story");
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(a_response_without_a_body_ends_with_its_header);
+
+/// Its connection stays as it is: the next request on it waits for the work.
+fn a_response_without_a_body_ends_with_its_header(handler: Handler, mpm: Mpm) {
+    if handler == Handler::PhpFpm {
+        // mod_proxy_fcgi passes no header on before its body.
+        return;
+    }
+    let program = "<Files header.fcgi>\nSetHandler fcgid-script\nOptions +ExecCGI\n</Files>\n";
+    let program = if handler == Handler::ModFcgid { program } else { "" };
+    let httpd = start(builder(handler, mpm).config(LATE).config(program));
+    httpd.install("header.fcgi", include_str!("late/header.py"));
+    httpd.install("header.cgi", include_str!("late/header.sh"));
+    let page = if handler == Handler::Cgi { "header.cgi" } else { "header.fcgi" };
+    for &protocol in mpm.protocols() {
+        for (method, answer, status) in
+            [("HEAD", "page", 200), ("GET", "gone", 204), ("GET", "same", 304), ("HEAD", "moved", 303)]
+        {
+            let (background, client) = (httpd.background(), Client::connect(&httpd, protocol));
+            let path = format!("{}&answer={answer}", background.query(page));
+            let response = client.request(method, &path, &[], None).response();
+            background.wait_for_begin();
+            assert!(!background.is_done());
+            assert_eq!((response.status, response.body.len()), (status, 0), "{method} {answer}");
+            assert!(!response.header("Connection").is_some_and(|options| options.contains("close")));
+            let next = client.get("/background.sh", &[]);
+            ran_to_its_end(&background);
+            assert_eq!(next.response().status, 200);
+        }
+    }
+    assert!(!httpd.log().contains("finished early"));
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(its_connection_is_kept_as_configured);
+
+fn its_connection_is_kept_as_configured(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE).config("FinishRequestConnection Keep"));
+    let background = httpd.background();
+    let connection = httpd.connect();
+    connection.get(&doing(&background, handler, "n1000.f.d0-64.f.w.tLATE"), &[]);
+    assert_body(&connection.response(), &body(1000));
+    // The next request is served while the first one still works.
+    connection.get("/background.sh", &[]);
+    assert_eq!(connection.response().status, 200);
+    assert!(!background.is_done());
+    ran_to_its_end(&background);
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(it_stays_compressed);
+
+fn it_stays_compressed(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE).config("AddOutputFilterByType DEFLATE text/plain"));
+    for &protocol in mpm.protocols() {
+        let background = httpd.background();
+        let path = doing(&background, handler, "n100000.f.d0-64.f.w.tLATE");
+        let response = Client::connect(&httpd, protocol).get(&path, &[("Accept-Encoding", "gzip")]).released();
+        assert!(!background.is_done());
+        assert_eq!(response.header("Content-Encoding"), Some("gzip"));
+        assert_eq!(response.header("Vary"), Some("Accept-Encoding"));
+        assert!(response.decoded() == body(100_000));
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(what_the_environment_has);
+
+/// Digits, other ones each time, and nothing else by their name.
+fn what_the_environment_has(handler: Handler, mpm: Mpm) {
+    let more = "<Location /own>\nSetEnv finish-request on\nSetEnv FINISH_REQUEST elsewhere\n</Location>
+         <Location /spelled>\nUnsetEnv finish-request\nSetEnv FINISH-REQUEST late\n</Location>
+         <Location /off>\nFinishRequest Off\nSetEnv FINISH_REQUEST elsewhere\n</Location>";
+    let folders = ["own", "spelled", "off", "plain"];
+    let httpd = start(builder(handler, mpm).config(LATE).config(more));
+    for folder in folders {
+        write(
+            &httpd,
+            &format!("{folder}/late.php"),
+            "<?php echo '(', strrev($_SERVER['FINISH_REQUEST'] ?? 'none'), ')';",
+        );
+        let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n(%s)' \"$(env | sed -n 's/^FINISH_REQUEST=//p' | rev)\"\n";
+        write(&httpd, &format!("{folder}/late.cgi"), script);
+        executable(&httpd, &format!("{folder}/late.cgi"));
+    }
+    let client = Client::connect(&httpd, mpm.protocols()[0]);
+    let given = |folder: &str| {
+        let response = client.get(&format!("/{folder}/{}", page(handler)), &[]).response();
+        String::from_utf8(response.body).unwrap().trim_matches(['(', ')']).to_owned()
+    };
+    let none = if handler == Handler::Cgi { "" } else { "enon" };
+    assert_eq!(given("own"), none);
+    assert_eq!(given("off"), "erehwesle");
+    let all: HashSet<String> = ["plain", "plain", "spelled"].map(given).into();
+    assert_eq!(all.len(), 3, "{all:?}");
+    assert!(
+        all.iter().all(|digits| digits.len() == 32 && digits.bytes().all(|byte| b"0123456789abcdef".contains(&byte)))
+    );
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(included_by_a_page);
+
+/// Neither a subrequest, nor a command of the page itself, knows the digits.
+fn included_by_a_page(handler: Handler, mpm: Mpm) {
+    let more = "Options +Includes +ExecCGI\n<Location /page>\nSetOutputFilter INCLUDES\n</Location>";
+    // Where a file stands for mod_proxy's URL, mod_include finds no folder for its commands.
+    let command =
+        if handler == Handler::PhpFpm { "" } else { "<!--#exec cmd=\"echo $FINISH_REQUEST$FINISH_REQUEST\" -->" };
+    let commands =
+        if handler == Handler::Cgi { builder(handler, mpm) } else { builder(handler, mpm).handler(Handler::Cgi) };
+    let httpd = start(commands.modules(&["include"]).config(LATE).config(more));
+    let inner =
+        "(<!--#include virtual=\"/PAGE?do=tinner.d0-64.tmore\" -->)(COMMAND)(<!--#echo var=\"FINISH_REQUEST\" -->)"
+            .replace("PAGE", &page(handler))
+            .replace("COMMAND", command);
+    let php = format!(
+        "<?php require __DIR__ . '/../background.php'; echo '{inner}'; flush(); $d = $_SERVER['FINISH_REQUEST']; echo $d, $d; flush(); background($_GET['id']);"
+    );
+    write(&httpd, "page/late.php", php);
+    let script = format!(
+        "#!/bin/sh\ncd ..\n. ./background.sh\nquery id ''\nprintf 'Content-Type: text/html\\r\\n\\r\\n'\nprintf '%s' '{inner}'\nprintf '%s%s' \"$FINISH_REQUEST\" \"$FINISH_REQUEST\"\nbackground \"$id\" 200\n"
+    );
+    write(&httpd, "page/late.cgi", script);
+    executable(&httpd, "page/late.cgi");
+    for &protocol in mpm.protocols() {
+        let background = httpd.background();
+        let path = background.query(&format!("page/{}", page(handler)));
+        let response = Client::connect(&httpd, protocol).get(&path, &[]).released();
+        assert!(!background.is_done());
+        assert_body(
+            &response,
+            if command.is_empty() { &b"(innermore)()((none))"[..] } else { b"(innermore)(\n)((none))" },
+        );
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(what_is_noted);
+
+fn what_is_noted(handler: Handler, mpm: Mpm) {
+    let log = "CustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %{finish-request-version}n %q\"";
+    let httpd = start(builder(handler, mpm).config(LATE).config(log));
+    finished(&httpd, handler, Protocol::Http1, "tstory.f.d0-64.f.w", b"story");
+    ordinary(&httpd, handler, Protocol::Http1, "tstory");
+    let notes = wait_for("three requests in the log", || {
+        let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();
+        (log.lines().count() == 3).then_some(log)
+    });
+    let version = env!("CARGO_PKG_VERSION");
+    let lines: Vec<&str> = notes.lines().collect();
+    assert!(lines[0].starts_with(&format!("env {version} ?")), "{notes}");
+    assert!(lines[1].starts_with(&format!("- {version} ?")), "{notes}");
     httpd.stop();
 }

@@ -5,7 +5,7 @@ use crate::connection::detach;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{Brigade, Filter, Record, Request, Result};
-use crate::response::late::{At, rule};
+use crate::response::late::{At, Awaited, rule};
 use crate::response::{Call, Phase, Response};
 
 /// Takes the digits, and what follows them, out of what the handler passes on; `is_fcgid` says that mod_fcgid's filter is to have it next.
@@ -26,7 +26,7 @@ pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fc
 ///
 /// What the filters below say.
 pub fn end_by_itself(filter: Filter<'_>, request: Request<'_>, response: &Response) -> Result {
-    if response.awaited.get().is_none_or(|awaited| awaited.at() != At::End) || response.works_on() {
+    if response.awaited.get().is_none_or(|awaited| !awaited.at().is_end()) || request.has_ended() {
         return Ok(());
     }
     let mut end = request.brigade();
@@ -51,6 +51,8 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
         }
         (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, awaited.by(), brigade),
         (At::End, Err(error)) => Err(error),
+        // Its connection stays as it is.
+        (At::HeaderEnd, Ok(())) if ends => finish::after_own_end(call),
         (At::Refused, Ok(())) if ends => {
             // A script that works on is not ended for there being no place for it.
             cgi_script::keep(request, Work::begin(request, Record::of(request.connection()), settings));
@@ -73,12 +75,11 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
 /// # Errors
 ///
 /// As [`detach::discard`].
-pub fn drain(response: &Response, brigade: &mut Brigade<'_>) -> Result {
-    if !response.works_on() {
-        return Ok(());
-    }
+pub fn drain(Call { request, response, .. }: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let ended = |awaited: &&Awaited| awaited.at().is_end() && request.has_ended();
+    let Some(awaited) = response.awaited.get().filter(ended) else { return Ok(()) };
     let work = response.work();
-    if let Some(mut source) = response.awaited.get().and_then(|awaited| awaited.source()) {
+    if let Some(mut source) = awaited.source() {
         detach::discard(&mut source, work.as_deref())?;
     }
     detach::discard(brigade, work.as_deref())

@@ -104,7 +104,7 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
             let passed = call.filter.pass_on(brigade);
             let passed = late::passed_on(call, passed, ends, brigade);
             abort::unless_client_gone(call, passed, brigade)?;
-            late::drain(call.response, brigade)
+            late::drain(call, brigade)
         }
     }
 }

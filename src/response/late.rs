@@ -59,6 +59,15 @@ pub enum At {
     Refused,
     /// At the end of the response: what the program sends is for nobody.
     End,
+    /// The same, at the end of its header: it has no body.
+    HeaderEnd,
+}
+
+impl At {
+    /// True if the response ends, and what the program sends is for nobody.
+    pub fn is_end(self) -> bool {
+        matches!(self, Self::End | Self::HeaderEnd)
+    }
 }
 
 /// The handler of a request is about to run. Its program gets digits, where the variable says `late`.
@@ -156,6 +165,7 @@ impl Awaited {
                             rest.move_first(&mut source);
                         }
                         self.decide(Some(&mut source));
+                        self.end_with_header(&mut source, brigade);
                         // SAFETY: the response owns this, and lives as long as the request.
                         unsafe { brigade.push_pulled(self) };
                         rest.move_all(brigade);
@@ -331,6 +341,30 @@ impl Awaited {
         });
     }
 
+    /// If the response has no body by its header, and its program has sent none with that: it ends here. `before` is what stands before the
+    /// rest of the program's output. A program that sends one is read to its end, or the digits: filters look at that body.
+    fn end_with_header(&self, source: &mut Brigade<'_>, before: &Brigade<'_>) {
+        let request = self.request.get();
+        let says_zero = |value: &[u8]| mark::parse_length(value) == Some(0);
+        let has_none =
+            || request.is_header_only() || request.header_values(c"Content-Length").into_iter().any(says_zero);
+        let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && before.length() == Some(0);
+        if is_due && self.search.borrow().is_some() && has_none() && !self.has_more(source) {
+            if request.connection().is_stream() {
+                connection::stream::ending(request);
+            }
+            self.at.set(At::HeaderEnd);
+        }
+    }
+
+    /// True if more of the program's output is there, or its end: as far as can be seen without waiting.
+    fn has_more(&self, source: &mut Brigade<'_>) -> bool {
+        match source.first() {
+            Some(Kind::Data(None)) => !self.is_fcgid.get() && source.read_first(Block::No).is_ok(),
+            _ => true,
+        }
+    }
+
     /// True if the program ends with the digits, as far as can be seen without waiting: there is nothing to gain.
     fn ends_there(&self, source: &mut Brigade<'_>) -> bool {
         for _ in 0..LOOK_AHEAD {
@@ -349,7 +383,7 @@ impl Pull for Awaited {
         let Some(mut source) = self.source() else { return Ok(false) };
         loop {
             match (source.first(), self.at.get()) {
-                (_, At::End) => return Ok(!out.is_empty()),
+                (_, at) if at.is_end() => return Ok(!out.is_empty()),
                 (None, At::Before) => {
                     self.push(out, Late::end);
                     return Ok(false);
