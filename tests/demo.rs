@@ -354,10 +354,13 @@ fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
     let inside = |namespace: &'static str, script: &'static str| {
         move |command: &mut Command| {
             let mut unshare = Command::new("unshare");
+            let mut script = script.to_owned();
             if !is_root() {
+                // Root of the namespace, to mount something; the demo's user is an ordinary one again.
                 unshare.args(["--user", "--map-root-user"]);
+                script = script.replace(r#"exec "$1""#, r#"exec unshare --user --map-user=1000 "$1""#);
             }
-            unshare.args([namespace, "sh", "-c", script]).arg("sh").arg(command.get_program());
+            unshare.args([namespace, "sh", "-c", &script]).arg("sh").arg(command.get_program());
             unshare.stdin(Stdio::null());
             unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             *command = unshare;
@@ -370,6 +373,8 @@ fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
     let few = r#"mount -t tmpfs -o nr_inodes=20,mode=755 none "$TMPDIR" && exec "$1""#;
     cannot_run(inside("--mount", few), &["cannot be written to", "No space left on device"]);
     cannot_run(inside("--net", r#"exec "$1""#), &["127.0.0.1", "loopback interface"]);
+    let only_root = r#"exec unshare --user --map-root-user "$1""#;
+    cannot_run(inside("--mount", only_root), &["www-data", "user namespace", "ordinary user"]);
 }
 
 fn is_root() -> bool {

@@ -18,7 +18,7 @@ use crate::handler::Handler;
 use crate::httpd::{Httpd, Mpm};
 use crate::ports;
 use crate::programs;
-use crate::user::User;
+use crate::user::{ACCOUNT, User};
 
 /// The longest path of a socket in a server's folder, from the folder for temporary files on.
 const SOCKET: &str = "/httpd-test-123456/run/cgisock.1234567890";
@@ -74,6 +74,10 @@ pub fn check(folder: &Path, room: usize, files: u64) -> Result<(), String> {
         io::ErrorKind::PermissionDenied => format!(
             "scripts cannot be run in {place}: it is on a file system that is mounted noexec, or the servers' user may not \
              look into it; {way_out}"
+        ),
+        // The kernel's word for a number that nobody has.
+        io::ErrorKind::InvalidInput if rustix::process::geteuid().is_root() => format!(
+            "root's servers run scripts as {ACCOUNT}, who is nobody in this user namespace: run this as an ordinary user, or map more users"
         ),
         _ => format!("a script cannot be run in {place} ({}): {way_out}", reason(&error)),
     })?;

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::process::Command;
 
 /// The account that httpd's children and php-fpm's run as when the tests run as root.
-const ACCOUNT: &str = "www-data";
+pub(crate) const ACCOUNT: &str = "www-data";
 
 /// A user that a server started by root gives its rights up for.
 #[derive(Clone, Debug)]
