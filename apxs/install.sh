@@ -140,7 +140,7 @@ uninstall() {
         rmdir "$root$folder" 2>/dev/null || true
     done
     if [ -L "$root$config/mods-enabled/finish_request.load" ]; then
-        echo 'It is still enabled, and httpd will not start again before: a2dismod finish_request' >&2
+        echo 'It is still enabled: a2dismod finish_request' >&2
     else
         # Comments name it as well.
         lines=$(grep -rnE '^[[:space:]]*LoadModule[[:space:]]+finish_request_module' "$root$config" 2>/dev/null || true)
