@@ -136,10 +136,14 @@ impl Recipe {
         matches!(self.name, "iframe" | "close-no-length")
     }
 
+    /// Whether it has no body to send, so that it ends early from PHP 8.4 on: before, php-cgi's flush() sends no headers by themselves.
+    pub fn wants_php_8_4(&self, platform: Platform) -> bool {
+        platform == Platform::ModFcgid && matches!(self.name, "redirect" | "any-level-empty")
+    }
+
     /// Exceptions are what `FinishRequest Auto` does not take for a mark, and where PHP does not let go of the
     /// response, or of the session.
     pub fn promise(&self, platform: Platform, protocol: Protocol, output_buffering: u32) -> Promise {
-        let fast_cgi = matches!(platform, Platform::ModFcgid | Platform::PhpFpm);
         match self.name {
             _ if self.streams() => Promise::AsOnStock,
             // httpd drops the header that says so, and the module never sees it.
@@ -150,8 +154,9 @@ impl Recipe {
             "fpm-finish" => Promise::Missing,
             "one-buffer" | "encoding-none" if output_buffering > 0 => Promise::Waits,
             "redirect-session" => Promise::Waits,
-            // Before the first byte of a body, PHP's flush() sends no headers by FastCGI.
-            "redirect" | "any-level-empty" if fast_cgi => Promise::Waits,
+            // mod_proxy_fcgi passes no headers on before the first byte of a body.
+            "redirect" | "any-level-empty" if platform == Platform::PhpFpm => Promise::Waits,
+            _ if self.wants_php_8_4(platform) && support::php_cgi_version() < (8, 4) => Promise::Waits,
             _ => Promise::Released,
         }
     }

@@ -41,7 +41,7 @@ pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
 pub use limit::{Limit, limit};
 pub use process::{Process, kill};
-pub use programs::finish_request_module;
+pub use programs::{finish_request_module, php_cgi_version};
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;

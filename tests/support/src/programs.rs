@@ -80,6 +80,19 @@ pub(crate) fn mod_php() -> PathBuf {
     find_mod_php().unwrap_or_else(|| panic!("no libphp*.so in {}", modules_dir().display()))
 }
 
+/// The first two numbers of php-cgi's version.
+///
+/// # Panics
+///
+/// When there is none.
+pub fn php_cgi_version() -> (u32, u32) {
+    let output = Command::new(program(&["php-cgi"])).args(["-n", "-v"]).output().expect("php-cgi runs");
+    // PHP 8.4.28 (cgi-fcgi) …
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let mut numbers = said.split([' ', '.']).skip(1).map_while(|number| number.parse().ok());
+    numbers.next().zip(numbers.next()).unwrap_or_else(|| panic!("php-cgi has no version: {said}"))
+}
+
 /// Our own module: `$MOD_FINISH_REQUEST_SO`, else what cargo built for this test's profile.
 ///
 /// # Panics
