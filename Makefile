@@ -11,6 +11,7 @@ export CARGO
 # Where the demo and the bench find the module that `make` has built.
 RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 
+# The scripts are given to their shells by name: a folder may be on a file system that is mounted noexec, and they say so.
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
 .PHONY: help module install uninstall supported demo test differential bench lint packages build-packages toolchain clean
@@ -32,27 +33,28 @@ help:
 	@echo 'APXS=/path/to/apxs chooses the httpd, for each of them.'
 
 module: toolchain supported build-packages
-	@apxs/build.sh build --release --lib
+	@bash apxs/build.sh build --release --lib
 	@install -m 644 "$(TARGET)/release/libmod_finish_request.so" $(MODULE)
 
 install:
 	@test -f $(MODULE) || $(MAKE) --no-print-directory module
-	@apxs/install.sh install $(MODULE)
+	@sh apxs/install.sh install $(MODULE)
 
 uninstall:
-	@apxs/install.sh uninstall $(MODULE)
+	@sh apxs/install.sh uninstall $(MODULE)
 
 supported:
-	@apxs/supported.sh
+	@sh apxs/supported.sh
 
 demo: toolchain supported packages module
-	@$(CARGO) build --example demo
+	@bash apxs/build.sh build --example demo
 	@$(RUN) run --quiet --example demo
 
 test: toolchain supported packages
-	@tests/machine/run.sh $(TEST)
+	@bash tests/machine/run.sh $(TEST)
 
-differential: toolchain packages
+differential: toolchain supported packages
+	@bash apxs/build.sh build --lib
 	@DIFFERENTIAL_CASES=$(or $(CASES),1000) DIFFERENTIAL_SEED=$(or $(SEED),1) \
 	    $(CARGO) test --test promises differential:: -- --nocapture --test-threads=2
 
@@ -61,19 +63,19 @@ bench: toolchain supported packages module
 	@$(RUN) bench --quiet --bench cost
 
 lint: toolchain supported build-packages
-	@tests/machine/toolchain.sh fmt clippy
+	@sh tests/machine/toolchain.sh fmt clippy
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
 
 build-packages:
-	@tests/machine/packages.sh build
+	@sh tests/machine/packages.sh build
 
 packages:
-	@tests/machine/packages.sh
+	@sh tests/machine/packages.sh
 
 toolchain:
-	@tests/machine/toolchain.sh
+	@sh tests/machine/toolchain.sh
 
 clean:
 	@$(CARGO) clean

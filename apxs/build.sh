@@ -2,9 +2,17 @@
 # build.sh ARGUMENTS...: runs cargo with them. A build that is refused says its sentence, once, without cargo's words around it.
 set -o pipefail
 
-folder=${CARGO_TARGET_DIR:-$(dirname "$0")/../target}
+folder=${CARGO_TARGET_DIR:-$(cd "$(dirname "$0")/.." && pwd)/target}
 if ! { mkdir -p "$folder" && [ -w "$folder" ]; } 2>/dev/null; then
     echo "$folder cannot be written to: build as the user that it belongs to, or name another folder with CARGO_TARGET_DIR" >&2
+    exit 1
+fi
+# A build runs programs that it has built.
+probe=$folder/probe.$$
+runs=$({ printf '#!/bin/sh\necho yes\n' >"$probe" && chmod 755 "$probe" && "$probe"; } 2>/dev/null)
+rm -f "$probe"
+if [ "$runs" != yes ]; then
+    echo "$folder is on a file system that is mounted noexec, or full: name a folder that programs can be run in with CARGO_TARGET_DIR" >&2
     exit 1
 fi
 

@@ -183,6 +183,22 @@ fn nowhere_to_build() {
     assert_eq!(output.stderr.lines().count(), 1);
 }
 
+#[test]
+fn nowhere_to_run_what_is_built() {
+    if !support::machine::may_unshare(&["--mount"]) {
+        return;
+    }
+    let folder = tempfile::tempdir().unwrap();
+    let mut unshare = support::machine::unshare(&["--mount"]);
+    let script = r#"mount -t tmpfs -o noexec none "$CARGO_TARGET_DIR" && exec "$0" --version"#;
+    unshare.args(["sh", "-c", script, concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh")]);
+    unshare.env("CARGO_TARGET_DIR", folder.path());
+    let output = support::tools::run(unshare);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.contains("noexec") && output.stderr.contains("CARGO_TARGET_DIR"), "{}", output.stderr);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+}
+
 /// An httpd that will not do is refused before anything is installed for it.
 #[test]
 fn before_anything_is_installed() {

@@ -353,14 +353,13 @@ fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
     }
     let inside = |namespace: &'static str, script: &'static str| {
         move |command: &mut Command| {
-            let mut unshare = Command::new("unshare");
+            let mut unshare = support::machine::unshare(&[namespace]);
             let mut script = script.to_owned();
             if !is_root() {
-                // Root of the namespace, to mount something; the demo's user is an ordinary one again.
-                unshare.args(["--user", "--map-root-user"]);
+                // To mount something takes root; the demo's user is an ordinary one again.
                 script = script.replace(r#"exec "$1""#, r#"exec unshare --user --map-user=1000 "$1""#);
             }
-            unshare.args([namespace, "sh", "-c", &script]).arg("sh").arg(command.get_program());
+            unshare.args(["sh", "-c", &script]).arg("sh").arg(command.get_program());
             unshare.stdin(Stdio::null());
             unshare.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
             *command = unshare;

@@ -15,6 +15,7 @@ apache2-dev             | apache2-dev
 gcc                     | gcc
 libc6-dev               | libc6-dev
 libclang-dev            | libclang-[0-9]+-dev
+ca-certificates         | ca-certificates
 '
 all="$build"'
 apache2-bin             | apache2-bin
@@ -35,7 +36,6 @@ libapache2-mod-xsendfile | libapache2-mod-xsendfile
 binutils                | binutils
 openssl                 | openssl
 procps                  | procps
-ca-certificates         | ca-certificates
 '
 packages=$all
 [ "${1:-}" != build ] || packages=$build
@@ -53,6 +53,8 @@ there() {
     apache2-dev) [ -n "${APXS:-}" ] || command -v apxs || command -v apxs2 ;;
     gcc) command -v cc ;;
     libclang-dev) [ -n "${LIBCLANG_PATH:-}" ] ;;
+    # cargo's, to load the crates.
+    ca-certificates) [ -e /etc/ssl/certs/ca-certificates.crt ] ;;
     *) false ;;
     esac >/dev/null
 }
@@ -117,6 +119,12 @@ case $quiet in
     exit 1
     ;;
 esac
+# Where they cannot be run, the system's would be.
+if ! "$quiet/a2enmod" 2>/dev/null; then
+    [ -n "$wanted" ] || exit 0
+    echo "Packages are missing: ${wanted% }. They cannot be installed from $quiet, whose file system is mounted noexec: apt-get install $wanted" >&2
+    exit 1
+fi
 work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM

@@ -126,16 +126,24 @@ pub fn serves() -> Result<(), String> {
 /// distributions permit none. Says so where not: the test that asks is not tried.
 #[must_use]
 pub fn may_unshare(kinds: &[&str]) -> bool {
-    let mut unshare = Command::new("unshare");
-    if !rustix::process::geteuid().is_root() {
-        unshare.args(["--user", "--map-root-user"]);
-    }
-    unshare.args(kinds).arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    let mut unshare = unshare(kinds);
+    unshare.arg("true").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     let may = unshare.status().is_ok_and(|status| status.success());
     if !may {
         not_tried(&format!("this user may not `unshare {}` here", kinds.join(" ")));
     }
     may
+}
+
+/// What runs a program, to be added with its arguments, in namespaces of these kinds. An ordinary user is root there.
+#[must_use]
+pub fn unshare(kinds: &[&str]) -> Command {
+    let mut unshare = Command::new("unshare");
+    if !rustix::process::geteuid().is_root() {
+        unshare.args(["--user", "--map-root-user"]);
+    }
+    unshare.args(kinds);
+    unshare
 }
 
 /// Says that the test that calls this is not tried on this machine, and why; the summary of all tests counts these.
