@@ -6,8 +6,8 @@ use std::ffi::CStr;
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, fcgid, interim, output};
 use crate::handlers::{self, digits};
-use crate::httpd::{Brigade, Filter, InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
-use crate::response::{MARK, Response, decide, late, private_record};
+use crate::httpd::{InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
+use crate::response::{MARK, Response, late, private_record};
 use crate::rules::VERSION_NUMBER;
 
 /// The request note by which an application inside httpd sees that the module is there, and on.
@@ -56,22 +56,4 @@ impl InsertErrorFilter for Begin {
             response.note_error_page();
         }
     }
-}
-
-/// The header is going to be made of a response whose handler has had no turn: a quick handler made it, or a fixup. If it is marked, and
-/// does not end with this brigade, it gets what one with a handler gets: its filter, for `brigade` to go through. Not where other filters
-/// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
-pub fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
-    let settings = dir_config::<Settings>(request)?;
-    let is_new = settings.mode() != Mode::Off && Response::of(request).is_none() && !request.is_subrequest();
-    if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
-        return None;
-    }
-    if Response::find(request, Response::works_on).is_some() {
-        return None;
-    }
-    // It is counted once more below.
-    request.uncount(brigade.length()?);
-    request.extra_or_init(|| Response::begin(request));
-    output::insert(request)
 }

@@ -8,7 +8,7 @@ use crate::httpd::{Brigade, Request, Result};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
-use crate::{report, sys};
+use crate::{httpd, report};
 
 /// Ends the response with the last of its body, lets the client go, and cuts the request off from the client.
 ///
@@ -53,7 +53,7 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     body.push_flush();
     call.filter.pass_on(body)?;
     body.clear();
-    body.push_error(sys::HTTP_BAD_GATEWAY);
+    body.push_error(httpd::HTTP_BAD_GATEWAY);
     end(call, source, Some(After::Close), body)
 }
 
@@ -77,10 +77,10 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
     if response.has_error_page(request) {
         // It is on its way.
     } else if !response.header_is_made() {
-        request.answer_with_error(sys::HTTP_INTERNAL_SERVER_ERROR);
+        request.answer_with_error(httpd::HTTP_INTERNAL_SERVER_ERROR);
     } else {
         request.forbid_caching();
-        body.push_error(sys::HTTP_BAD_GATEWAY);
+        body.push_error(httpd::HTTP_BAD_GATEWAY);
         body.push_eos();
         // The filter may fail once more; then the missing end says it.
         let _ = filter.pass_on(body);

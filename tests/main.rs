@@ -77,6 +77,7 @@ mod fcgid;
 mod flush;
 mod header_only;
 mod hidden_mark;
+mod house;
 mod httpd_conf;
 mod install;
 mod judge;

@@ -33,7 +33,7 @@ pub struct Slot {
     request: Text<160>,
 }
 
-// SAFETY: atomics alone.
+// SAFETY: atomics alone (invariant 10).
 unsafe impl Shared for Slot {}
 
 impl Slot {

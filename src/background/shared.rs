@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 /// The type consists of atomics alone, so that any process may write to it at any time, and that zeros are a value of it.
 pub unsafe trait Shared: Sync + 'static {}
 
-// SAFETY: these are atomics.
+// SAFETY: these are atomics (invariant 10).
 unsafe impl Shared for AtomicU8 {}
 // SAFETY: as above.
 unsafe impl Shared for AtomicU32 {}

@@ -79,7 +79,7 @@ pub struct State {
     pub said: [Seldom; Kind::COUNT],
 }
 
-// SAFETY: atomics alone, in Seldom too.
+// SAFETY: atomics alone (invariant 10), in Seldom too.
 unsafe impl Shared for State {}
 
 impl Table {

@@ -413,7 +413,7 @@ fn wait(clients: &[Leaving], helped: &[Helped], woken: Option<RawFd>) {
     let next = limits.map(|limit| limit.saturating_duration_since(now)).min();
     let glance = if woken.is_none() { Some(GLANCE) } else { None };
     let timeout = next.into_iter().chain(glance).min();
-    // SAFETY: the array is this function's own, of the length that is given. What is ready is found out by trying.
+    // SAFETY: the array is this function's own, of the length that is given (invariant 11). What is ready is found out by trying.
     let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.map_or(-1, milliseconds)) };
     if ready < 0 {
         // More than the limit of open files allows, say: it is tried now and then.

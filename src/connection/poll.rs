@@ -15,7 +15,7 @@ pub fn wait(socket: BorrowedFd<'_>, events: i16, within: Option<Duration>) -> io
     loop {
         let mut watched = libc::pollfd { fd: socket.as_raw_fd(), events, revents: 0 };
         let left = deadline.map(|deadline| deadline.saturating_duration_since(Instant::now()));
-        // SAFETY: one record, of this function's own.
+        // SAFETY: one record, of this function's own (invariant 11).
         match unsafe { libc::poll(&raw mut watched, 1, left.map_or(-1, milliseconds)) } {
             0 => return Ok(false),
             1.. => return Ok(true),

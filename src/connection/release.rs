@@ -47,7 +47,7 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
 /// Sends FIN.
 pub fn shutdown(connection: Connection<'_>) {
     if let Some(socket) = connection.socket() {
-        // SAFETY: a descriptor that is open. An error says that the client has gone already.
+        // SAFETY: a descriptor that is open (invariant 11). An error says that the client has gone already.
         unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) };
     }
 }
@@ -58,7 +58,7 @@ fn take(connection: Connection<'_>) -> io::Result<OwnedFd> {
     // One end of a pair whose other end is closed: reading gives the end, writing an error.
     let (ended, _) = UnixStream::pair()?;
     let client = socket.try_clone_to_owned()?;
-    // SAFETY: both descriptors are open; the number stays httpd's, which sees a connection that the client has closed.
+    // SAFETY: both descriptors are open (invariant 11); the number stays httpd's, which sees a connection that the client has closed.
     if unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) } < 0 {
         return Err(io::Error::last_os_error());
     }

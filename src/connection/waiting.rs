@@ -67,7 +67,7 @@ impl Waiting {
     /// `WouldBlock`: it does not take all, now. Others: the client has gone.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
         while let Some(first) = self.pieces.front().and_then(|first| first.get(self.sent..)) {
-            // SAFETY: the socket is open, and the kernel reads as many bytes as there are in the slice.
+            // SAFETY: the socket is open, and the kernel reads as many bytes as there are in the slice (invariant 11).
             let sent = unsafe {
                 let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
                 libc::send(socket.as_raw_fd(), first.as_ptr().cast(), first.len(), flags)

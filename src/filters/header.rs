@@ -6,10 +6,9 @@
 
 use std::ffi::CStr;
 
-use crate::begin;
 use crate::directives::{self, Mode, Settings};
 use crate::httpd::{Brigade, Filter, Replaced, Replacement, Request, Result, dir_config};
-use crate::response::{MARK, Response};
+use crate::response::{MARK, Response, decide};
 
 use super::output;
 
@@ -49,7 +48,7 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
     if let Some(request) = filter.request()
         && hides_mark(request)
     {
-        if let Some(first) = begin::without_handler(request, brigade) {
+        if let Some(first) = without_handler(request, brigade) {
             // It comes here again, by way of the filter that was added.
             return output::first(first, brigade);
         }
@@ -68,4 +67,22 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
 fn hides_mark(request: Request<'_>) -> bool {
     let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
     mode != Mode::Off || (request.filename().is_none() && directives::is_used())
+}
+
+/// The header is going to be made of a response whose handler has had no turn: a quick handler made it, or a fixup. If it is marked, and
+/// does not end with this brigade, it gets what one with a handler gets: its filter, for `brigade` to go through. Not where other filters
+/// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
+fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
+    let settings = dir_config::<Settings>(request)?;
+    let is_new = settings.mode() != Mode::Off && Response::of(request).is_none() && !request.is_subrequest();
+    if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
+        return None;
+    }
+    if Response::find(request, Response::works_on).is_some() {
+        return None;
+    }
+    // It is counted once more below.
+    request.uncount(brigade.length()?);
+    request.extra_or_init(|| Response::begin(request));
+    output::insert(request)
 }

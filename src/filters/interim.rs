@@ -18,9 +18,6 @@ const SWITCH: &[u8] = b"HTTP/1.1 101";
 /// The filter that reads interim responses.
 pub struct Interim;
 
-/// What is watched.
-pub type Watch = Foremost<Interim>;
-
 /// Where in the text of interim responses a connection is.
 #[derive(Default)]
 pub struct Head {
@@ -43,7 +40,7 @@ enum At {
 /// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`].
 pub fn watch(request: Request<'_>, response: &Response) {
     if handlers::may_send_interim(request) {
-        response.begin_interim(Foremost::add(request.connection(), Head::default()));
+        response.begin_interim(Foremost::add::<Interim>(request.connection(), Head::default()));
     }
 }
 

@@ -55,14 +55,14 @@ impl<'b> Brigade<'b> {
 
     /// An empty brigade for the connection, in a pool that does not outlive it. Its memory stays with the pool.
     pub fn new(connection: Connection<'_>, pool: Pool<'b>) -> Self {
-        // SAFETY: the connection is live (LIVE), with its bucket allocator; the pool is the connection's or its request's.
+        // SAFETY: the connection is live (invariant 1), with its bucket allocator; the pool is the connection's or its request's.
         unsafe { Self::from_raw(sys::apr_brigade_create(pool.raw(), (*connection.raw()).bucket_alloc)) }
     }
 
     /// Calls `with` with an empty brigade, whose buckets may be moved to and from this one. What is left in it is destroyed.
     pub fn beside<T>(&mut self, with: impl FnOnce(&mut Self, &mut Brigade<'_>) -> T) -> T {
         let mut ring: sys::apr_bucket_brigade;
-        // SAFETY: an all-zero record is one without a pool, made a brigade with this one's (LIVE). It stays where it is while the other
+        // SAFETY: an all-zero record is one without a pool, made a brigade with this one's (invariant 1). It stays where it is while the other
         // brigade lives, which is empty at its end.
         let mut other = unsafe {
             ring = std::mem::zeroed();
@@ -81,7 +81,7 @@ impl<'b> Brigade<'b> {
 
     /// Destroys the buckets, in order.
     pub fn clear(&mut self) {
-        // SAFETY: the brigade is live (LIVE).
+        // SAFETY: the brigade is live (invariant 1).
         unsafe { sys::apr_brigade_cleanup(self.raw.cast()) };
     }
 
@@ -104,7 +104,7 @@ impl<'b> Brigade<'b> {
         let Some(bucket) = self.first_raw() else { return Ok(&[]) };
         let mut data = std::ptr::null();
         let mut length = 0;
-        // SAFETY: the bucket is in a live brigade (LIVE). The data stays where it is until the bucket is destroyed
+        // SAFETY: the bucket is in a live brigade (invariant 1). The data stays where it is until the bucket is destroyed
         // or changed, which takes another exclusive borrow of this brigade.
         unsafe {
             Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block.raw()))?;
@@ -123,7 +123,7 @@ impl<'b> Brigade<'b> {
     pub fn split_first(&mut self, at: u64) -> Result {
         let Some(bucket) = self.first_raw() else { return Ok(()) };
         let at = usize::try_from(at).map_err(|_| Status::GENERAL)?;
-        // SAFETY: the bucket is in a live brigade (LIVE), and `at` is within its length: callers have compared.
+        // SAFETY: the bucket is in a live brigade (invariant 1), and `at` is within its length: callers have compared.
         let split = unsafe { Status::check(sys::fr_bucket_split(bucket, at)) };
         split.or_else(|_| {
             // Some types can be split only after they were read (apr_brigade_partition does the same).
@@ -136,7 +136,7 @@ impl<'b> Brigade<'b> {
     /// Destroys the first bucket.
     pub fn delete_first(&mut self) {
         if let Some(bucket) = self.first_raw() {
-            // SAFETY: the bucket is in a live brigade (LIVE), taken out before it is destroyed.
+            // SAFETY: the bucket is in a live brigade (invariant 1), taken out before it is destroyed.
             unsafe {
                 sys::fr_bucket_remove(bucket);
                 sys::fr_bucket_destroy(bucket);
@@ -147,7 +147,7 @@ impl<'b> Brigade<'b> {
     /// Moves the first bucket to the end of another brigade.
     pub fn move_first(&mut self, to: &mut Brigade<'_>) {
         if let Some(bucket) = self.first_raw() {
-            // SAFETY: both brigades are live (LIVE) and of the same connection; the bucket is in one at a time.
+            // SAFETY: both brigades are live (invariant 1) and of the same connection; the bucket is in one at a time.
             unsafe {
                 sys::fr_bucket_remove(bucket);
                 sys::fr_brigade_append(to.raw, bucket);
@@ -161,7 +161,7 @@ impl<'b> Brigade<'b> {
     ///
     /// What the bucket says, which is another module's.
     pub fn cut_last(&mut self, bytes: usize) -> Result {
-        // SAFETY: the brigade is live (LIVE), and so are its buckets; a bucket is destroyed when it has been taken out.
+        // SAFETY: the brigade is live (invariant 1), and so are its buckets; a bucket is destroyed when it has been taken out.
         unsafe {
             let last = sys::fr_brigade_last(self.raw);
             if last.is_null() {
@@ -180,13 +180,13 @@ impl<'b> Brigade<'b> {
 
     /// Moves everything to the end of another brigade.
     pub fn move_all(&mut self, to: &mut Brigade<'_>) {
-        // SAFETY: both brigades are live (LIVE) and of the same connection.
+        // SAFETY: both brigades are live (invariant 1) and of the same connection.
         unsafe { sys::fr_brigade_concat(to.raw, self.raw) }
     }
 
     /// Adds the end of the response.
     pub fn push_eos(&mut self) {
-        // SAFETY: a new bucket of the brigade's own allocator (LIVE).
+        // SAFETY: a new bucket of the brigade's own allocator (invariant 1).
         unsafe { sys::fr_brigade_append(self.raw, sys::apr_bucket_eos_create((*self.raw).bucket_alloc)) }
     }
 
@@ -198,7 +198,7 @@ impl<'b> Brigade<'b> {
 
     /// Adds a copy of some bytes.
     pub fn push_bytes(&mut self, bytes: &[u8]) {
-        // SAFETY: a new bucket of the brigade's own allocator (LIVE), with a copy: that is what a null free function
+        // SAFETY: a new bucket of the brigade's own allocator (invariant 1), with a copy: that is what a null free function
         // asks apr_bucket_heap_create for.
         unsafe {
             let list = (*self.raw).bucket_alloc;
@@ -219,7 +219,7 @@ impl<'b> Brigade<'b> {
     /// The sum of the lengths of its data; none where a bucket does not know its length before it is read.
     pub fn length(&self) -> Option<u64> {
         let mut length = 0;
-        // SAFETY: the brigade is live (LIVE); nothing is read.
+        // SAFETY: the brigade is live (invariant 1); nothing is read.
         let status = unsafe { sys::apr_brigade_length(self.raw, 0, &raw mut length) };
         Status::check(status).ok().and_then(|()| u64::try_from(length).ok())
     }
@@ -236,21 +236,21 @@ impl<'b> Brigade<'b> {
 
     /// Whether the end of the stream is in it.
     pub fn has_eos(&self) -> bool {
-        // SAFETY: the brigade is live (LIVE), and the bucket is in it.
+        // SAFETY: the brigade is live (invariant 1), and the bucket is in it.
         let next = |bucket: &*mut sys::apr_bucket| unsafe { sys::fr_bucket_next(self.raw, *bucket) };
         std::iter::successors(self.first_raw(), |bucket| Some(next(bucket)).filter(|next| !next.is_null()))
             .any(|bucket| kind(bucket) == Kind::Eos)
     }
 
     fn first_raw(&self) -> Option<*mut sys::apr_bucket> {
-        // SAFETY: the brigade is live (LIVE).
+        // SAFETY: the brigade is live (invariant 1).
         let bucket = unsafe { sys::fr_brigade_first(self.raw) };
         (!bucket.is_null()).then_some(bucket)
     }
 }
 
 fn kind(bucket: *mut sys::apr_bucket) -> Kind {
-    // SAFETY: the caller has the bucket from a live brigade (LIVE); types are static tables of APR's or a module's.
+    // SAFETY: the caller has the bucket from a live brigade (invariant 1); types are static tables of APR's or a module's.
     unsafe {
         let kind = (*bucket).type_;
         if kind == &raw const sys::apr_bucket_type_eos {

@@ -49,7 +49,7 @@ impl Configured<'_> {
     pub fn replace_read<R: ReplacedRead>(&self) {
         let function: ReadFunction = call::<R>;
         // SAFETY: the symbol is the record of a kind of bucket, which lives as long as its module is loaded. The linker has made its page
-        // read-only; it is written to while no other thread runs, and made read-only again. A refusal leaves all as it was.
+        // read-only; it is written to while no other thread runs (invariant 5), and made read-only again. A refusal leaves all as it was.
         unsafe {
             let record: *mut sys::apr_bucket_type_t = libc::dlsym(libc::RTLD_DEFAULT, R::OF.as_ptr()).cast();
             let Some(original) = record.as_ref().and_then(|record| record.read) else { return };
@@ -71,7 +71,7 @@ impl Configured<'_> {
 
 /// # Safety
 ///
-/// For APR to call, as the read function of the kind of bucket `R::OF`: with a live bucket of a brigade (LIVE), in the thread that works on
+/// For APR to call (invariant 9), as the read function of the kind of bucket `R::OF`: with a live bucket of a brigade (invariant 1), in the thread that works on
 /// it.
 unsafe extern "C" fn call<R: ReplacedRead>(
     bucket: *mut sys::apr_bucket,

@@ -16,7 +16,7 @@ pub trait PerDir: Default + 'static {
 ///
 /// # Safety
 ///
-/// For httpd to call, through the module record.
+/// For httpd to call, through the module record (invariant 9).
 pub(super) unsafe extern "C" fn create<T: PerDir>(pool: *mut sys::apr_pool_t, _directory: *mut c_char) -> *mut c_void {
     guard(std::ptr::null_mut(), || {
         // SAFETY: httpd gives a pool of this thread's.
@@ -28,7 +28,7 @@ pub(super) unsafe extern "C" fn create<T: PerDir>(pool: *mut sys::apr_pool_t, _d
 ///
 /// # Safety
 ///
-/// For httpd to call, through the module record.
+/// For httpd to call, through the module record (invariant 9).
 pub(super) unsafe extern "C" fn merge<T: PerDir>(
     pool: *mut sys::apr_pool_t,
     outer: *mut c_void,
@@ -70,13 +70,13 @@ pub(super) unsafe fn settings_mut<'c, T: 'static>(record: *mut c_void) -> Option
 
 /// Returns the settings that hold for a request.
 pub fn dir_config<'r, T: PerDir>(request: Request<'r>) -> Option<&'r T> {
-    // SAFETY: the request is live (LIVE); the record in its vector lives as long as the configuration, or as the request where it was
+    // SAFETY: the request is live (invariant 1); the record in its vector lives as long as the configuration, or as the request where it was
     // merged for it. Directives are set before httpd gives the record to a request.
     unsafe { settings(sys::ap_get_module_config((*request.raw()).per_dir_config, Module::raw())) }
 }
 
 /// Returns the settings of a server outside of all directories.
 pub fn server_config<'s, T: PerDir>(server: Server<'s>) -> Option<&'s T> {
-    // SAFETY: the server is live (LIVE), and so is the record. Directives are set before httpd gives the server to a hook.
+    // SAFETY: the server is live (invariant 1), and so is the record. Directives are set before httpd gives the server to a hook.
     unsafe { settings(sys::ap_get_module_config((*server.raw()).lookup_defaults, Module::raw())) }
 }

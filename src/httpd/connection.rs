@@ -43,41 +43,41 @@ impl<'c> Connection<'c> {
 
     /// Whether it is a stream of another connection: mod_http2's.
     pub fn is_stream(self) -> bool {
-        // SAFETY: reads a field of a live connection (LIVE).
+        // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { !(*self.raw).master.is_null() }
     }
 
     /// Whether httpd has told the client that the connection lives on after the response (`ap_set_keepalive`).
     pub fn is_kept_alive(self) -> bool {
-        // SAFETY: reads a field of a live connection (LIVE).
+        // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE }
     }
 
     /// True if httpd has told the client that the connection ends with the response.
     pub fn is_closing(self) -> bool {
-        // SAFETY: reads a field of a live connection (LIVE).
+        // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_CLOSE }
     }
 
     /// Whether its filters hold bytes of an earlier response.
     pub fn holds_output(self) -> bool {
-        // SAFETY: reads a field of a live connection (LIVE).
+        // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).data_in_output_filters != 0 }
     }
 
     /// Returns true if an `F` is among its output filters.
     pub fn has_output_filter<F: OutputFilter>(self) -> bool {
-        // SAFETY: the connection is live (LIVE), with its chain of filters.
+        // SAFETY: the connection is live (invariant 1), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw).output_filters) };
         std::iter::successors(first, |filter| filter.next()).any(Filter::is::<F>)
     }
 
     /// The names of the connection's own filters, in lower case: those of its input, and those of its output.
     pub fn filters(self) -> [Vec<&'c [u8]>; 2] {
-        // SAFETY: the connection is live (LIVE), with its two chains.
+        // SAFETY: the connection is live (invariant 1), with its two chains.
         let first = unsafe { [(*self.raw).input_filters, (*self.raw).output_filters] };
         first.map(|first| {
-            // SAFETY: null, or the first of a live chain (LIVE).
+            // SAFETY: null, or the first of a live chain (invariant 1).
             let first = unsafe { Filter::from_raw(first) };
             std::iter::successors(first, |filter| filter.next()).map(Filter::name).collect()
         })
@@ -85,13 +85,13 @@ impl<'c> Connection<'c> {
 
     /// How many requests it has been kept alive for, this one included where it was.
     pub fn keepalives(self) -> i32 {
-        // SAFETY: reads a field of a live connection (LIVE).
+        // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).keepalives }
     }
 
     /// Sets that number.
     pub fn set_keepalives(self, keepalives: i32) {
-        // SAFETY: writes a field of a live connection (LIVE) of this thread (ONE THREAD).
+        // SAFETY: writes a field of a live connection (invariant 1) of this thread (invariant 2).
         unsafe { (*self.raw).keepalives = keepalives };
     }
 
@@ -116,7 +116,7 @@ impl<'c> Connection<'c> {
 
     fn input(self, to: &mut Brigade<'_>, mode: sys::ap_input_mode_t, most: i64) -> Result {
         let block = sys::apr_read_type_e_APR_NONBLOCK_READ;
-        // SAFETY: the connection, its chain of filters, which ends in null, and the brigade are live (LIVE).
+        // SAFETY: the connection, its chain of filters, which ends in null, and the brigade are live (invariant 1).
         Status::check(unsafe {
             let mut last = (*self.raw).input_filters;
             while let Some(filter) = last.as_ref()
@@ -131,7 +131,7 @@ impl<'c> Connection<'c> {
     /// Puts its MPM into the state that follows a response: it waits for the client's next request, without holding a
     /// thread. For an MPM that is [`is_async`](super::is_async); to be called from `process_connection`.
     pub fn wait_for_request(self) {
-        // SAFETY: the connection is live (LIVE); an MPM that has no such state gives null.
+        // SAFETY: the connection is live (invariant 1); an MPM that has no such state gives null.
         unsafe {
             (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE;
             if let Some(state) = (*self.raw).cs.as_mut() {
@@ -142,7 +142,7 @@ impl<'c> Connection<'c> {
 
     /// Has its MPM close it, once `process_connection` has returned.
     pub fn linger(self) {
-        // SAFETY: the connection is live (LIVE); an MPM that has no such state gives null.
+        // SAFETY: the connection is live (invariant 1); an MPM that has no such state gives null.
         unsafe {
             if let Some(state) = (*self.raw).cs.as_mut() {
                 state.state = sys::conn_state_e_CONN_STATE_LINGER;
@@ -152,7 +152,7 @@ impl<'c> Connection<'c> {
 
     /// Has the scoreboard say that it waits for the client's next request.
     pub fn show_waiting(self) {
-        // SAFETY: the connection is live (LIVE), with its place in the scoreboard.
+        // SAFETY: the connection is live (invariant 1), with its place in the scoreboard.
         unsafe {
             sys::ap_update_child_status((*self.raw).sbh.cast(), sys::SERVER_BUSY_KEEPALIVE, std::ptr::null_mut());
         }
@@ -161,7 +161,7 @@ impl<'c> Connection<'c> {
     /// How long the client may make no progress (`Timeout`); none without limit.
     pub fn timeout(self) -> Option<Duration> {
         let mut timeout = -1;
-        // SAFETY: the connection is live (LIVE), with its socket, if it has one.
+        // SAFETY: the connection is live (invariant 1), with its socket, if it has one.
         unsafe {
             let socket = sys::ap_get_conn_socket(self.raw);
             if !socket.is_null() {
@@ -174,7 +174,7 @@ impl<'c> Connection<'c> {
     /// Does something that reads from the client, without waiting for it: where a filter waits though it was asked not to, it
     /// is told that the time is up.
     pub fn without_waiting<T>(self, read: impl FnOnce() -> T) -> T {
-        // SAFETY: the connection is live (LIVE), with its socket, if it has one, of this thread (ONE THREAD).
+        // SAFETY: the connection is live (invariant 1), with its socket, if it has one, of this thread (invariant 2).
         unsafe {
             let socket = sys::ap_get_conn_socket(self.raw);
             let mut timeout = 0;
@@ -192,7 +192,7 @@ impl<'c> Connection<'c> {
     pub fn count_sent(self, bytes: i64) {
         let count = ADD_BYTES_OUT.load(Ordering::Acquire);
         if !count.is_null() {
-            // SAFETY: registered by mod_logio under this name, with this type (mod_logio.h); the connection is live (LIVE).
+            // SAFETY: registered by mod_logio under this name, with this type (mod_logio.h); the connection is live (invariant 1).
             unsafe {
                 let count: unsafe extern "C" fn(*mut sys::conn_rec, sys::apr_off_t) = std::mem::transmute(count);
                 count(self.raw, bytes);
@@ -202,7 +202,7 @@ impl<'c> Connection<'c> {
 
     /// Has httpd close it when the request has ended. Too early before the header: httpd would not chunk the body.
     pub fn close_after_response(self) {
-        // SAFETY: writes a field of a live connection (LIVE) of this thread (ONE THREAD).
+        // SAFETY: writes a field of a live connection (invariant 1) of this thread (invariant 2).
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
     }
 
@@ -218,13 +218,13 @@ impl<'c> Connection<'c> {
 
     /// The field that mod_http2's thread writes to as well.
     fn aborted(self) -> &'c AtomicU32 {
-        // SAFETY: an aligned field of a live connection (LIVE); the module reads and writes it in this way alone.
+        // SAFETY: an aligned field of a live connection (invariant 1); the module reads and writes it in this way alone.
         unsafe { AtomicU32::from_ptr(&raw mut (*self.raw).aborted) }
     }
 
     /// The pool that lives as long as the connection.
     pub fn pool(self) -> Pool<'c> {
-        // SAFETY: a live connection has a pool (LIVE).
+        // SAFETY: a live connection has a pool (invariant 1).
         unsafe { Pool::from_raw((*self.raw).pool).unwrap_unchecked() }
     }
 
@@ -232,7 +232,7 @@ impl<'c> Connection<'c> {
     pub fn unaborted(self) -> Self {
         // An httpd newer than the headers may have added fields to the record's end: there they are zero.
         const ROOM: usize = 256;
-        // SAFETY: the connection is live (LIVE), with its pool; the new memory is large enough.
+        // SAFETY: the connection is live (invariant 1), with its pool; the new memory is large enough.
         let copy = unsafe {
             let size = size_of::<sys::conn_rec>() + ROOM;
             let copy: *mut sys::conn_rec = sys::apr_palloc((*self.raw).pool, size).cast();
@@ -248,7 +248,7 @@ impl<'c> Connection<'c> {
         const BEFORE: usize = offset_of!(sys::conn_rec, aborted);
         const AFTER: usize = BEFORE + size_of::<AtomicU32>();
         let (from, to) = (self.raw.cast_const().cast::<u8>(), copy.raw.cast::<u8>());
-        // SAFETY: both are live (LIVE), and two. What another thread may set meanwhile, `aborted`, is left out.
+        // SAFETY: both are live (invariant 1), and two. What another thread may set meanwhile, `aborted`, is left out.
         unsafe {
             std::ptr::copy(from, to, BEFORE);
             std::ptr::copy(from.add(AFTER), to.add(AFTER), size_of::<sys::conn_rec>() - AFTER);
@@ -269,7 +269,7 @@ impl<'c> Connection<'c> {
     pub fn flush(self, pool: Pool<'_>) -> Result {
         let mut flush = Brigade::new(self, pool);
         flush.push_flush();
-        // SAFETY: the connection is live (LIVE), with its chain of filters.
+        // SAFETY: the connection is live (invariant 1), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw).output_filters) };
         first.ok_or(Status::GENERAL)?.pass(&mut flush)
     }
@@ -280,13 +280,13 @@ impl<'c> Connection<'c> {
     ///
     /// As [`Connection::flush`].
     pub fn end_output(self) -> Result {
-        // SAFETY: the connection is live (LIVE).
+        // SAFETY: the connection is live (invariant 1).
         Status::check(unsafe { sys::ap_shutdown_conn(self.raw, 1) })
     }
 
     /// The client's socket; none the connection has none: a stream, or one that a module took away.
     pub fn socket(self) -> Option<BorrowedFd<'c>> {
-        // SAFETY: the connection is live (LIVE), so its socket is open, and stays so until httpd closes it.
+        // SAFETY: the connection is live (invariant 1), so its socket is open, and stays so until httpd closes it.
         unsafe {
             let socket = sys::ap_get_conn_socket(self.raw);
             let mut fd: RawFd = -1;
@@ -315,7 +315,7 @@ impl Record {
     /// The connection, which may be used in a call that is about it or its request.
     pub fn get(&self) -> Connection<'_> {
         assert!(self.alive.get(), "a connection's record is used after its end");
-        // SAFETY: the connection lives.
+        // SAFETY: the connection lives (invariant 8).
         unsafe { Connection::from_raw(self.raw.load(Ordering::Relaxed)) }
     }
 }

@@ -66,18 +66,18 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
 ) -> *const c_char {
     guard(c"internal error".as_ptr(), || {
         if D::MANUAL.context == Context::Server {
-            // SAFETY: httpd gives the directive's parameters (LIVE); the sentence about its place is in their pool.
+            // SAFETY: httpd gives the directive's parameters (invariant 1); the sentence about its place is in their pool.
             let sentence = unsafe { sys::ap_check_cmd_context(parms, sys::GLOBAL_ONLY.cast_unsigned()) };
             if !sentence.is_null() {
                 return sentence;
             }
         }
-        // SAFETY: httpd gives argc strings, each ending in NUL (NUL), that live during the call.
+        // SAFETY: httpd gives argc strings, each ending in NUL (invariant 3), that live during the call.
         let args: Vec<&[u8]> = (0..usize::try_from(argc).unwrap_or(0))
             .map(|index| unsafe { CStr::from_ptr(*argv.add(index)) }.to_bytes())
             .collect();
         // SAFETY: httpd gives the record that was made for this place; nobody else has a reference to it while
-        // the configuration is read. The parameters and their pool live during the call (LIVE).
+        // the configuration is read. The parameters and their pool live during the call (invariant 1).
         let (settings, pool) = unsafe { (settings_mut::<T>(settings), Pool::from_raw((*parms).pool)) };
         let (Some(settings), Some(pool)) = (settings, pool) else { return c"internal error".as_ptr() };
         // SAFETY: as for GLOBAL_ONLY. httpd has a sentence where the directive stands in a .htaccess, in a section there, too.

@@ -65,7 +65,7 @@ trait Listed<'p>: Copy {
     fn set_first(self, first: *const Header);
 
     fn find<T: 'static>(self) -> Option<&'p T> {
-        // SAFETY: the list is this module's, and its nodes live as long as the object (LIVE). They are given as shared references only.
+        // SAFETY: the list is this module's, and its nodes live as long as the object (invariants 1 and 7).
         unsafe { find::<T>(self.first()).map(|node| &(*node).value) }
     }
 
@@ -91,13 +91,13 @@ impl<'r> Listed<'r> for Request<'r> {
     }
 
     fn first(self) -> *const Header {
-        // SAFETY: the request is live (LIVE), with its vector of modules' pointers.
+        // SAFETY: the request is live (invariant 1), with its vector of modules' pointers.
         unsafe { sys::ap_get_module_config((*self.raw()).request_config, Module::raw()).cast() }
     }
 
     fn set_first(self, first: *const Header) {
         let first = first.cast_mut().cast::<c_void>();
-        // SAFETY: as for first; this thread works on the request (ONE THREAD).
+        // SAFETY: as for first; this thread works on the request (invariant 2).
         unsafe { sys::ap_set_module_config((*self.raw()).request_config, Module::raw(), first) }
     }
 }
@@ -108,13 +108,13 @@ impl<'c> Listed<'c> for Connection<'c> {
     }
 
     fn first(self) -> *const Header {
-        // SAFETY: the connection is live (LIVE), with its vector of modules' pointers.
+        // SAFETY: the connection is live (invariant 1), with its vector of modules' pointers.
         unsafe { sys::ap_get_module_config((*self.raw()).conn_config, Module::raw()).cast() }
     }
 
     fn set_first(self, first: *const Header) {
         let first = first.cast_mut().cast::<c_void>();
-        // SAFETY: as for first; this thread works on the connection (ONE THREAD).
+        // SAFETY: as for first; this thread works on the connection (invariant 2).
         unsafe { sys::ap_set_module_config((*self.raw()).conn_config, Module::raw(), first) }
     }
 }
@@ -146,7 +146,7 @@ impl<'c> Connection<'c> {
 impl<'s> Accepted<'s> {
     /// Returns the `T` that is kept with the socket.
     pub fn extra<T: 'static>(self) -> Option<&'s T> {
-        // SAFETY: null, or the first of a list that extra_or_init made, in the pool of the socket's connection.
+        // SAFETY: null, or the first of a list that set_extra made, in the pool of the socket's connection (invariant 7).
         unsafe { find::<T>(self.data().cast_const().cast()).map(|node| &(*node).value) }
     }
 

@@ -1,5 +1,6 @@
 //! `ap_filter_t`: a filter's node in a chain of output filters.
 
+use std::any::Any;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -25,19 +26,19 @@ impl<'f> Filter<'f> {
 
     /// The next one below.
     pub fn next(self) -> Option<Self> {
-        // SAFETY: a live chain (LIVE) ends in null.
+        // SAFETY: a live chain (invariant 1) ends in null.
         unsafe { Self::from_raw((*self.raw).next) }
     }
 
     /// The request whose filter it is; none for a connection's.
     pub fn request(self) -> Option<Request<'f>> {
-        // SAFETY: null or the live request (LIVE) whose chain this is.
+        // SAFETY: null or the live request (invariant 1) whose chain this is.
         unsafe { Request::from_raw((*self.raw).r) }
     }
 
     /// The connection whose filter, or whose request's filter, it is.
     pub fn connection(self) -> Connection<'f> {
-        // SAFETY: a filter has a connection (LIVE).
+        // SAFETY: a filter has a connection (invariant 1).
         unsafe { Connection::from_raw((*self.raw).c) }
     }
 
@@ -47,15 +48,14 @@ impl<'f> Filter<'f> {
 
     /// Returns true if it is an `F`.
     pub fn is<F: OutputFilter>(self) -> bool {
-        // SAFETY: the filter is in a live chain (LIVE).
+        // SAFETY: the filter is in a live chain (invariant 1).
         unsafe { (*self.raw).frec == F::handle().raw() }
     }
 
     /// Returns what was stored with it when it was added, if it is an `F`. An administrator may have added it by its name
     /// (`SetOutputFilter`): then nothing was.
     pub fn context<F: OutputFilter>(self) -> Option<&'f F::Context> {
-        // SAFETY: the filter is in a live chain (LIVE). Whoever adds an `F` adds it with its context, which lives as long as the
-        // chain, or with null.
+        // SAFETY: the filter is in a live chain (invariant 1). Its context is an `F`'s, or null (invariant 6).
         self.is::<F>().then(|| unsafe { (*self.raw).ctx.cast::<F::Context>().as_ref() }).flatten()
     }
 
@@ -66,7 +66,7 @@ impl<'f> Filter<'f> {
     ///
     /// The filter was added with nothing, and keeps nothing but this.
     pub unsafe fn take_brigade(self) -> Brigade<'f> {
-        // SAFETY: the filter is in a live chain (LIVE); its context is null, or the brigade that was given back.
+        // SAFETY: the filter is in a live chain (invariant 1); its context is null, or the brigade that was given back.
         let kept = unsafe { std::mem::replace(&mut (*self.raw).ctx, std::ptr::null_mut()) };
         match (kept.is_null(), self.request()) {
             // SAFETY: as above.
@@ -83,25 +83,25 @@ impl<'f> Filter<'f> {
     /// As for [`Filter::take_brigade`], which gave the brigade for this filter.
     pub unsafe fn give_back(self, mut brigade: Brigade<'_>) {
         brigade.clear();
-        // SAFETY: the filter is in a live chain (LIVE), of this thread (ONE THREAD).
+        // SAFETY: the filter is in a live chain (invariant 1), of this thread (invariant 2).
         unsafe { (*self.raw).ctx = brigade.raw().cast() };
     }
 
     /// The name it was registered by, in lower case.
     pub fn name(self) -> &'f [u8] {
-        // SAFETY: a filter has a registration with a name (LIVE, NUL).
+        // SAFETY: a filter has a registration with a name (invariants 1 and 3).
         unsafe { CStr::from_ptr((*(*self.raw).frec).name) }.to_bytes()
     }
 
     /// Whether it works on the content of a request's response: not on its protocol, nor on a connection.
     pub fn is_content(self) -> bool {
-        // SAFETY: a filter has a registration (LIVE).
+        // SAFETY: a filter has a registration (invariant 1).
         unsafe { (*(*self.raw).frec).ftype < sys::ap_filter_type_AP_FTYPE_PROTOCOL }
     }
 
     /// Takes it out of its chain. It stays valid, with its way to the next one.
     pub fn remove(self) {
-        // SAFETY: the filter is in a live chain (LIVE).
+        // SAFETY: the filter is in a live chain (invariant 1).
         unsafe { sys::ap_remove_output_filter(self.raw) }
     }
 
@@ -111,7 +111,7 @@ impl<'f> Filter<'f> {
     ///
     /// What the filters below say: mostly that the client has gone.
     pub fn pass(self, brigade: &mut Brigade<'_>) -> Result {
-        // SAFETY: filter and brigade are live (LIVE).
+        // SAFETY: filter and brigade are live (invariant 1).
         Status::check(unsafe { sys::ap_pass_brigade(self.raw, brigade.raw()) })
     }
 
@@ -135,19 +135,19 @@ pub fn is_ours(name: &[u8]) -> bool {
 
 /// A filter before all others of a connection: what writes to the connection past a request's filters meets it, what a request's
 /// filters pass on does not. It is taken out when it is dropped.
-pub struct Foremost<F: OutputFilter> {
+pub struct Foremost {
     node: NonNull<sys::ap_filter_t>,
-    context: NonNull<F::Context>,
+    context: NonNull<dyn Any>,
     /// The connection's.
     alive: Alive,
 }
 
-impl<F: OutputFilter> Foremost<F> {
-    /// Puts it there, with what it finds as [`Filter::context`].
-    pub fn add(connection: Connection<'_>, context: F::Context) -> Self {
-        let context = NonNull::from(Box::leak(Box::new(context)));
-        // SAFETY: the connection is live (LIVE) and of this thread (ONE THREAD). An all-zero node is one without a request, and this
-        // one is freed by drop, which takes it out.
+impl Foremost {
+    /// Puts an `F` there, with its context.
+    pub fn add<F: OutputFilter>(connection: Connection<'_>, context: F::Context) -> Self {
+        let context: NonNull<dyn Any> = NonNull::from(Box::leak(Box::new(context)));
+        // SAFETY: the connection is live (invariant 1) and of this thread (invariant 2). An all-zero node is one without a request, and this
+        // one is freed by drop, which takes it out. The context stays where it is as long as the node is there.
         unsafe {
             let mut node: sys::ap_filter_t = std::mem::zeroed();
             node.frec = F::handle().raw();
@@ -163,18 +163,16 @@ impl<F: OutputFilter> Foremost<F> {
     /// Takes it out, if it is still there. Its node keeps the way to the next one, for who is in it.
     pub fn remove(&self) {
         if self.alive.get() {
-            // SAFETY: node and connection are live; a node that is not in the chain is not found (ap_remove_output_filter).
+            // SAFETY: node and connection are live (invariant 8); a node that is not in the chain is not found (ap_remove_output_filter).
             unsafe { sys::ap_remove_output_filter(self.node.as_ptr()) }
         }
     }
 }
 
-impl<F: OutputFilter> Drop for Foremost<F> {
+impl Drop for Foremost {
     fn drop(&mut self) {
         self.remove();
         // SAFETY: both came from Box::leak, and nobody finds them any more.
-        unsafe {
-            drop((Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())));
-        }
+        drop(unsafe { (Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())) });
     }
 }

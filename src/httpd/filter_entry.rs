@@ -109,7 +109,7 @@ impl Hooks {
     pub fn output_filter<F: OutputFilter>(&self) {
         const { assert!(begins_as_ours(F::NAME)) }
         let (name, kind) = (F::NAME.as_ptr(), F::TYPE.0);
-        // SAFETY: httpd copies the name; the function stays where it is (the module is never unmapped).
+        // SAFETY: httpd copies the name; the function stays where it is (invariant 4).
         let record = unsafe { sys::ap_register_output_filter(name, Some(call_output::<F>), None, kind) };
         F::handle().0.store(record, Ordering::Release);
     }
@@ -131,7 +131,7 @@ const fn begins_as_ours(name: &CStr) -> bool {
 
 /// # Safety
 ///
-/// For httpd to call, as the function of the filter `F`: with a node of a live chain, and a live brigade or null (LIVE), in the
+/// For httpd to call (invariant 9), as the function of the filter `F`: with a node of a live chain, and a live brigade or null (invariant 1), in the
 /// thread that works on the request or connection.
 unsafe extern "C" fn call_output<F: OutputFilter>(
     node: *mut sys::ap_filter_t,
@@ -180,7 +180,7 @@ unsafe fn output(
 
 /// # Safety
 ///
-/// For httpd to call, as the function of the filter `F`: with a node of a live chain and a live brigade (LIVE), in the thread that
+/// For httpd to call (invariant 9), as the function of the filter `F`: with a node of a live chain and a live brigade (invariant 1), in the thread that
 /// works on the request.
 unsafe extern "C" fn call_input<F: InputFilter>(
     node: *mut sys::ap_filter_t,
@@ -213,13 +213,13 @@ pub struct InputCall<'f> {
 impl<'f> InputCall<'f> {
     /// Returns the request whose filter it is.
     pub fn request(self) -> Option<Request<'f>> {
-        // SAFETY: null or the live request (LIVE) whose chain this is.
+        // SAFETY: null or the live request (invariant 1) whose chain this is.
         unsafe { Request::from_raw((*self.node).r) }
     }
 
     /// Returns what was stored with it when it was added, if it is an `F`.
     pub fn context<F: InputFilter>(self) -> Option<&'f F::Context> {
-        // SAFETY: the filter is live (LIVE). Whoever adds an `F` adds it with its context, which lives as long as the chain, or with null.
+        // SAFETY: the filter is live (invariant 1). Its context is an `F`'s, or null (invariant 6).
         unsafe {
             let is_one = (*self.node).frec == F::handle().raw();
             is_one.then(|| (*self.node).ctx.cast::<F::Context>().as_ref()).flatten()
@@ -233,13 +233,13 @@ impl<'f> InputCall<'f> {
     /// What the filters below say.
     pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
         let (mode, block, most) = self.reading;
-        // SAFETY: filter and brigade are live (LIVE); a filter that was taken out keeps its way to the next one.
+        // SAFETY: filter and brigade are live (invariant 1); a filter that was taken out keeps its way to the next one.
         Status::check(unsafe { sys::ap_get_brigade((*self.node).next, brigade.raw(), mode, block, most) })
     }
 
     /// Takes the filter out of its chain.
     pub fn remove(self) {
-        // SAFETY: the filter is in a live chain (LIVE).
+        // SAFETY: the filter is in a live chain (invariant 1).
         unsafe { sys::ap_remove_input_filter(self.node) }
     }
 }
@@ -282,7 +282,7 @@ impl Replaced {
         if original.is_null() {
             return Err(Status::GENERAL);
         }
-        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; filter and brigade are live (LIVE).
+        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; filter and brigade are live (invariant 1).
         unsafe {
             let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
             Status::check(original(filter.raw(), brigade.raw()))
@@ -294,8 +294,8 @@ impl Configured<'_> {
     /// Puts `R` in the place of the filter `R::OF`, if one is registered by this name.
     pub fn replace<R: Replacement>(&self) {
         let function: OutputFunction = call_replacement::<R>;
-        // SAFETY: a record that httpd gives is live until the next restart (LIVE), and an output filter's record
-        // has an output function; no other thread runs at this time.
+        // SAFETY: a record that httpd gives is live until the next restart (invariant 1), and an output filter's record
+        // has an output function; no other thread runs at this time (invariant 5).
         unsafe {
             let Some(record) = sys::ap_get_output_filter_handle(R::OF.as_ptr()).as_mut() else { return };
             let Some(original) = record.filter_func.out_func else { return };
@@ -344,7 +344,7 @@ static DISCARD: Unlisted = Unlisted::new(c"finish_request_discard", sys::ap_filt
 static NOTHING: Unlisted = Unlisted::new(c"finish_request_nothing", sys::ap_filter_func { in_func: Some(nothing) });
 
 unsafe extern "C" fn discard(_node: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
-    // SAFETY: httpd calls a filter with a live brigade (LIVE).
+    // SAFETY: httpd calls a filter with a live brigade (invariant 1).
     unsafe { sys::apr_brigade_cleanup(brigade.cast()) }
 }
 
@@ -363,7 +363,7 @@ impl Request<'_> {
     pub fn without_connection<T>(self, read: impl FnOnce() -> T) -> T {
         let Some(filter) = self.body_filter() else { return read() };
         let mut node = NOTHING.node(self.connection());
-        // SAFETY: the filter is in a live chain (LIVE). Nobody keeps the node that stands for what is below it meanwhile.
+        // SAFETY: the filter is in a live chain (invariant 1). Nobody keeps the node that stands for what is below it meanwhile.
         unsafe {
             let connection = std::mem::replace(&mut (*filter).next, &raw mut node);
             let result = read();
@@ -382,7 +382,7 @@ impl Request<'_> {
     pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
         let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
         let mut node = DISCARD.node(self.connection());
-        // SAFETY: the request and the brigade are live (LIVE), with its chain of filters. Nobody keeps the node that stands for its
+        // SAFETY: the request and the brigade are live (invariant 1), with its chain of filters. Nobody keeps the node that stands for its
         // output filters meanwhile.
         unsafe {
             let output = std::mem::replace(&mut (*self.raw()).output_filters, &raw mut node);

@@ -46,7 +46,7 @@ macro_rules! hooks {
                     unsafe extern "C" fn call<$($life,)? H: $trait>($($raw: $raw_type),*) -> <$answer as Answer>::Raw {
                         guard(<$answer>::OTHERWISE, || {
                             $(
-                                // SAFETY: httpd calls a hook with what its header says, live during the call (LIVE), in the thread that
+                                // SAFETY: httpd calls a hook with what its header says (invariant 9), live during the call (invariant 1), in the thread that
                                 // works on it.
                                 let Some($argument) = (unsafe { <$type>::given($argument) }) else {
                                     return <$answer>::OTHERWISE;
@@ -56,7 +56,7 @@ macro_rules! hooks {
                         })
                     }
                     let none = std::ptr::null();
-                    // SAFETY: httpd keeps the function's address; the module is never unmapped. No predecessors or successors.
+                    // SAFETY: httpd keeps the function's address; it stays where it is (invariant 4). No predecessors or successors.
                     unsafe { $add(Some(call::<H>), none, none, sys::$order) }
                 }
             )*
@@ -481,7 +481,7 @@ impl Hooks {
                 with_context(request, || Status::code(F::call(request)))
             })
         }
-        // SAFETY: APR keeps both addresses, which stay valid: the module is never unmapped. Who looks it up casts it back
+        // SAFETY: APR keeps both addresses, which stay valid (invariant 4). Who looks it up casts it back
         // to the type that the header declares, which is OptionalEntry.
         unsafe {
             let function = std::mem::transmute::<OptionalEntry, unsafe extern "C" fn()>(call::<F>);

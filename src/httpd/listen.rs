@@ -40,7 +40,7 @@ impl BeforeListening<'_> {
     ///
     /// APR's; and where there is no other listener.
     pub fn add_listener(&self, socket: OwnedFd) -> Result {
-        // SAFETY: there is one thread; httpd keeps its listeners in the process's pool, which outlives restarts. A record is complete
+        // SAFETY: there is one thread (invariant 5); httpd keeps its listeners in the process's pool, which outlives restarts. A record is complete
         // before it is put in the list.
         unsafe {
             let pool = (*(*self.server().raw()).process).pool;
@@ -80,7 +80,7 @@ impl BeforeListening<'_> {
     /// Returns true if the MPM has, or is going to have, its listeners several times over (`ListenCoresBucketsRatio`), by address and
     /// port: it does so from the start, or from a restart that is not graceful.
     pub fn has_listen_buckets(&self) -> bool {
-        // SAFETY: there is one thread; the tree of directives ends in null pointers, and its strings in NUL (NUL).
+        // SAFETY: there is one thread (invariant 5); the tree of directives ends in null pointers, and its strings in NUL (invariant 3).
         unsafe {
             sys::ap_num_listen_buckets > 1
                 || ratios(sys::ap_conftree).into_iter().any(|ratio| {
@@ -139,7 +139,7 @@ impl<'s> Accepted<'s> {
     /// The descriptor.
     pub fn descriptor(self) -> Option<BorrowedFd<'s>> {
         let mut descriptor: RawFd = -1;
-        // SAFETY: the socket is live (LIVE), and open until httpd closes it.
+        // SAFETY: the socket is live (invariant 1), and open until httpd closes it.
         unsafe {
             let found = sys::apr_os_sock_get(&raw mut descriptor, self.raw.as_ptr()) == 0 && descriptor >= 0;
             found.then(|| BorrowedFd::borrow_raw(descriptor))
@@ -176,7 +176,7 @@ impl<'s> Accepted<'s> {
     pub fn clear_names(self) {
         for side in [sys::apr_interface_e_APR_LOCAL, sys::apr_interface_e_APR_REMOTE] {
             let mut address = std::ptr::null_mut();
-            // SAFETY: the socket is live (LIVE), with its addresses, of this thread (ONE THREAD); a union of plain bytes.
+            // SAFETY: the socket is live (invariant 1), with its addresses, of this thread (invariant 2); a union of plain bytes.
             unsafe {
                 if sys::apr_socket_addr_get(&raw mut address, side, self.raw.as_ptr()) == 0
                     && let Some(address) = address.as_mut()
@@ -193,13 +193,13 @@ impl<'s> Accepted<'s> {
     /// The module's pointer in it.
     pub(super) fn data(self) -> *mut c_void {
         let mut data = std::ptr::null_mut();
-        // SAFETY: the socket is live (LIVE). Nothing is written where there is nothing.
+        // SAFETY: the socket is live (invariant 1). Nothing is written where there is nothing.
         unsafe { sys::apr_socket_data_get(&raw mut data, KEY.as_ptr(), self.raw.as_ptr()) };
         data
     }
 
     pub(super) fn set_data(self, data: *mut c_void) {
-        // SAFETY: the socket is live (LIVE) and of this thread (ONE THREAD).
+        // SAFETY: the socket is live (invariant 1) and of this thread (invariant 2).
         unsafe { sys::apr_socket_data_set(self.raw.as_ptr(), data, KEY.as_ptr(), None) };
     }
 }

@@ -84,7 +84,7 @@ fn aplog(level: Level) -> c_int {
 
 fn enabled(level: Level) -> bool {
     let index = super::Module::index();
-    // SAFETY: what messages are about lives while with_context runs (LIVE); the functions only read.
+    // SAFETY: what messages are about lives while with_context runs (invariant 1); the functions only read.
     let configured = unsafe {
         match ABOUT.get() {
             // httpd looks itself.

@@ -1,17 +1,6 @@
 //! Safe wrappers of httpd's and APR's objects. They know nothing of what the module decides.
 //!
-//! # Invariants
-//!
-//! The wrappers are small handles that are copied about. Each holds a pointer that httpd gave to an entry of
-//! the module, and a lifetime that ends no later than that entry's call. SAFETY comments cite these facts:
-//!
-//! * **LIVE**: httpd keeps an object alive, and its pointers valid, during any call into the module that
-//!   names it: a request, its connection, its tables and pools, a filter node, a brigade that is passed.
-//!   Memory from a request's pool lives as long as the request; it is never freed piecemeal.
-//! * **ONE THREAD**: a request, its tables, filters and brigades are used by one thread at a time: the one
-//!   that called the module. What another thread may write (`conn_rec.aborted` of an HTTP/2 stream) is read
-//!   and written atomically only.
-//! * **NUL**: strings that httpd hands out end in a NUL byte; strings handed to httpd are `CStr`s, or copies in a pool.
+//! The wrappers are small handles that are copied about. What they rest on is numbered in `docs/safety.md`: SAFETY comments cite the numbers.
 
 mod brigade;
 mod bucket_read;
@@ -62,3 +51,4 @@ pub use self::seldom::Seldom;
 pub use self::server::Server;
 pub use self::status::{Result, Status};
 pub use self::table::Table;
+pub use crate::sys::{HTTP_BAD_GATEWAY, HTTP_INTERNAL_SERVER_ERROR, HTTP_OK};

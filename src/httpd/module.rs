@@ -27,7 +27,7 @@ pub trait ModuleType: 'static {
 #[repr(transparent)]
 pub struct Module(UnsafeCell<sys::module>);
 
-// SAFETY: httpd writes to the record only while it reads its configuration, with one thread; afterwards all only read.
+// SAFETY: httpd writes to the record only while it reads its configuration, with one thread (invariant 5); afterwards all only read.
 unsafe impl Sync for Module {}
 
 /// The record in use, for the wrappers that need the module's index.
@@ -69,7 +69,7 @@ impl Module {
 
 /// # Safety
 ///
-/// For httpd to call, through the module record.
+/// For httpd to call, through the module record (invariant 9).
 unsafe extern "C" fn register_hooks<M: ModuleType>(_pool: *mut sys::apr_pool_t) {
     guard((), || {
         LOADED.store(M::record().0.get(), Ordering::Release);

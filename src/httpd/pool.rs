@@ -36,7 +36,7 @@ impl<'p> Pool<'p> {
             0
         }
         let value = NonNull::from(Box::leak(Box::new(value)));
-        // SAFETY: the pool is live (LIVE); the cleanup gets the pointer that it expects. A child that is about to
+        // SAFETY: the pool is live (invariant 1); the cleanup gets the pointer that it expects. A child that is about to
         // exec has no use for the destructor: apr_pool_cleanup_null.
         unsafe {
             sys::apr_pool_cleanup_register(
@@ -60,14 +60,14 @@ impl<'p> Pool<'p> {
             0
         }
         let wait = Box::into_raw(Box::new(wait));
-        // SAFETY: the pool is live (LIVE); the cleanup gets the function that it expects.
+        // SAFETY: the pool is live (invariant 1); the cleanup gets the function that it expects.
         unsafe { sys::apr_pool_pre_cleanup_register(self.raw(), wait.cast(), Some(run::<F>)) }
     }
 
     /// A copy of the bytes in the pool, with a NUL after them. A NUL among them ends the string there.
     pub fn string(self, bytes: &[u8]) -> &'p CStr {
         let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
-        // SAFETY: copies `len` bytes that are there, adds a NUL (NUL); the memory lives as long as the pool.
+        // SAFETY: copies `len` bytes that are there, adds a NUL (invariant 3); the memory lives as long as the pool.
         unsafe {
             let copy: *const c_char = sys::apr_pstrmemdup(self.raw(), bytes.as_ptr().cast(), bytes.len());
             CStr::from_ptr(copy)

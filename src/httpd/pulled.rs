@@ -47,7 +47,7 @@ impl Brigade<'_> {
     ///
     /// `source` stays where it is as long as the bucket may be read: as long as the request whose response it belongs to, as for mod_cgi's own.
     pub unsafe fn push_pulled<T: Pull>(&mut self, source: &T) {
-        // SAFETY: the brigade is live (LIVE), and the bucket is of its own allocator.
+        // SAFETY: the brigade is live (invariant 1), and the bucket is of its own allocator.
         unsafe {
             let list = (*self.raw()).bucket_alloc;
             let bucket: *mut sys::apr_bucket = sys::apr_bucket_alloc(size_of::<sys::apr_bucket>(), list).cast();
@@ -83,7 +83,7 @@ unsafe extern "C" fn read<T: Pull>(
     block: sys::apr_read_type_e,
 ) -> sys::apr_status_t {
     guard(Status::code(Err(Status::GENERAL)), || {
-        // SAFETY: APR calls the function with a bucket of a live brigade (LIVE), in its thread; its data is the source that push_pulled was
+        // SAFETY: APR calls the function with a bucket of a live brigade (invariant 1), in its thread; its data is the source that push_pulled was
         // given, which lives. What is read is in buckets of the same allocator, that are in one brigade at a time.
         unsafe {
             let data = (*bucket).data;

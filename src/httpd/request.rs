@@ -31,13 +31,13 @@ impl<'r> Request<'r> {
 
     /// The connection it came by: for HTTP/2 that of the stream.
     pub fn connection(self) -> Connection<'r> {
-        // SAFETY: a live request has a connection that outlives it (LIVE).
+        // SAFETY: a live request has a connection that outlives it (invariant 1).
         unsafe { Connection::from_raw((*self.raw()).connection) }
     }
 
     /// The pool that lives as long as the request.
     pub fn pool(self) -> Pool<'r> {
-        // SAFETY: a live request has a pool (LIVE).
+        // SAFETY: a live request has a pool (invariant 1).
         unsafe { Pool::from_raw((*self.raw()).pool).unwrap_unchecked() }
     }
 
@@ -48,7 +48,7 @@ impl<'r> Request<'r> {
 
     /// Response headers that are dropped when the response becomes an error page.
     pub fn headers_out(self) -> Table<'r> {
-        // SAFETY: a live request has its tables (LIVE), and this thread works on it (ONE THREAD).
+        // SAFETY: a live request has its tables (invariant 1), and this thread works on it (invariant 2).
         unsafe { Table::from_raw((*self.raw()).headers_out) }
     }
 
@@ -95,25 +95,25 @@ impl<'r> Request<'r> {
 
     /// Has all modules log the request, as httpd does at its end.
     pub fn run_log_transaction(self) {
-        // SAFETY: the request is live (LIVE). What the hooks say does not matter to httpd either.
+        // SAFETY: the request is live (invariant 1). What the hooks say does not matter to httpd either.
         unsafe { sys::ap_run_log_transaction(self.raw()) };
     }
 
     /// How many bytes of body have been sent, as the client gets them: behind the filters of the content.
     pub fn bytes_sent(self) -> i64 {
-        // SAFETY: reads a field of a live request (LIVE).
+        // SAFETY: reads a field of a live request (invariant 1).
         unsafe { (*self.raw()).bytes_sent }
     }
 
     /// Takes so many bytes off that number: they come again.
     pub fn uncount(self, bytes: u64) {
-        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        // SAFETY: writes to a live request (invariant 1) of this thread (invariant 2).
         unsafe { (*self.raw()).bytes_sent -= i64::try_from(bytes).unwrap_or(0) };
     }
 
     /// True if filters work on the content of the response: more than httpd's collector of small writes.
     pub fn has_content_filters(self) -> bool {
-        // SAFETY: the request is live (LIVE), with its chain of filters.
+        // SAFETY: the request is live (invariant 1), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
         let mut filters = std::iter::successors(first, |filter| filter.next());
         filters.any(|filter| filter.is_content() && filter.name() != b"old_write")
@@ -121,20 +121,20 @@ impl<'r> Request<'r> {
 
     /// True if an output filter of this name, in lower case, is in its chain.
     pub fn has_output_filter(self, name: &[u8]) -> bool {
-        // SAFETY: the request is live (LIVE), with its chain of filters.
+        // SAFETY: the request is live (invariant 1), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
         std::iter::successors(first, |filter| filter.next()).any(|filter| filter.name() == name)
     }
 
     /// True if suEXEC runs a CGI program for it, which lets only some variables through.
     pub fn has_suexec(self) -> bool {
-        // SAFETY: reads a number that is set while there is one thread; the hook gets a live request (LIVE).
+        // SAFETY: reads a number that is set while there is one thread (invariant 5); the hook gets a live request (invariant 1).
         unsafe { sys::ap_unixd_config.suexec_enabled != 0 && !sys::ap_run_get_suexec_identity(self.raw()).is_null() }
     }
 
     /// Whether it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
-        // SAFETY: reads a field of a live request (LIVE).
+        // SAFETY: reads a field of a live request (invariant 1).
         unsafe { !(*self.raw()).main.is_null() }
     }
 
@@ -181,7 +181,7 @@ impl<'r> Request<'r> {
     /// (`core_upgrade_handler`); none where it offers none.
     pub fn offered_protocols(self) -> Option<Vec<u8>> {
         let mut offers: *const sys::apr_array_header_t = std::ptr::null();
-        // SAFETY: the request, its connection and its server are live (LIVE). The array is null, or has so many strings (NUL) in
+        // SAFETY: the request, its connection and its server are live (invariant 1). The array is null, or has so many strings (invariant 3) in
         // the request's pool.
         let names: Vec<&[u8]> = unsafe {
             let none = std::ptr::null_mut();
@@ -205,7 +205,7 @@ impl<'r> Request<'r> {
         let mut own = self.brigade();
         body.move_all(&mut own);
         let context = self.pool().own(PutBack::new(own)).as_ptr();
-        // SAFETY: the request and its connection are live (LIVE); the context and its brigade are in the request's pool, as the
+        // SAFETY: the request and its connection are live (invariant 1); the context and its brigade are in the request's pool, as the
         // filter is.
         unsafe {
             let handle = F::handle().raw();
@@ -216,19 +216,19 @@ impl<'r> Request<'r> {
     /// What was put back by way of such a filter, as long as that gives it.
     pub fn still_put_back<F: InputFilter<Context = PutBack>>(self) -> Option<&'r PutBack> {
         let node = self.input_filter(|each| each.frec == F::handle().raw())?;
-        // SAFETY: a live chain (LIVE). The filter was added by put_back with a context in the request's pool; or by an administrator,
+        // SAFETY: a live chain (invariant 1). The filter was added by put_back with a context in the request's pool; or by an administrator,
         // with null.
         unsafe { (*node).ctx.cast::<PutBack>().as_ref() }
     }
 
     /// httpd's own filter that makes the body of what the connection gives (`HTTP_IN`).
     pub(super) fn body_filter(self) -> Option<*mut sys::ap_filter_t> {
-        // SAFETY: a filter has a registration with a name (LIVE, NUL).
+        // SAFETY: a filter has a registration with a name (invariants 1 and 3).
         self.input_filter(|each| unsafe { CStr::from_ptr((*each.frec).name) } == c"http_in")
     }
 
     fn input_filter(self, is_wanted: impl Fn(&sys::ap_filter_t) -> bool) -> Option<*mut sys::ap_filter_t> {
-        // SAFETY: the request is live (LIVE), with its chain of filters, which ends in null.
+        // SAFETY: the request is live (invariant 1), with its chain of filters, which ends in null.
         unsafe {
             let mut node = (*self.raw()).input_filters;
             while let Some(each) = node.as_ref() {
@@ -243,14 +243,14 @@ impl<'r> Request<'r> {
 
     /// Whether something of the body has been asked for: httpd's filter then has its own idea of where in it the connection is.
     pub fn body_is_begun(self) -> bool {
-        // SAFETY: the filter is in a live chain (LIVE). It keeps nothing before it is read for the first time (`ap_http_filter`).
+        // SAFETY: the filter is in a live chain (invariant 1). It keeps nothing before it is read for the first time (`ap_http_filter`).
         self.body_filter().is_none_or(|filter| unsafe { !(*filter).ctx.is_null() })
     }
 
     /// How long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
     /// `ap_process_http_sync_connection` has it.
     pub fn keep_alive_timeout(self) -> i64 {
-        // SAFETY: a live request has a server, its connection the one of its address (LIVE).
+        // SAFETY: a live request has a server, its connection the one of its address (invariant 1).
         unsafe {
             let server = (*self.raw()).server;
             let set = (*server).keep_alive_timeout_set() != 0;
@@ -278,7 +278,7 @@ impl<'r> Request<'r> {
 
     /// Microseconds since the request came (`%D`).
     pub fn age_us(self) -> i64 {
-        // SAFETY: reads a field of a live request (LIVE), and the clock.
+        // SAFETY: reads a field of a live request (invariant 1), and the clock.
         unsafe { now() - (*self.raw()).request_time }
     }
 
@@ -290,7 +290,7 @@ impl<'r> Request<'r> {
 
     /// The virtual host that it is for, with the port that it came by: as mod_status shows it.
     pub fn virtual_host(self) -> Vec<u8> {
-        // SAFETY: a live request has a server, and a connection with an address (LIVE).
+        // SAFETY: a live request has a server, and a connection with an address (invariant 1).
         let (server, port) = unsafe {
             let address = (*self.connection().raw()).local_addr;
             (Server::from_raw((*self.raw()).server), address.as_ref().map(|address| address.port))
@@ -309,7 +309,7 @@ impl<'r> Request<'r> {
     /// The client has gone.
     pub fn write(self, text: &str) -> Result {
         let length = std::ffi::c_int::try_from(text.len()).map_err(|_| Status::INVALID)?;
-        // SAFETY: the request is live (LIVE); so many bytes are there, and are copied or sent.
+        // SAFETY: the request is live (invariant 1); so many bytes are there, and are copied or sent.
         if unsafe { sys::ap_rwrite(text.as_ptr().cast(), length, self.raw()) } < 0 {
             return Err(Status::GENERAL);
         }
@@ -318,7 +318,7 @@ impl<'r> Request<'r> {
 
     /// The handler's name, where one is set.
     pub fn handler(self) -> Option<&'r [u8]> {
-        // SAFETY: null or a string of the request's (NUL).
+        // SAFETY: null or a string of the request's (invariant 3).
         unsafe { string((*self.raw()).handler) }
     }
 
@@ -348,7 +348,7 @@ impl<'r> Request<'r> {
     /// Has the client told this many body bytes, in place of any other `Content-Length`.
     pub fn set_content_length(self, length: i64) {
         self.err_headers_out().unset(c"Content-Length");
-        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        // SAFETY: writes to a live request (invariant 1) of this thread (invariant 2).
         unsafe { sys::ap_set_content_length(self.raw(), length) }
     }
 
@@ -374,19 +374,19 @@ impl<'r> Request<'r> {
     /// Has httpd answer with an error page of this status, as it does for a handler that gives it (`ap_die`). Nothing of another response
     /// may have been sent.
     pub fn answer_with_error(self, status: i32) {
-        // SAFETY: the request is live (LIVE), in its thread (ONE THREAD).
+        // SAFETY: the request is live (invariant 1), in its thread (invariant 2).
         unsafe { sys::ap_die(status, self.raw()) }
     }
 
     /// Has mod_cache throw away what it has stored of the response (`r->no_cache`).
     pub fn forbid_caching(self) {
-        // SAFETY: writes to a live request (LIVE) of this thread (ONE THREAD).
+        // SAFETY: writes to a live request (invariant 1) of this thread (invariant 2).
         unsafe { (*self.raw()).no_cache = 1 };
     }
 
     /// Has the client told that the connection is closed after the response.
     pub fn announce_close(self) {
-        // SAFETY: the tables are live (LIVE); the strings are constants.
+        // SAFETY: the tables are live (invariant 1); the strings are constants.
         unsafe { sys::apr_table_mergen((*self.raw()).headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
     }
 
@@ -418,14 +418,14 @@ impl<'r> Request<'r> {
     pub fn flush(self) -> Result {
         let mut flush = self.brigade();
         flush.push_flush();
-        // SAFETY: the request is live (LIVE), with its chain of filters.
+        // SAFETY: the request is live (invariant 1), with its chain of filters.
         let first = unsafe { Filter::from_raw((*self.raw()).output_filters) };
         first.ok_or(Status::GENERAL)?.pass(&mut flush)
     }
 
     /// Adds an output filter to the request, or to its connection with the request's way through it, where its type belongs.
     pub fn add_output_filter<F: OutputFilter>(self) -> Option<Filter<'r>> {
-        // SAFETY: the request and its connection are live (LIVE); a filter without a context.
+        // SAFETY: the request and its connection are live (invariant 1); a filter without a context.
         unsafe {
             let (handle, none) = (F::handle().raw(), std::ptr::null_mut());
             Filter::from_raw(sys::ap_add_output_filter_handle(handle, none, self.raw(), self.connection().raw()))
@@ -434,7 +434,7 @@ impl<'r> Request<'r> {
 
     /// Adds an input filter to the request, without a context, where its type belongs.
     pub fn add_input_filter<F: InputFilter>(self) {
-        // SAFETY: the request and its connection are live (LIVE).
+        // SAFETY: the request and its connection are live (invariant 1).
         unsafe {
             let (handle, none) = (F::handle().raw(), std::ptr::null_mut());
             sys::ap_add_input_filter_handle(handle, none, self.raw(), self.connection().raw());
@@ -452,7 +452,7 @@ impl<'r> Request<'r> {
     ) {
         let context = client.pool().own(context).as_ptr().cast();
         let none = std::ptr::null_mut();
-        // SAFETY: both filters are added to live objects (LIVE); then the heads of the chains, which httpd reads
+        // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
         // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
@@ -477,7 +477,7 @@ impl<'r> Request<'r> {
     pub fn set_connection(self, connection: Connection<'_>) {
         let mut request = Some(self);
         while let Some(each) = request {
-            // SAFETY: writes to live requests (LIVE) of this thread (ONE THREAD); the record lives as long as the connection.
+            // SAFETY: writes to live requests (invariant 1) of this thread (invariant 2); the record lives as long as the connection.
             unsafe { (*each.raw()).connection = connection.raw() };
             request = each.prev();
         }
@@ -501,7 +501,7 @@ impl RequestRecord {
     /// The request, which may be used in a call that is about it.
     pub fn get(&self) -> Request<'_> {
         assert!(self.alive.get(), "a request's record is used after its end");
-        // SAFETY: the request lives; it is never null.
+        // SAFETY: the request lives (invariant 8); it is never null.
         unsafe { Request { raw: NonNull::new_unchecked(self.raw.load(Ordering::Relaxed)), life: PhantomData } }
     }
 }

@@ -28,7 +28,7 @@ impl<'s> Server<'s> {
 
     /// `ServerName`, or what httpd takes for it.
     pub fn name(self) -> &'s [u8] {
-        // SAFETY: a live server (LIVE), whose name is null or a string (NUL).
+        // SAFETY: a live server (invariant 1), whose name is null or a string (invariant 3).
         unsafe {
             let name = (*self.raw()).server_hostname;
             if name.is_null() { &[] } else { CStr::from_ptr(name).to_bytes() }

@@ -25,7 +25,7 @@ impl<'r> Table<'r> {
 
     /// The first value of the key.
     pub fn get(self, key: &CStr) -> Option<&'r [u8]> {
-        // SAFETY: the table is live (LIVE), its values end in NUL (NUL) and stay in the pool when they are replaced.
+        // SAFETY: the table is live (invariant 1), its values end in NUL (invariant 3) and stay in the pool when they are replaced.
         unsafe {
             let value = sys::apr_table_get(self.raw, key.as_ptr());
             (!value.is_null()).then(|| CStr::from_ptr(value).to_bytes())
@@ -35,12 +35,12 @@ impl<'r> Table<'r> {
     /// All values of the key, in order.
     pub fn get_all(self, key: &CStr) -> Vec<&'r [u8]> {
         unsafe extern "C" fn push(values: *mut c_void, _key: *const c_char, value: *const c_char) -> c_int {
-            // SAFETY: `values` is the Vec of the caller below, which waits for this call; the value ends in NUL (NUL).
+            // SAFETY: `values` is the Vec of the caller below, which waits for this call; the value ends in NUL (invariant 3).
             unsafe { (*values.cast::<Vec<&[u8]>>()).push(CStr::from_ptr(value).to_bytes()) };
             1
         }
         let mut values: Vec<&'r [u8]> = Vec::new();
-        // SAFETY: the table is live (LIVE); the list of keys ends in a null pointer, as apr_table_do expects.
+        // SAFETY: the table is live (invariant 1); the list of keys ends in a null pointer, as apr_table_do expects.
         unsafe {
             sys::apr_table_do(Some(push), (&raw mut values).cast(), self.raw, key.as_ptr(), std::ptr::null::<c_char>());
         }
@@ -50,7 +50,7 @@ impl<'r> Table<'r> {
     /// The keys of which `is_wanted` is true, as they were set.
     pub fn keys(self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> Vec<&'r CStr> {
         unsafe extern "C" fn push(wanted: *mut c_void, key: *const c_char, _value: *const c_char) -> c_int {
-            // SAFETY: `wanted` is that of the caller below, which waits for this call; the key ends in NUL (NUL).
+            // SAFETY: `wanted` is that of the caller below, which waits for this call; the key ends in NUL (invariant 3).
             unsafe {
                 let (keys, is_wanted) = &mut *wanted.cast::<Wanted<'_, '_>>();
                 let key = CStr::from_ptr(key);
@@ -61,7 +61,7 @@ impl<'r> Table<'r> {
             1
         }
         let mut wanted: Wanted<'_, 'r> = (Vec::new(), &mut is_wanted);
-        // SAFETY: the table is live (LIVE); no keys are named: apr_table_do goes through all.
+        // SAFETY: the table is live (invariant 1); no keys are named: apr_table_do goes through all.
         unsafe {
             sys::apr_table_do(Some(push), (&raw mut wanted).cast(), self.raw, std::ptr::null::<c_char>());
         }
@@ -70,19 +70,19 @@ impl<'r> Table<'r> {
 
     /// Replaces all values of the key by this one.
     pub fn set_constant(self, key: &'static CStr, value: &'static CStr) {
-        // SAFETY: the table is live (LIVE); both strings outlive it.
+        // SAFETY: the table is live (invariant 1); both strings outlive it.
         unsafe { sys::apr_table_setn(self.raw, key.as_ptr(), value.as_ptr()) }
     }
 
     /// Replaces all values of the key by a copy of this one.
     pub fn set(self, key: &CStr, value: &CStr) {
-        // SAFETY: the table is live (LIVE); both strings are copied into its pool.
+        // SAFETY: the table is live (invariant 1); both strings are copied into its pool.
         unsafe { sys::apr_table_set(self.raw, key.as_ptr(), value.as_ptr()) }
     }
 
     /// Takes all values of the key out.
     pub fn unset(self, key: &CStr) {
-        // SAFETY: the table is live (LIVE).
+        // SAFETY: the table is live (invariant 1).
         unsafe { sys::apr_table_unset(self.raw, key.as_ptr()) }
     }
 }

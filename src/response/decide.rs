@@ -4,11 +4,10 @@ use super::{MARK, Marked, Phase, Response, bypass, private_record};
 use crate::background::{self, Kind};
 use crate::directives::{Mode, Settings};
 use crate::handlers::length;
-use crate::httpd::Request;
+use crate::httpd::{self, Request};
 use crate::rules::ending::{Ending, Length};
 use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Said, Source, VARIABLE};
 use crate::rules::quote::escaped;
-use crate::sys;
 
 /// The phase, decided now if it has not been: to be called when something of the response has come, or is
 /// about to. Afterwards the phase is not [`Phase::Undecided`].
@@ -188,7 +187,7 @@ fn values<'r>(request: Request<'r>) -> Vec<&'r [u8]> {
         name.splice(0..0, REDIRECT.iter().copied());
         let value = env.get(request.pool().string(&name));
         // What marked a page that failed does not mark the error document in its place.
-        let failed = before.status() != sys::HTTP_OK;
+        let failed = before.status() != httpd::HTTP_OK;
         values.extend(value.filter(|value| !failed || mark::parse(value) == Ok(Mark::Off)));
         earlier = before.prev();
     }

@@ -11,9 +11,8 @@ use std::sync::Arc;
 
 use crate::background::{Background, Work};
 use crate::directives::Settings;
-use crate::filters::interim;
 use crate::handlers;
-use crate::httpd::{Connection, Filter, Record, Request, Status};
+use crate::httpd::{Connection, Filter, Foremost, Record, Request, Status};
 use crate::rules::ending::Ending;
 use crate::rules::mark::{self, Source};
 
@@ -54,7 +53,7 @@ pub struct Response {
     /// What goes on since the client was let go.
     work: OnceCell<Arc<Work>>,
     /// What watches interim responses, until this one begins.
-    interim: OnceCell<interim::Watch>,
+    interim: OnceCell<Foremost>,
     /// The digits that may end it; none where its program was given none.
     pub awaited: OnceCell<late::Awaited>,
 }
@@ -157,7 +156,7 @@ impl Response {
     }
 
     /// Interim responses may come.
-    pub fn begin_interim(&self, watch: interim::Watch) {
+    pub fn begin_interim(&self, watch: Foremost) {
         let _ = self.interim.set(watch);
     }
 

@@ -178,7 +178,7 @@ fn is_of_this_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
 /// Sends a stranger away: its socket is replaced by one that is at its end.
 fn end(socket: BorrowedFd<'_>) {
     if let Ok((ended, _)) = UnixStream::pair() {
-        // SAFETY: both descriptors are open; the number stays httpd's.
+        // SAFETY: both descriptors are open (invariant 11); the number stays httpd's.
         unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) };
     }
 }

@@ -202,7 +202,7 @@ pub fn is_tcp(socket: BorrowedFd<'_>) -> bool {
     let option = |name| {
         let mut value: libc::c_int = -1;
         let mut length = size_of::<libc::c_int>() as libc::socklen_t;
-        // SAFETY: the kernel writes a number of that length.
+        // SAFETY: the kernel writes a number of that length (invariant 11).
         let result = unsafe {
             libc::getsockopt(socket.as_raw_fd(), libc::SOL_SOCKET, name, (&raw mut value).cast(), &raw mut length)
         };
