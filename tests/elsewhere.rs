@@ -143,3 +143,28 @@ fn local_redirects_of_a_script() {
         httpd.stop();
     }
 }
+
+/// A handler may redirect internally by itself: mod_actions' to a script, or one that fails, to an error document. That one's mark counts.
+#[test]
+fn redirected_by_a_handler() {
+    for mpm in Mpm::ALL {
+        let config = "FinishRequest On\n<FilesMatch \\.page$>\nSetHandler by-script\n</FilesMatch>\nAction by-script /app.cgi\n\
+                      ErrorDocument 404 /error.cgi";
+        let builder = Httpd::builder(mpm).handler(Handler::Cgi).handler(Handler::Lua).modules(&["actions"]);
+        let httpd = builder.config(config).start();
+        httpd.install("a.page", "");
+        httpd.install("error.cgi", "#!/bin/sh\nQUERY_STRING=$REDIRECT_QUERY_STRING exec ./app.cgi\n");
+        httpd.install("fails.lua", "function handle(r) return 404 end");
+        for &protocol in mpm.protocols() {
+            // A script says its own status: 200.
+            for page in ["a.page", "fails.lua"] {
+                let background = httpd.background();
+                let response = Client::connect(&httpd, protocol).get(&background.query(page), &[]).released();
+                assert_body(&response, &body(4096));
+                assert!(!background.is_done());
+                ran_to_its_end(&background);
+            }
+        }
+        httpd.stop();
+    }
+}
