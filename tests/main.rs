@@ -1,6 +1,15 @@
-//! The promises that the module makes, each tested against a running httpd.
+//! The promises that the module makes, each tested against a running httpd. One program, so that all tests run side by side; a folder for
+//! each chapter, and a file for each promise:
 //!
-//! One program, so that all tests run side by side; one file for each promise.
+//! * `marks`: how an application marks its response, and where that ends.
+//! * `finished`: what a finished response is worth, on every handler, MPM and protocol.
+//! * `directives`: what each directive does.
+//! * `administrator`: the logs, the status page, restarts.
+//! * `harmless`: what carries no mark is stock httpd's; what breaks stays small.
+//! * `package`: building, installing, the demo, the documents, the order of the source.
+//!
+//! Their `mod.rs` say what each file shows. `judge` has the two ways in which a response can end. What all stand on is the crate `support`.
+//! Beside them: `machine`, which looks before the first test whether servers can run here, and `demo`, which `make demo` runs.
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing, missing_docs)]
 
@@ -55,59 +64,10 @@ macro_rules! on_every_mpm {
     };
 }
 
-mod after_the_end;
-mod answers;
-mod api;
-mod auto;
-mod backends;
-mod bad_marks;
-mod boundary;
-mod build_sentences;
-mod cgi_length;
-mod compression;
-mod configuration;
-mod demo;
-mod differential;
-mod docs;
-mod elsewhere;
-mod ending;
-mod endurance;
-mod faults;
-mod fcgid;
-mod flush;
-mod header_only;
-mod hidden_mark;
-mod house;
-mod httpd_conf;
-mod install;
+mod administrator;
+mod directives;
+mod finished;
+mod harmless;
 mod judge;
-mod keep;
-mod kept_bodies;
-mod kept_clients;
-mod late;
-mod leaks;
-mod lifetimes;
-mod limit;
-mod listener;
-mod log;
 mod marks;
-mod matrix;
-mod on_abort;
-mod operations;
-mod own_chunks;
-mod php_function;
-mod proxies;
-mod ranges;
-mod readme;
-mod recipes;
-mod regressions;
-mod released;
-mod restarts;
-mod slow_clients;
-mod status;
-mod streams;
-mod switches;
-mod timeout;
-mod unmarked;
-mod uploads;
-mod version;
+mod package;

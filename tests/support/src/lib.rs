@@ -6,6 +6,16 @@
 //!
 //! Nothing here sleeps and hopes. Whatever a test waits for is an event with a [`DEADLINE`], and a
 //! deadline that passes is a panic that says what did not come.
+//!
+//! # Contents
+//!
+//! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), memory that is
+//!   overwritten when it is given back (`poison`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
+//! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
+//!   ([`Backend`]), php-fpm (`php_fpm`).
+//! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, programs such as curl ([`tools`]), a reverse proxy in front
+//!   ([`Proxy`]), what they get ([`Response`]).
+//! * Waiting: [`wait_for`] and its [`DEADLINE`], a value that one thread changes and others wait for (`watch`), processes that end with their owner ([`Process`]).
 
 mod application;
 mod backend;

@@ -162,7 +162,7 @@ pub fn c_module(name: &'static str) -> PathBuf {
         // Another run of the tests may be building it as well.
         let folder = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}-{}", std::process::id()));
         std::fs::create_dir_all(&folder).unwrap();
-        std::fs::copy(project.join("tests/api").join(&source), folder.join(&source)).unwrap();
+        std::fs::copy(project.join("tests/marks/api").join(&source), folder.join(&source)).unwrap();
         let apxs = std::env::var("APXS").unwrap_or_else(|_| "apxs".to_owned());
         let mut build = Command::new(apxs);
         build.current_dir(&folder).arg("-I").arg(project.join("apxs"));

@@ -6,8 +6,8 @@ use std::time::{Duration, Instant};
 use support::http1::{Connection, EndKind};
 use support::{Background, Handler, Httpd, Mpm, Response, body, wait_for};
 
+use crate::directives::kept_bodies::{BETWEEN, post};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
-use crate::kept_bodies::{BETWEEN, post};
 
 pub const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n\
                     CustomLog \"${ROOT}/kept.log\" \"%h %{remote}p %A %p %k %X %{finish-request}n %D %U\"\n";

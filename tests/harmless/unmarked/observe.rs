@@ -6,7 +6,7 @@ use support::http1::{Connection, End, EndKind};
 use support::http2::Http2;
 use support::{Background, Client, Framing, Handler, Httpd, Protocol, Response};
 
-use crate::compression::{ACCEPT, Compression};
+use crate::finished::compression::{ACCEPT, Compression};
 
 /// One field of the matrix.
 #[derive(Clone, Copy, Debug)]

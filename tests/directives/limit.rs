@@ -10,9 +10,9 @@ use std::thread;
 use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
+use crate::administrator::restarts::may_crash;
+use crate::administrator::status::{counts, page, rows, wait_for_running, wait_for_started, with_status};
 use crate::judge::{BYTES, assert_body, path, ran_to_its_end, side_by_side};
-use crate::restarts::may_crash;
-use crate::status::{counts, page, rows, wait_for_running, wait_for_started, with_status};
 
 /// The one warning.
 const WARNING: &str = "finish_request:warn.*as many as FinishRequestMax allows";
@@ -169,7 +169,7 @@ fn a_child_that_is_killed(mpm: Mpm) {
     kill(victim.parse().unwrap());
 
     wait_for_running(&httpd, left.len() as u64);
-    assert!(crate::status::rows(&httpd).iter().all(|row| row[0] != *victim));
+    assert!(crate::administrator::status::rows(&httpd).iter().all(|row| row[0] != *victim));
     let more: Vec<_> = gone.iter().map(|_| finished(&httpd)).collect();
     assert_eq!(counts(&httpd)["Running"], MAX as u64);
     httpd.expect_log(WARNING);

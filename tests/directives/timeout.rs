@@ -5,8 +5,8 @@ use std::time::{Duration, Instant};
 
 use support::{Background, Builder, Client, Done, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
+use crate::administrator::status::{counts, with_status};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side, write};
-use crate::status::{counts, with_status};
 
 /// The time limit that each handler has of its own in these tests. A program must be able to start within it on a busy machine.
 const HANDLERS_OWN: Duration = Duration::from_secs(3);

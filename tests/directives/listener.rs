@@ -12,10 +12,10 @@ use std::thread;
 use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
 
-use crate::api::c_module;
+use crate::administrator::restarts::{children, listening, may_crash};
+use crate::finished::released::{connections_to, sockets_of};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
-use crate::released::{connections_to, sockets_of};
-use crate::restarts::{children, listening, may_crash};
+use crate::marks::api::c_module;
 
 /// After a graceful restart the old processes have their places besides the new ones.
 const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";

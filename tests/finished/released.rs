@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 use support::http1::EndKind;
 use support::{Background, Client, DEADLINE, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
+use crate::administrator::restarts::children;
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
-use crate::restarts::children;
 
 /// How long a client may go on sending (`MAX_SECS_TO_LINGER`).
 const LINGERING: Duration = Duration::from_secs(30);

@@ -7,7 +7,7 @@ use std::thread;
 
 use support::{Handler, Httpd, Mpm};
 
-use crate::compression::{Compression, with_compressions};
+use crate::finished::compression::{Compression, with_compressions};
 use observe::Field;
 
 on_every_handler_and_mpm!(as_without_the_module);

@@ -3,7 +3,7 @@
 
 use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
-use crate::compression::with_compressions;
+use crate::finished::compression::with_compressions;
 use crate::judge::{Application, assert_body, path, ran_to_its_end};
 
 /// Within the response, in several pieces, at its end, behind it, and one that nobody understands.

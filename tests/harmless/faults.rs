@@ -6,9 +6,9 @@ use std::fs;
 use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, wait_for};
 
+use crate::administrator::restarts::children;
+use crate::administrator::status::{counts, wait_for_running, with_status};
 use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
-use crate::restarts::children;
-use crate::status::{counts, wait_for_running, with_status};
 
 /// A marked response whose client has been let go, and whose work waits at its gate.
 #[track_caller]
@@ -59,7 +59,7 @@ mod a_child {
         let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config(config).start();
         httpd.may_be_full();
         let works: Vec<_> = (0..6).map(|_| finished(&httpd, Protocol::Http1, "app.lua")).collect();
-        let rows = crate::status::rows(&httpd);
+        let rows = crate::administrator::status::rows(&httpd);
         let owner = |work: &Background| {
             let row = rows.iter().find(|row| row[4].contains(work.id())).expect("a row for each");
             row[0].parse::<u32>().unwrap()
@@ -84,7 +84,7 @@ mod a_child {
         assert!(works.iter().all(|work| lines(&httpd, work) == 1), "each is logged once");
         assert!(gone.iter().all(|work| !work.is_done()));
         wait_for("another child in its place", || {
-            (crate::status::page(&httpd, "?auto").lines().any(|line| {
+            (crate::administrator::status::page(&httpd, "?auto").lines().any(|line| {
                 let idle = line.strip_prefix("IdleWorkers: ").and_then(|count| count.parse::<usize>().ok());
                 idle.is_some_and(|idle| idle >= if mpm == Mpm::Prefork { 11 } else { 15 })
             }))

@@ -7,11 +7,11 @@ use std::process::Command;
 use support::tools::run;
 use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, wait_for};
 
+use crate::administrator::restarts::children;
+use crate::administrator::status::{counts, page, wait_for_running, wait_for_started, with_status};
 use crate::judge::{path, ran_to_its_end};
-use crate::restarts::children;
-use crate::status::{counts, page, wait_for_running, wait_for_started, with_status};
 
-const PAGE: &str = include_str!("../docs/operations.md");
+const PAGE: &str = include_str!("../../docs/operations.md");
 
 /// The page's blocks in this language.
 fn blocks(language: &str) -> Vec<&'static str> {

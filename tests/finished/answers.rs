@@ -3,8 +3,8 @@
 
 use support::{Builder, Handler, Httpd, Mpm, Protocol, Response, wait_for};
 
-use crate::api::c_module;
 use crate::judge::{Application, path, ran_to_its_end, side_by_side};
+use crate::marks::api::c_module;
 
 /// Asks for the page, and expects an answer before the background work ends, which then ends well. Gives the answer and its line in the
 /// access log.

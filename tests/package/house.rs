@@ -8,8 +8,8 @@ use std::path::{Path, PathBuf};
 use proc_macro2::{TokenStream, TokenTree};
 use syn::visit::{self, Visit};
 
-const CONTRIBUTING: &str = include_str!("../CONTRIBUTING.md");
-const SAFETY: &str = include_str!("../docs/safety.md");
+const CONTRIBUTING: &str = include_str!("../../CONTRIBUTING.md");
+const SAFETY: &str = include_str!("../../docs/safety.md");
 
 #[test]
 fn no_room_uses_what_stands_above_it() {

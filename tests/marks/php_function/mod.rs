@@ -11,7 +11,7 @@ use std::sync::OnceLock;
 
 use support::{Client, Handler, Httpd, Mpm, Protocol};
 
-use crate::compression::{ACCEPT, Compression, with_compressions};
+use crate::finished::compression::{ACCEPT, Compression, with_compressions};
 
 /// Text in two nested buffers, so that the function has something to collect; the query says which answer is wanted.
 const APPLICATION: &str = r#"<?php
@@ -79,7 +79,7 @@ fn php_fpm() {
 fn start(handler: Handler, mpm: Mpm, buffering: &str) -> Httpd {
     let builder = Httpd::builder(mpm).handler(handler).php_ini("output_buffering", buffering);
     let httpd = with_compressions(builder, &["all"]).config("FinishRequest On").start();
-    httpd.install("finish_request.php", include_str!("../../php/finish_request.php"));
+    httpd.install("finish_request.php", include_str!("../../../php/finish_request.php"));
     httpd.install("function.php", APPLICATION);
     httpd
 }

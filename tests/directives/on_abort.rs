@@ -8,8 +8,8 @@ use std::time::Duration;
 
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, wait_for};
 
+use crate::finished::released::{connections_to, sockets_of};
 use crate::judge::{Application, path, side_by_side, write};
-use crate::released::{connections_to, sockets_of};
 
 /// More than the applications print: the response is never complete.
 const LENGTH: usize = 17_000_000;

@@ -10,7 +10,7 @@ use std::process::{Command, Stdio};
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Process, Protocol, tools, wait_for};
 use tempfile::TempDir;
 
-const README: &str = include_str!("../README.md");
+const README: &str = include_str!("../../README.md");
 
 /// What each application answers.
 const BODY: &str = "Thank you.\n";
@@ -86,7 +86,7 @@ fn php(heading: &str, handler: Handler, mpms: &[Mpm], errors: &str) {
                 .config(&config)
                 .config(ini)
                 .start();
-            httpd.install("finish_request.php", include_str!("../php/finish_request.php"));
+            httpd.install("finish_request.php", include_str!("../../php/finish_request.php"));
             let installed = httpd.root().join("www/finish_request.php").display().to_string();
             let page = fragment("The PHP page", "php");
             assert!(page.contains(PHP), "{page}");

@@ -11,10 +11,10 @@ use std::{env, fs};
 use support::http1::{Connection, EndKind, connect_with_little_room};
 use support::{Background, Handler, Httpd, Mpm, Signal, body, wait_for};
 
-use crate::faults::exists;
+use crate::administrator::restarts::children;
+use crate::finished::released::{connections_to, sockets_of};
+use crate::harmless::faults::exists;
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
-use crate::released::{connections_to, sockets_of};
-use crate::restarts::children;
 
 /// The kernel keeps little on the server's side too, so that a response need not be large.
 const LITTLE: &str = "FinishRequest On\nSendBufferSize 16384\nLogLevel finish_request:debug\n";

@@ -7,9 +7,9 @@ use std::path::Path;
 
 use mod_finish_request::directives::{Context, MANUAL};
 
-const PAGE: &str = include_str!("../docs/directives.md");
-const README: &str = include_str!("../README.md");
-const OPERATIONS: &str = include_str!("../docs/operations.md");
+const PAGE: &str = include_str!("../../docs/directives.md");
+const README: &str = include_str!("../../README.md");
+const OPERATIONS: &str = include_str!("../../docs/operations.md");
 
 #[test]
 fn the_manual_has_each_directive_as_the_table_has_it() {

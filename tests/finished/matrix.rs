@@ -4,7 +4,7 @@ use std::thread;
 
 use support::{Client, Framing, Handler, Httpd, Mpm, Protocol, body};
 
-use crate::compression::{ACCEPT, Compression, with_compressions};
+use crate::finished::compression::{ACCEPT, Compression, with_compressions};
 
 /// The size of the application's answer.
 const BYTES: usize = 4096;

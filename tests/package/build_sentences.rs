@@ -8,7 +8,7 @@ use std::process::Command;
 use tempfile::TempDir;
 
 #[allow(dead_code, reason = "the test needs the questions, not the compiler's flags")]
-#[path = "../apxs/apxs.rs"]
+#[path = "../../apxs/apxs.rs"]
 mod apxs;
 
 const ARCH: &str = std::env::consts::ARCH;
@@ -25,7 +25,8 @@ fn sentence(program: &Path) -> String {
 fn httpd(version: [u32; 3], interface: u32) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let [major, minor, patch] = version;
-    symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/build_sentences/apxs"), folder.path().join("apxs")).unwrap();
+    symlink(concat!(env!("CARGO_MANIFEST_DIR"), "/tests/package/build_sentences/apxs"), folder.path().join("apxs"))
+        .unwrap();
     let include = folder.path().join("include");
     fs::create_dir(&include).unwrap();
     fs::write(

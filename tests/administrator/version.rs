@@ -4,8 +4,8 @@ use std::fs;
 
 use support::{Httpd, Mpm, Signal, finish_request_module, wait_for};
 
-use crate::api::c_module;
-use crate::status::{page, with_status};
+use crate::administrator::status::{page, with_status};
+use crate::marks::api::c_module;
 
 const VERSION: &str = env!("CARGO_PKG_VERSION");
 
@@ -36,7 +36,7 @@ fn stands_in_the_shared_object_and_in_the_header() {
     let text = fs::read(finish_request_module()).unwrap();
     let needle = format!("mod_finish_request/{VERSION}");
     assert!(text.windows(needle.len()).any(|bytes| bytes == needle.as_bytes()));
-    let header = include_str!("../apxs/mod_finish_request.h");
+    let header = include_str!("../../apxs/mod_finish_request.h");
     assert!(header.contains(&format!("#define MOD_FINISH_REQUEST_VERSION \"{VERSION}\"\n")));
 }
 

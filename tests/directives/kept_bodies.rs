@@ -5,8 +5,8 @@ use std::fs;
 
 use support::{Handler, Httpd, Mpm, body, wait_for};
 
+use crate::directives::keep::{KEEP, is_closed, keeps, request};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
-use crate::keep::{KEEP, is_closed, keeps, request};
 
 /// Sends its header and half of its text, then reads the request's body where it is asked to, then sends the other half.
 pub const BETWEEN: Application = Application {

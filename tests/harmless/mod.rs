@@ -1,0 +1,14 @@
+//! What the module must not do: change what carries no mark, or hurt who has nothing to do with it.
+//!
+//! * `differential`: What a client sees of an application without a mark is what it sees from stock httpd, with the
+//!   module `On`, and with `Auto`, whose every way of finishing changes nothing but the time.
+//! * `faults`: What breaks stays small: whoever dies, and whatever the kernel refuses, the other requests of the
+//!   server go on, clients get all of their responses, and the log says what happened.
+//! * `regressions`: What was once wrong, each named after how it was found.
+//! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
+//!   server without the module: the same bytes, on connections that are kept or closed alike.
+
+mod differential;
+pub mod faults;
+mod regressions;
+mod unmarked;
