@@ -1,6 +1,7 @@
 //! Background work that an administrator can see and limit.
 
 mod entry;
+mod pauses;
 mod seldom;
 mod shared;
 mod table;
@@ -10,6 +11,7 @@ use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub use self::entry::Entry;
+pub use self::pauses::Pauses;
 pub use self::seldom::seldom;
 pub use self::table::Kind;
 use self::table::{TABLE, Table, count};

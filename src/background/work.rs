@@ -4,14 +4,15 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::pauses::Pauses;
 use super::seldom::seldom;
 use super::table::{self, Kind};
 use crate::directives::{Settings, TimeLimit};
 use crate::httpd::{Block, Brigade, Record, Request, Result, Status};
 use crate::rules::quote::escaped;
 
-/// How long the waits between two looks at a silent program are: the first one, and the longest.
-const WAITS: [Duration; 2] = [Duration::from_millis(1), Duration::from_millis(100)];
+/// Between two looks at a silent program.
+const PAUSES: Pauses = Pauses::new(Duration::from_millis(1), Duration::from_millis(100));
 
 /// A request that works on without a client.
 pub struct Work {
@@ -92,7 +93,7 @@ impl Work {
         // mod_cgi and mod_cgid log each of their own timeouts, but not that there is nothing yet. mod_fcgid's buckets
         // wait anyway.
         let block = if self.limit.is_some() { Block::No } else { Block::Yes };
-        let [mut wait, longest] = WAITS;
+        let mut pauses = PAUSES;
         loop {
             let read = brigade.read_first(block).map(<[u8]>::len);
             let seen = match read {
@@ -108,8 +109,7 @@ impl Work {
                 }
                 Next::End => return Err(self.end()),
                 Next::Again if read.is_err_and(Status::is_again) => {
-                    std::thread::sleep(wait.min(self.left()));
-                    wait = longest.min(wait * 2);
+                    pauses.sleep(self.left());
                 }
                 Next::Again => {}
             }
@@ -118,13 +118,12 @@ impl Work {
 
     /// Waits as long as `program`, of which nothing can be read, goes on and may go on.
     pub fn wait_while(&self, mut runs: impl FnMut() -> bool) {
-        let [mut wait, longest] = WAITS;
+        let mut pauses = PAUSES;
         while !self.failed.load(Ordering::Relaxed) && runs() {
             if next(self.limit, self.since.elapsed(), Seen::Work) == Next::End {
                 self.end();
             }
-            std::thread::sleep(wait.min(self.left()));
-            wait = longest.min(wait * 2);
+            pauses.sleep(self.left());
         }
     }
 

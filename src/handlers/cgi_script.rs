@@ -5,23 +5,27 @@
 use std::time::{Duration, Instant};
 
 use super::is_cgi;
-use crate::background::Work;
+use crate::background::{Pauses, Work};
 use crate::httpd::{Request, is_threaded};
 
 /// How long a script that is ending may take from the closing of its output to its end.
 const ENDING: Duration = Duration::from_millis(10);
+
+/// Between two looks at one.
+const PAUSES: Pauses = Pauses::new(Duration::from_micros(100), Duration::from_millis(2));
 
 /// Whether the request's script goes on, though its output is at its end.
 pub fn works_on(request: Request<'_>) -> bool {
     if !is_child(request) {
         return false;
     }
-    let deadline = Instant::now() + ENDING;
+    let (begun, mut pauses) = (Instant::now(), PAUSES);
     while child() == Child::Running {
-        if Instant::now() >= deadline {
+        let left = ENDING.saturating_sub(begun.elapsed());
+        if left.is_zero() {
             return true;
         }
-        std::thread::yield_now();
+        pauses.sleep(left);
     }
     false
 }
