@@ -1,8 +1,9 @@
 //! A mark is for the response that the client gets: not for what is included, redirected from, or failed.
 
-use support::{Client, Handler, Httpd, Mpm, Protocol, body};
+use support::http1::EndKind;
+use support::{Client, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
-use crate::judge::{assert_body, early, ordinary, path, ran_to_its_end, write};
+use crate::judge::{assert_body, early, ordinary, path, ran_to_its_end, side_by_side, write};
 
 /// What an included page says of itself says nothing of the page.
 #[test]
@@ -125,6 +126,83 @@ fn error_documents() {
         }
         httpd.stop();
     }
+}
+
+/// What becomes of the connection is announced, and done, where a page stands in another one's place: of one that failed, or that a rule or an
+/// access check refused. The notes stand in the one line of the access log.
+#[test]
+fn error_documents_and_their_connections() {
+    const SORRY: &str = r#"function handle(r)
+        local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+        r.content_type = "text/plain"
+        r.headers_out["X-Finish-Request"] = r.args
+        r:write(background.body(4096))
+        r:flush()
+        background.run(r, r.the_request:match("id=([^& ]*)"), 200)
+        return apache2.OK
+    end"#;
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| ["Close", "Keep"].map(|connection| (mpm, connection)));
+    side_by_side(cases, |(mpm, connection)| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .modules(&["rewrite"])
+            .config(&format!(
+                "FinishRequest On
+                FinishRequestConnection {connection}
+                ErrorDocument 403 /sorry.lua?length=4096
+                ErrorDocument 404 /sorry.lua?flush
+                ErrorDocument 410 /sorry.lua?length=4096
+                ErrorDocument 429 /sorry.lua?flush
+                <Location /ruled>
+                    RewriteEngine On
+                    RewriteRule . - [R=429]
+                </Location>
+                <Location /denied>
+                    Require all denied
+                </Location>
+                LogFormat \"%>s %{{finish-request}}n %X %U %{{id}}n\" notes
+                CustomLog \"${{ROOT}}/notes.log\" notes"
+            ))
+            .start();
+        httpd.expect_log("AH01630: client denied");
+        httpd.install("fails.lua", "function handle(r) r:write('') return 410 end");
+        httpd.install("sorry.lua", SORRY);
+        for &protocol in mpm.protocols() {
+            for (page, status) in [("fails.lua", 410), ("nowhere", 404), ("ruled", 429), ("denied", 403)] {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let response = client.get(&path(&background, page, ""), &[]).response();
+                assert!(!background.is_done(), "{protocol:?} {page}: the client had to wait for the background work");
+                assert_eq!(response.status, status, "{protocol:?} {page}");
+                assert_body(&response, &body(4096));
+                let closes = response.header("Connection").is_some_and(|value| value.contains("close"));
+                let kept = connection == "Keep" && protocol == Protocol::Http1;
+                if let Some(client) = client.http1() {
+                    assert_eq!(closes, !kept, "{protocol:?} {page}: {:?}", response.header("Connection"));
+                    if kept {
+                        client.get("/app.lua?mark=none&bytes=77", &[]);
+                        assert_body(&client.response(), &body(77));
+                    } else {
+                        assert_eq!((client.end().kind, client.rest().len()), (EndKind::Fin, 0), "{protocol:?} {page}");
+                    }
+                }
+                ran_to_its_end(&background);
+                let sign = if kept { "+" } else { "-" };
+                let line = format!("{status} header {sign} /{page} ");
+                let lines = || {
+                    let log = std::fs::read_to_string(httpd.root().join("notes.log")).unwrap();
+                    log.lines()
+                        .filter(|line| line.contains(&format!(" /{page} ")))
+                        .map(str::to_owned)
+                        .collect::<Vec<_>>()
+                };
+                let logged = wait_for("its line in the access log", || lines().pop());
+                assert!(logged.starts_with(&line), "{protocol:?} {page}: {logged}, not {line}");
+                std::fs::write(httpd.root().join("notes.log"), "").unwrap();
+            }
+        }
+        httpd.stop();
+    });
 }
 
 /// A script's `Location: /local` without a status is an internal redirect: where it leads decides.
