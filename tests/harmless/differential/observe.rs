@@ -240,14 +240,18 @@ fn of_response(case: &Case, response: &Response, trailers: &[(String, String)]) 
         Ok(text) => (text, true),
         Err(problem) => (problem.into_bytes(), true),
     };
-    // The boundary of a multipart response is another one each time.
+    // The boundary of a multipart response is another one each time, now and then of another length.
     let boundary =
         response.header("Content-Type").and_then(|kind| kind.split_once("boundary=")).map(|(_, value)| value);
     let body = match boundary {
         Some(boundary) => String::from_utf8_lossy(&body).replace(boundary, "BOUNDARY").into_bytes(),
         None => body,
     };
-    let length = (packed || boundary.is_some()).then_some(response.body.len());
+    let declared = || response.header("Content-Length").and_then(|length| length.parse().ok());
+    let length = match boundary {
+        Some(_) if case.method == "HEAD" => declared(),
+        boundary => (packed || boundary.is_some()).then_some(response.body.len()),
+    };
     let framing = match response.framing {
         Framing::Length(bytes) if length == usize::try_from(bytes).ok() => "Length".to_owned(),
         framing => format!("{framing:?}"),
