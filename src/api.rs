@@ -1,4 +1,4 @@
-//! What applications inside httpd call: `ap_finish_request()`, the optional function by which modules written in C finish a response
+//! `ap_finish_request()`, which applications inside httpd call: the optional function by which modules written in C finish a response
 //! (`apxs/mod_finish_request.h`), and the empty subrequest, by which PHP ends its output buffers (`php/finish_request.php`).
 
 use std::ffi::CStr;

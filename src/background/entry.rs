@@ -1,4 +1,4 @@
-//! What the table says of one request in background work.
+//! An entry of the table: one request in background work.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, fence};
@@ -15,7 +15,7 @@ pub struct Entry {
     pub pid: u32,
     /// When its client was released: microseconds of Unix time.
     pub since: i64,
-    /// How its response was marked.
+    /// The mark of its response, by number.
     pub source: Source,
     /// The virtual host, `...` at its end where it was cut.
     pub vhost: Vec<u8>,
@@ -39,7 +39,7 @@ unsafe impl Shared for Slot {}
 impl Slot {
     /// Describes the request. To be called by the owner, for an entry that is clear.
     pub fn write(&self, entry: &Entry) {
-        // What is stored below is not seen before the entry was seen as clear.
+        // The stores below are not seen before the entry was seen as clear.
         fence(Release);
         self.source.store(entry.source as u32, Relaxed);
         self.since.store(entry.since, Relaxed);
@@ -59,7 +59,7 @@ impl Slot {
         self.sequence.store(sequence.wrapping_add(sequence & 1), Relaxed);
     }
 
-    /// What it says of the request of this process; none where it is clear, or being written.
+    /// Returns the entry of a request of this process; none where it is clear, or being written.
     pub fn read(&self, pid: u32) -> Option<Entry> {
         let before = self.sequence.load(Acquire);
         let entry = Entry {

@@ -40,7 +40,7 @@ pub fn configure(max: Max) -> Result<(), String> {
     Ok(())
 }
 
-/// Whether this is the process that calls, or a child of its, which may have ended but has not been waited for.
+/// Returns true if this is the process that calls, or a child of its, which may have ended but has not been waited for.
 fn is_own(pid: u32) -> bool {
     // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is.
     let result = unsafe {
@@ -68,13 +68,13 @@ pub fn count_kept() {
     count(|state| &state.kept);
 }
 
-/// What there is to say of all processes: counts since the server was started, and what is running now.
+/// The figures of all processes: counts since the server was started, and what is running now.
 pub struct Overview {
     /// Requests that were finished.
     pub finished: u64,
     /// Requests in background work now.
     pub running: u32,
-    /// How many may be.
+    /// The limit of that.
     pub limit: u32,
     /// Connections that were kept.
     pub kept: u64,
@@ -103,7 +103,7 @@ pub fn entries() -> impl Iterator<Item = Entry> {
     TABLE.get().into_iter().flat_map(Table::entries)
 }
 
-/// What is known of one request's background work. A place in the table that it has is given back when this is dropped.
+/// One request's background work. A place in the table that it has is given back when this is dropped.
 #[derive(Default)]
 pub struct Background {
     claim: Cell<Option<Claim>>,
@@ -120,7 +120,7 @@ impl Background {
         claimed
     }
 
-    /// Whether the request may run on after its client was released: it has a place in the table, or gets one now.
+    /// Returns true if the request may run on after its client was released: it has a place in the table, or gets one now.
     pub fn admit(&self, request: Request<'_>, source: Source) -> bool {
         let admitted = self.claim(request, source);
         if !admitted {
@@ -129,7 +129,7 @@ impl Background {
         admitted
     }
 
-    /// Whether it would be admitted as things are. Cheaper, and nothing is taken.
+    /// Returns true if it would be admitted as things are. Cheaper, and nothing is taken.
     pub fn expects_place(&self) -> bool {
         let claim = self.claim.take();
         let expects = claim.is_some() || TABLE.get().is_some_and(|table| table.running() < table.limit());
@@ -140,7 +140,7 @@ impl Background {
         expects
     }
 
-    /// Whether it was not admitted at some time.
+    /// Returns true if it was not admitted at some time.
     pub fn was_refused(&self) -> bool {
         self.refused.get()
     }
@@ -160,7 +160,7 @@ impl Background {
         }
     }
 
-    /// How long it has taken so far, in microseconds; none where it has not begun.
+    /// Returns how long it has taken so far, in microseconds; none where it has not begun.
     pub fn took_us(&self) -> Option<i64> {
         self.since.get().map(|since| now() - since)
     }

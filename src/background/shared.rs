@@ -4,7 +4,7 @@ use std::io;
 use std::mem::size_of;
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, AtomicU64};
 
-/// What may lie in shared memory: processes that see it need no pointers to read it.
+/// A type that may lie in shared memory: processes that see it need no pointers to read it.
 ///
 /// # Safety
 ///
@@ -25,7 +25,7 @@ unsafe impl Shared for AtomicI64 {}
 ///
 /// # Errors
 ///
-/// What the kernel says.
+/// The kernel's.
 pub fn zeroed<T: Shared>(count: usize) -> io::Result<&'static [T]> {
     let bytes = count.checked_mul(size_of::<T>()).filter(|bytes| *bytes > 0).ok_or(io::ErrorKind::InvalidInput)?;
     let (access, kind) =

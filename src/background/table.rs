@@ -49,7 +49,7 @@ pub enum Kind {
 }
 
 impl Kind {
-    /// How many there are.
+    /// The number of places.
     pub const COUNT: usize = Self::NoDigits as usize + 1;
 }
 
@@ -61,7 +61,7 @@ pub struct Table {
     state: &'static State,
 }
 
-/// What there is once.
+/// The part of the table that there is once.
 pub struct State {
     /// How many requests may be in background work.
     limit: AtomicU32,
@@ -75,7 +75,7 @@ pub struct State {
     pub timed_out: AtomicU64,
     /// Connections of finished responses that were kept.
     pub kept: AtomicU64,
-    /// What is said once in a while.
+    /// The messages that are logged once in a while.
     pub said: [Seldom; Kind::COUNT],
 }
 
@@ -87,24 +87,24 @@ impl Table {
     ///
     /// # Errors
     ///
-    /// What the kernel says of the memory.
+    /// The kernel's, about the memory.
     pub fn new(places: u32) -> io::Result<Self> {
         let count = usize::try_from(places).map_err(|_| io::ErrorKind::InvalidInput)?;
         let state = zeroed(1)?.first().ok_or(io::ErrorKind::InvalidInput)?;
         Ok(Self { owners: zeroed(count)?, slots: zeroed(count)?, state })
     }
 
-    /// How many places there are.
+    /// Returns how many places there are.
     pub fn places(&self) -> u32 {
         u32::try_from(self.owners.len()).unwrap_or(u32::MAX)
     }
 
-    /// What there is once.
+    /// Returns what the table has once.
     pub fn state(&self) -> &State {
         self.state
     }
 
-    /// How many requests may be in background work at once.
+    /// Returns how many requests may be in background work at once.
     pub fn limit(&self) -> u32 {
         self.state.limit.load(SeqCst)
     }
@@ -114,7 +114,7 @@ impl Table {
         self.state.limit.store(limit, SeqCst);
     }
 
-    /// How many are.
+    /// Returns the number of requests in background work.
     pub fn running(&self) -> u32 {
         let running = self.used().filter(|owner| owner.load(SeqCst) != 0).count();
         u32::try_from(running).unwrap_or(u32::MAX)

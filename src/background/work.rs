@@ -20,13 +20,13 @@ pub struct Work {
     limit: Option<TimeLimit>,
     /// The method and path, for the log.
     what: String,
-    /// Whether a read or a write has failed, after which the handler ends.
+    /// True if a read or a write has failed, after which the handler ends.
     failed: AtomicBool,
     /// The connection record that the handler looks at.
     connection: Record,
 }
 
-/// What was seen when the handler read or wrote.
+/// The outcome of a read or a write of the handler.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Seen {
     /// A write, or a read that gave something.
@@ -37,7 +37,7 @@ enum Seen {
     Failure,
 }
 
-/// What follows from it.
+/// The consequence of it.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 enum Next {
     /// All is well.
@@ -72,7 +72,7 @@ impl Work {
         Self { since: Instant::now(), limit, what, failed: AtomicBool::new(false), connection }
     }
 
-    /// Whether the handler may write.
+    /// Returns true if the handler may write.
     ///
     /// # Errors
     ///
@@ -127,7 +127,7 @@ impl Work {
         }
     }
 
-    /// How long it may still go on.
+    /// Returns how long it may still go on.
     fn left(&self) -> Duration {
         match self.limit {
             Some(TimeLimit::After(limit)) => limit.saturating_sub(self.since.elapsed()),

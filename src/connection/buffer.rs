@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::sync::Arc;
 
 use super::waiting::{self, Queue, Waiting};
-use super::{helper, poll};
+use super::{poll, thread};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
     Block, Brigade, Connection, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result, Status,
@@ -20,7 +20,7 @@ const PIECE: usize = 65_536;
 /// The filter that takes a connection's output.
 pub struct BufferFilter;
 
-/// What is taken of a connection's output. It stays with the connection; between marked responses it takes nothing.
+/// The part of a connection's output that is taken. It stays with the connection; between marked responses it takes nothing.
 #[derive(Default)]
 pub struct Buffer {
     taking: RefCell<Option<Taking>>,
@@ -62,7 +62,7 @@ pub fn start(request: Request<'_>, bounds: Bounds) -> Result {
     Ok(())
 }
 
-/// What the client has not got yet. The connection's output goes to the client again.
+/// Returns the bytes that the client has not got yet. The connection's output goes to the client again.
 pub fn take(connection: Connection<'_>) -> Waiting {
     let taking = connection.extra::<Buffer>().and_then(|buffer| buffer.taking.take());
     taking.map(|taking| taking.rest()).unwrap_or_default()
@@ -146,13 +146,13 @@ impl Taking {
     fn offer(&self, connection: Connection<'_>) -> Result {
         let mut waiting = self.queue.lock();
         offer(connection, &mut waiting)?;
-        if !waiting.is_empty() && !self.queue.set_helped(true) && !helper::help(connection, &self.queue) {
+        if !waiting.is_empty() && !self.queue.set_helped(true) && !thread::help(connection, &self.queue) {
             self.queue.set_helped(false);
         }
         Ok(())
     }
 
-    /// What the client has not got.
+    /// Returns the bytes that the client has not got.
     fn rest(self) -> Waiting {
         std::mem::take(&mut *self.queue.lock())
     }
@@ -173,7 +173,7 @@ impl Taking {
         Ok(())
     }
 
-    /// Whether more waits than may.
+    /// Returns true if more waits than may.
     fn is_too_much(&self) -> bool {
         let mine = self.queue.lock().len();
         mine > self.bounds.response || mine > 0 && waiting::total() > self.bounds.total
@@ -211,7 +211,7 @@ impl Taking {
 impl Drop for Taking {
     fn drop(&mut self) {
         if self.queue.set_helped(false) {
-            helper::wake();
+            thread::wake();
         }
     }
 }

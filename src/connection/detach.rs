@@ -21,7 +21,7 @@ pub struct Empty;
 /// Called when the handler of a detached request has ended, before httpd ends the request.
 pub type Ended = fn(Request<'_>, &Work);
 
-/// What [`Sink`] knows of the request.
+/// The request that [`Sink`] belongs to.
 pub struct Detached {
     /// Lives as long as the request.
     work: Weak<Work>,
@@ -48,7 +48,7 @@ pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings,
 ///
 /// # Errors
 ///
-/// What such a bucket says: that the program's own time limit has passed; [`ABORTED`](crate::httpd::Status::ABORTED) where that of the
+/// That of such a bucket: that the program's own time limit has passed; [`ABORTED`](crate::httpd::Status::ABORTED) where that of the
 /// background work has.
 pub fn discard(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result {
     while !brigade.is_empty() {

@@ -1,14 +1,14 @@
-//! What becomes of the client's connection: while a marked response is sent, and when it is finished.
+//! The client's connection: while a marked response is sent, and when it is finished.
 
 pub mod buffer;
 pub mod detach;
-mod helper;
 pub mod keep;
 mod poll;
 mod release;
 mod resources;
 mod stop;
 pub mod stream;
+mod thread;
 mod waiting;
 
 pub use self::release::release;
@@ -19,12 +19,12 @@ use crate::httpd::{Connection, Pool, Record, Request, Result};
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
     keep::child_init();
-    pool.before_end(helper::end);
+    pool.before_end(thread::end);
 }
 
 /// `child_stopping`: the child is going to exit.
 pub fn child_stopping(graceful: bool) {
-    helper::stopping(graceful);
+    thread::stopping(graceful);
 }
 
 /// A marked response is about to begin.
@@ -69,7 +69,7 @@ pub fn private_record(connection: Connection<'_>) -> Connection<'_> {
     record.get()
 }
 
-/// What can become of the connection when the response is finished, as far as it depends on this server.
+/// Returns the fate of the connection when the response is finished, as far as it depends on this server.
 pub fn after(request: Request<'_>, settings: &Settings) -> After {
     match settings.connection() {
         After::Keep if !request.connection().is_stream() && keep::is_possible(request) => After::Keep,

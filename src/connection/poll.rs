@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 ///
 /// # Errors
 ///
-/// What the kernel says: no memory, say.
+/// The kernel's: no memory, say.
 pub fn wait(socket: BorrowedFd<'_>, events: i16, within: Option<Duration>) -> io::Result<bool> {
     let deadline = within.map(|within| Instant::now() + within);
     loop {

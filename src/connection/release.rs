@@ -4,7 +4,7 @@ use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use super::helper::{self, Leaving};
+use super::thread::{self, Leaving};
 use super::{buffer, keep, resources};
 use crate::directives::After;
 use crate::httpd::{Connection, Request};
@@ -21,14 +21,14 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
     let timeout = connection.timeout();
     match take(connection) {
         Ok(client) => {
-            let kept = (after == After::Keep).then(|| keep::Kept::new(connection, request.keep_alive_timeout()));
+            let kept = (after == After::Keep).then(|| keep::HandOver::new(connection, request.keep_alive_timeout()));
             if waiting.is_empty()
                 && let Some(kept) = &kept
                 && keep::hand_over(client.as_fd(), kept).is_ok()
             {
                 return;
             }
-            helper::leave(Leaving::new(client, waiting, timeout, kept));
+            thread::leave(Leaving::new(client, waiting, timeout, kept));
         }
         // A server that is told to stop closes its workers' connections (`close_worker_sockets`).
         Err(error) if error.kind() == io::ErrorKind::NotConnected || error.raw_os_error() == Some(libc::EBADF) => {}
@@ -37,7 +37,7 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
                 "a client has its response, but its connection stays open on this side until the background work ends",
                 &error,
             );
-            // What waits is sent while the request waits. Errors: the client has gone.
+            // The bytes that wait are sent while the request waits. Errors: the client has gone.
             let _ = buffer::send(connection, waiting);
             shutdown(connection);
         }

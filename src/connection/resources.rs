@@ -1,4 +1,4 @@
-//! What the kernel does not give, and what an administrator can raise.
+//! Descriptors, memory and threads that the kernel refuses, and the limits that an administrator can raise.
 
 use std::io;
 
@@ -11,7 +11,7 @@ pub fn warn(what: &str, error: &io::Error) {
     background::seldom(kind, |more| log::warn!("{what}: {error}{raise}{more}"));
 }
 
-/// What an administrator can raise, if anything.
+/// Returns the limit that an administrator can raise, if there is one.
 fn limit(error: &io::Error) -> (Kind, Option<&'static str>) {
     let (kind, limit) = match error.raw_os_error() {
         Some(libc::EMFILE | libc::ETOOMANYREFS) => {

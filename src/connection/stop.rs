@@ -74,7 +74,7 @@ pub fn check() {
     }
 }
 
-/// Whether this is the handler of a signal that ends a child at once: it is blocked meanwhile.
+/// Returns true if this is the handler of a signal that ends a child at once: it is blocked meanwhile.
 pub fn is_in_signal_handler() -> bool {
     // SAFETY: the set is this function's own; with a null pointer nothing is changed.
     unsafe {

@@ -22,7 +22,7 @@ pub struct Waiting {
     length: usize,
 }
 
-/// How many bytes wait in this process.
+/// Returns how many bytes wait in this process.
 pub fn total() -> usize {
     TOTAL.load(Ordering::Relaxed)
 }
@@ -44,12 +44,12 @@ impl Waiting {
         }
     }
 
-    /// How many there are.
+    /// Returns how many there are.
     pub fn len(&self) -> usize {
         self.length
     }
 
-    /// Whether there are none.
+    /// Returns true if there are none.
     pub fn is_empty(&self) -> bool {
         self.length == 0
     }
@@ -98,12 +98,12 @@ impl Waiting {
     }
 }
 
-/// What waits for a client while its response is being made: the request's thread adds to it and sends of it, and so does the child's
+/// The bytes that wait for a client while its response is being made: the request's thread adds to it and sends of it, and so does the child's
 /// thread, while the application is busy with something else.
 #[derive(Default)]
 pub struct Queue {
     waiting: Mutex<Waiting>,
-    /// Whether the child's thread is to send of it.
+    /// True if the child's thread is to send of it.
     helped: AtomicBool,
 }
 
@@ -122,7 +122,7 @@ impl Queue {
         }
     }
 
-    /// Whether the child's thread is to send of it.
+    /// Returns true if the child's thread is to send of it.
     pub fn is_helped(&self) -> bool {
         self.helped.load(Ordering::Relaxed)
     }

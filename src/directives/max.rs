@@ -1,6 +1,6 @@
 //! `FinishRequestMax`: how many requests may be in background work at once.
 
-/// What the directive says.
+/// The value of `FinishRequestMax`.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Max {
     /// So many requests.
@@ -29,7 +29,7 @@ impl Max {
         }
     }
 
-    /// How many requests that is, where the MPM can have so many workers and the table has so many places.
+    /// Returns how many requests that is, where the MPM can have so many workers and the table has so many places.
     pub fn requests(self, workers: u32, places: u32) -> u32 {
         let requests = match self {
             Self::Number(number) => number,

@@ -66,7 +66,7 @@ pub enum OnAbort {
     Continue,
 }
 
-/// What is set in one place of the configuration. `None`: not set here.
+/// The settings of one place of the configuration. `None` is not set here.
 #[derive(Clone, Default, Debug)]
 pub struct Settings {
     mode: Option<Mode>,
@@ -109,42 +109,42 @@ const BYPASS: [&[u8]; 2] = [b"DEFLATE", b"BROTLI_COMPRESS"];
 const BUFFER: Buffer = Buffer { response: 1024 * 1024, total: 64 * 1024 * 1024 };
 
 impl Settings {
-    /// What holds for `FinishRequest`.
+    /// Returns the value that holds for `FinishRequest`.
     pub fn mode(&self) -> Mode {
         self.mode.unwrap_or(Mode::Off)
     }
 
-    /// What holds for `FinishRequestConnection`.
+    /// Returns the value that holds for `FinishRequestConnection`.
     pub fn connection(&self) -> After {
         self.connection.unwrap_or(After::Close)
     }
 
-    /// What holds for `FinishRequestBuffer`.
+    /// Returns the value that holds for `FinishRequestBuffer`.
     pub fn buffer(&self) -> Buffer {
         self.buffer.unwrap_or(BUFFER)
     }
 
-    /// What holds for `FinishRequestLog`.
+    /// Returns the value that holds for `FinishRequestLog`.
     pub fn log(&self) -> LogAt {
         self.log.unwrap_or(LogAt::Client)
     }
 
-    /// What holds for `FinishRequestMax`: to be asked of the main server's settings.
+    /// Returns the value that holds for `FinishRequestMax`: to be asked of the main server's settings.
     pub fn max(&self) -> Max {
         self.max.unwrap_or_default()
     }
 
-    /// What holds for `FinishRequestTimeout`; none: the handlers' own time limits.
+    /// Returns the value that holds for `FinishRequestTimeout`; none: the handlers' own time limits.
     pub fn time_limit(&self) -> Option<TimeLimit> {
         self.time_limit
     }
 
-    /// What holds for `FinishRequestOnAbort`.
+    /// Returns the value that holds for `FinishRequestOnAbort`.
     pub fn on_abort(&self) -> OnAbort {
         self.on_abort.unwrap_or(OnAbort::Stop)
     }
 
-    /// Whether responses with a mark of their own skip the output filter of this name (in any case).
+    /// Returns true if responses with a mark of their own skip the output filter of this name (in any case).
     pub fn bypasses(&self, filter: &[u8]) -> bool {
         match &self.bypass {
             Some(names) => names.iter().any(|name| name.eq_ignore_ascii_case(filter)),
@@ -393,7 +393,7 @@ fn refused(args: Args<'_>, accepted: &str) -> String {
 /// The table, as httpd reads it and as the manual has it.
 macro_rules! directives {
     ($($directive:ty),* $(,)?) => {
-        /// What the manual, `docs/directives.md`, says of each.
+        /// The directives as the manual, `docs/directives.md`, has them.
         pub const MANUAL: &[Manual] = &[$(<$directive>::MANUAL),*];
 
         /// For the module record.

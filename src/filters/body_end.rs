@@ -19,7 +19,7 @@ pub fn watch(request: Request<'_>) {
     }
 }
 
-/// Whether the program may wait for a part of the body that has not been read.
+/// Returns true if the program may wait for a part of the body that has not been read.
 pub fn is_unread(request: Request<'_>, response: &Response) -> bool {
     response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi")
 }

@@ -20,7 +20,7 @@ pub struct Fcgid;
 /// Stands in the place of what reads a program's next record.
 pub struct NextRecord;
 
-/// What this thread knows of the header that its handler reads.
+/// The knowledge of this thread of the header that its handler reads.
 #[derive(Clone, Copy)]
 enum Header {
     /// Nothing: it is no program's of mod_fcgid, or none that may be marked; or the header has been read.

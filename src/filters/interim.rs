@@ -10,9 +10,9 @@ use crate::handlers;
 use crate::httpd::{Block, Brigade, Filter, FilterHandle, FilterType, Foremost, Kind, OutputFilter, Request, Result};
 use crate::response::{MARK, Response};
 
-/// How an interim response begins.
+/// The beginning of an interim response.
 const BEGIN: &[u8] = b"HTTP/1.1 1";
-/// How the one begins that is the last: what follows speaks another protocol.
+/// The beginning of the last one: behind it another protocol is spoken.
 const SWITCH: &[u8] = b"HTTP/1.1 101";
 
 /// The filter that reads interim responses.

@@ -14,7 +14,7 @@ const ENDING: Duration = Duration::from_millis(10);
 /// Between two looks at one.
 const PAUSES: Pauses = Pauses::new(Duration::from_micros(100), Duration::from_millis(2));
 
-/// Whether the request's script goes on, though its output is at its end.
+/// Returns true if the request's script goes on, though its output is at its end.
 pub fn works_on(request: Request<'_>) -> bool {
     if !is_child(request) {
         return false;

@@ -6,13 +6,13 @@ pub mod length;
 
 use crate::httpd::Request;
 
-/// Whether the request is for mod_proxy.
+/// Returns true if the request is for mod_proxy.
 pub fn is_proxied(request: Request<'_>) -> bool {
     let proxy = |name: &[u8]| name == b"proxy-server" || name.starts_with(b"proxy:");
     request.handler().is_some_and(proxy) || request.filename().is_some_and(proxy)
 }
 
-/// Whether the request is for mod_cgi or mod_cgid: by handler, or by the old pseudo media type.
+/// Returns true if the request is for mod_cgi or mod_cgid: by handler, or by the old pseudo media type.
 pub fn is_cgi(request: Request<'_>) -> bool {
     match request.handler() {
         Some(handler) => handler == b"cgi-script" || handler == b"application/x-httpd-cgi",
@@ -43,7 +43,7 @@ fn scheme(url: &[u8]) -> &[u8] {
     url.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
-/// Whether something other than a file may answer: mod_php and mod_cgi may be named by a pseudo media type.
+/// Returns true if something other than a file may answer: mod_php and mod_cgi may be named by a pseudo media type.
 pub fn runs_application(request: Request<'_>) -> bool {
     match request.handler() {
         Some(handler) => handler != b"default-handler",

@@ -12,12 +12,12 @@ pub struct Brigade<'b> {
     life: PhantomData<&'b sys::apr_bucket_brigade>,
 }
 
-/// What a bucket is.
+/// The kind of a bucket.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
     /// The end of the response.
     Eos,
-    /// What came before is to go out at once.
+    /// All that came before is to go out at once.
     Flush,
     /// The end of the request: when it is destroyed, the request is logged and its pool goes (`ap_bucket_type_eor`).
     Eor,
@@ -27,7 +27,7 @@ pub enum Kind {
     Data(Option<u64>),
 }
 
-/// Whether a read may wait.
+/// True if a read may wait.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Block {
     /// Wait for data, as long as the bucket's own time limit says.
@@ -85,12 +85,12 @@ impl<'b> Brigade<'b> {
         unsafe { sys::apr_brigade_cleanup(self.raw.cast()) };
     }
 
-    /// What the first bucket is; `None` where there is none.
+    /// Returns the kind of the first bucket; `None` where there is none.
     pub fn first(&self) -> Option<Kind> {
         self.first_raw().map(kind)
     }
 
-    /// Whether nothing is in it.
+    /// Returns true if nothing is in it.
     pub fn is_empty(&self) -> bool {
         self.first_raw().is_none()
     }
@@ -99,7 +99,7 @@ impl<'b> Brigade<'b> {
     ///
     /// # Errors
     ///
-    /// What the bucket says: with [`Block::No`], that there is nothing yet.
+    /// The bucket's: with [`Block::No`], that there is nothing yet.
     pub fn read_first(&mut self, block: Block) -> Result<&[u8]> {
         let Some(bucket) = self.first_raw() else { return Ok(&[]) };
         let mut data = std::ptr::null();
@@ -119,7 +119,7 @@ impl<'b> Brigade<'b> {
     ///
     /// # Errors
     ///
-    /// What the bucket says, where it must be read before it can be split.
+    /// The bucket's, where it must be read before it can be split.
     pub fn split_first(&mut self, at: u64) -> Result {
         let Some(bucket) = self.first_raw() else { return Ok(()) };
         let at = usize::try_from(at).map_err(|_| Status::GENERAL)?;
@@ -159,7 +159,7 @@ impl<'b> Brigade<'b> {
     ///
     /// # Errors
     ///
-    /// What the bucket says, which is another module's.
+    /// The bucket's, which is another module's.
     pub fn cut_last(&mut self, bytes: usize) -> Result {
         // SAFETY: the brigade is live (invariant 1), and so are its buckets; a bucket is destroyed when it has been taken out.
         unsafe {
@@ -234,7 +234,7 @@ impl<'b> Brigade<'b> {
         }
     }
 
-    /// Whether the end of the stream is in it.
+    /// Returns true if the end of the stream is in it.
     pub fn has_eos(&self) -> bool {
         // SAFETY: the brigade is live (invariant 1), and the bucket is in it.
         let next = |bucket: &*mut sys::apr_bucket| unsafe { sys::fr_bucket_next(self.raw, *bucket) };

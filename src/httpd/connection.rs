@@ -41,13 +41,13 @@ impl<'c> Connection<'c> {
         self.raw
     }
 
-    /// Whether it is a stream of another connection: mod_http2's.
+    /// Returns true if it is a stream of another connection: mod_http2's.
     pub fn is_stream(self) -> bool {
         // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { !(*self.raw).master.is_null() }
     }
 
-    /// Whether httpd has told the client that the connection lives on after the response (`ap_set_keepalive`).
+    /// Returns true if httpd has told the client that the connection lives on after the response (`ap_set_keepalive`).
     pub fn is_kept_alive(self) -> bool {
         // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE }
@@ -59,7 +59,7 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive == sys::ap_conn_keepalive_e_AP_CONN_CLOSE }
     }
 
-    /// Whether its filters hold bytes of an earlier response.
+    /// Returns true if its filters hold bytes of an earlier response.
     pub fn holds_output(self) -> bool {
         // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).data_in_output_filters != 0 }
@@ -83,7 +83,7 @@ impl<'c> Connection<'c> {
         })
     }
 
-    /// How many requests it has been kept alive for, this one included where it was.
+    /// Returns how many requests it has been kept alive for, this one included where it was.
     pub fn keepalives(self) -> i32 {
         // SAFETY: reads a field of a live connection (invariant 1).
         unsafe { (*self.raw).keepalives }
@@ -100,7 +100,7 @@ impl<'c> Connection<'c> {
     ///
     /// # Errors
     ///
-    /// What the filter says; it has no more then.
+    /// The filter's; it has no more then.
     pub fn read_input(self, to: &mut Brigade<'_>, most: i64) -> Result {
         self.input(to, sys::ap_input_mode_t_AP_MODE_READBYTES, most)
     }
@@ -158,7 +158,7 @@ impl<'c> Connection<'c> {
         }
     }
 
-    /// How long the client may make no progress (`Timeout`); none without limit.
+    /// Returns how long the client may make no progress (`Timeout`); none without limit.
     pub fn timeout(self) -> Option<Duration> {
         let mut timeout = -1;
         // SAFETY: the connection is live (invariant 1), with its socket, if it has one.
@@ -206,7 +206,7 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
     }
 
-    /// Whether it is known that the client has gone.
+    /// Returns true if it is known that the client has gone.
     pub fn is_aborted(self) -> bool {
         self.aborted().load(Ordering::Relaxed) != 0
     }
@@ -265,7 +265,7 @@ impl<'c> Connection<'c> {
     ///
     /// # Errors
     ///
-    /// What they say: mostly that the client has gone.
+    /// Those of the filters: mostly that the client has gone.
     pub fn flush(self, pool: Pool<'_>) -> Result {
         let mut flush = Brigade::new(self, pool);
         flush.push_flush();

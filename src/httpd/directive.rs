@@ -22,14 +22,14 @@ pub type Args<'a> = &'a [&'a [u8]];
 
 /// A directive of settings of type `T`.
 pub trait Directive<T> {
-    /// What the manual says of it.
+    /// Its section of the manual.
     const MANUAL: Manual;
 
     /// Parses its arguments into the settings.
     ///
     /// # Errors
     ///
-    /// What is wrong, and what is accepted, without the directive's name.
+    /// A sentence that says what is wrong, and what is accepted, without the directive's name.
     fn set(settings: &mut T, args: Args<'_>) -> Result<(), String>;
 
     /// The same where they stand in a .htaccess, whose author may not have all that the administrator has.
@@ -42,7 +42,7 @@ pub trait Directive<T> {
     }
 }
 
-/// What httpd's command line (`httpd -L`) and the manual say of a directive.
+/// A directive, as httpd's command line (`httpd -L`) and the manual have it.
 #[derive(Clone, Copy, Debug)]
 pub struct Manual {
     /// Its name.
@@ -57,7 +57,7 @@ pub struct Manual {
     pub context: Context,
 }
 
-/// What httpd calls with the directive's arguments: `AP_INIT_TAKE_ARGV`.
+/// The function that httpd calls with the directive's arguments: `AP_INIT_TAKE_ARGV`.
 unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
     parms: *mut sys::cmd_parms,
     settings: *mut c_void,

@@ -1,4 +1,4 @@
-//! What the module keeps with httpd's objects: for each type one value, as `http::Extensions` has it.
+//! Values that the module keeps with httpd's objects: for each type one value, as `http::Extensions` has it.
 //!
 //! A request, a connection and an accepted socket have one pointer for the module each. It names a list in the object's pool.
 
@@ -36,7 +36,7 @@ impl<T: 'static> Node<T> {
 
 impl<T> Drop for Node<T> {
     fn drop(&mut self) {
-        // What a pool cleans up later does not find it.
+        // A later cleanup of the pool does not find it.
         self.header.kind.set(TypeId::of::<Gone>());
     }
 }
@@ -163,7 +163,7 @@ impl<'s> Accepted<'s> {
 #[derive(Clone)]
 pub(super) struct Alive(Arc<AtomicBool>);
 
-/// What is kept with the object.
+/// The value that is kept with the object.
 struct Lives(Alive);
 
 impl Drop for Lives {

@@ -93,7 +93,7 @@ impl<'f> Filter<'f> {
         unsafe { CStr::from_ptr((*(*self.raw).frec).name) }.to_bytes()
     }
 
-    /// Whether it works on the content of a request's response: not on its protocol, nor on a connection.
+    /// Returns true if it works on the content of a request's response: not on its protocol, nor on a connection.
     pub fn is_content(self) -> bool {
         // SAFETY: a filter has a registration (invariant 1).
         unsafe { (*(*self.raw).frec).ftype < sys::ap_filter_type_AP_FTYPE_PROTOCOL }
@@ -109,7 +109,7 @@ impl<'f> Filter<'f> {
     ///
     /// # Errors
     ///
-    /// What the filters below say: mostly that the client has gone.
+    /// Those of the filters below: mostly that the client has gone.
     pub fn pass(self, brigade: &mut Brigade<'_>) -> Result {
         // SAFETY: filter and brigade are live (invariant 1).
         Status::check(unsafe { sys::ap_pass_brigade(self.raw, brigade.raw()) })
@@ -125,7 +125,7 @@ impl<'f> Filter<'f> {
     }
 }
 
-/// How the names of the module's own filters begin, as they stand in a chain. Registering looks at it ([`Hooks`](super::Hooks)).
+/// The beginning of the names of the module's own filters, as they stand in a chain. Registering looks at it ([`Hooks`](super::Hooks)).
 const OWN: &[u8] = b"finish_request";
 
 /// Returns true if a filter of this name, in lower case, is one of this module's.

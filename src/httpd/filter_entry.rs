@@ -21,7 +21,7 @@ pub trait OutputFilter: 'static {
     const NAME: &'static CStr;
     /// Where it stands among others.
     const TYPE: FilterType;
-    /// What is stored with its node when it is added to a chain.
+    /// The value that is stored with its node when it is added to a chain.
     type Context: 'static;
 
     /// Returns the implementor's static: Rust has no generic ones.
@@ -31,7 +31,7 @@ pub trait OutputFilter: 'static {
     ///
     /// # Errors
     ///
-    /// What the filters below say, or what the caller is to think of it.
+    /// Those of the filters below, or another one for the caller.
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result;
 }
 
@@ -41,7 +41,7 @@ pub trait InputFilter: 'static {
     const NAME: &'static CStr;
     /// Where it stands among others.
     const TYPE: FilterType;
-    /// What is stored with its node when it is added to a chain.
+    /// The value that is stored with its node when it is added to a chain.
     type Context: 'static;
 
     /// Returns the implementor's static.
@@ -52,7 +52,7 @@ pub trait InputFilter: 'static {
     ///
     /// # Errors
     ///
-    /// What the filters below say.
+    /// Those of the filters below.
     fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, wanted: u64) -> Result;
 }
 
@@ -230,7 +230,7 @@ impl<'f> InputCall<'f> {
     ///
     /// # Errors
     ///
-    /// What the filters below say.
+    /// Those of the filters below.
     pub fn pass_on(self, brigade: &mut Brigade<'_>) -> Result {
         let (mode, block, most) = self.reading;
         // SAFETY: filter and brigade are live (invariant 1); a filter that was taken out keeps its way to the next one.
@@ -244,7 +244,7 @@ impl<'f> InputCall<'f> {
     }
 }
 
-/// What was read of a request's body and is to be read again. One at a time has it.
+/// Bytes of a request's body that were read and are to be read again. One at a time has it.
 pub struct PutBack(Cell<Option<NonNull<sys::apr_bucket_brigade>>>);
 
 impl PutBack {
@@ -276,7 +276,7 @@ impl Replaced {
     ///
     /// # Errors
     ///
-    /// What it says; and where nothing was replaced.
+    /// Its own; and where nothing was replaced.
     pub fn pass(&self, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         let original = self.0.load(Ordering::Acquire);
         if original.is_null() {
@@ -378,7 +378,7 @@ impl Request<'_> {
     ///
     /// # Errors
     ///
-    /// What the filters say: with [`Block::No`] some say so when there is nothing yet, others give nothing.
+    /// Those of the filters: with [`Block::No`] some say so when there is nothing yet, others give nothing.
     pub fn read_body(self, to: &mut Brigade<'_>, block: Block, most: i64) -> Result {
         let mode = sys::ap_input_mode_t_AP_MODE_READBYTES;
         let mut node = DISCARD.node(self.connection());

@@ -141,7 +141,7 @@ hooks! {
         = C(request: RawRequest, flags: c_int) by add_status_hook, APR_HOOK_MIDDLE;
 }
 
-/// What C gives a hook, as the module sees it.
+/// An argument that C gives a hook, as the module sees it.
 trait Argument: Sized {
     type Raw;
 
@@ -233,7 +233,7 @@ impl Argument for bool {
     }
 }
 
-/// What may become of a child process.
+/// The state of a child process.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum ChildState {
     /// It is no more.
@@ -250,7 +250,7 @@ impl Argument for ChildState {
     }
 }
 
-/// How mod_status's page is wanted.
+/// The form in which mod_status's page is wanted.
 #[derive(Clone, Copy)]
 pub struct StatusFlags(c_int);
 
@@ -317,17 +317,17 @@ impl Argument for Configured<'_> {
     }
 }
 
-/// What a hook says, as C expects it.
+/// The answer of a hook, as C expects it.
 trait Answer {
     type Raw;
 
-    /// What C gets after a panic, or where an argument is missing.
+    /// The answer after a panic, or where an argument is missing.
     const OTHERWISE: Self::Raw;
 
     fn raw(self) -> Self::Raw;
 }
 
-/// What most hooks may say.
+/// The answer of most hooks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Reply {
     /// `OK`: done.
@@ -358,7 +358,7 @@ impl Answer for () {
     fn raw(self) {}
 }
 
-/// What is said while httpd starts.
+/// The answer of a hook while httpd starts.
 impl Answer for std::result::Result<(), String> {
     type Raw = c_int;
     const OTHERWISE: c_int = sys::HTTP_INTERNAL_SERVER_ERROR;
@@ -431,7 +431,7 @@ unsafe fn open_logs_before_mpm(
     unsafe { sys::ap_hook_open_logs(function, predecessors, MPMS.0.as_ptr(), order) }
 }
 
-/// What `APR_OPTIONAL_HOOK` does for `status_hook`.
+/// Does what `APR_OPTIONAL_HOOK` does for `status_hook`.
 ///
 /// # Safety
 ///
@@ -462,7 +462,7 @@ pub trait OptionalFunction: 'static {
     ///
     /// # Errors
     ///
-    /// What the caller gets.
+    /// The status that the caller gets.
     fn call(request: Request<'_>) -> Result;
 }
 
@@ -498,18 +498,18 @@ pub fn retrieve_optional(name: &CStr) -> *mut c_void {
     }
 }
 
-/// Whether the configuration is read for the first time, to see whether it is right: httpd then reads it once more, and starts.
+/// Returns true if the configuration is read for the first time, to see whether it is right: httpd then reads it once more, and starts.
 pub fn is_rehearsal() -> bool {
     // SAFETY: asks for a number.
     unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
 }
 
-/// Whether the MPM serves several requests in a process at once.
+/// Returns true if the MPM serves several requests in a process at once.
 pub fn is_threaded() -> bool {
     mpm_query(sys::AP_MPMQ_IS_THREADED) != sys::AP_MPMQ_NOT_SUPPORTED
 }
 
-/// Whether the MPM lets idle connections wait without a thread: event.
+/// Returns true if the MPM lets idle connections wait without a thread: event.
 pub fn is_async() -> bool {
     mpm_query(sys::AP_MPMQ_IS_ASYNC) != 0
 }

@@ -9,13 +9,13 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 use super::{BeforeListening, Result, Status};
 use crate::sys;
 
-/// What stands for a protocol at such a listener: neither `http`, which would have accept filters and the MPM's own
+/// The protocol of such a listener: neither `http`, which would have accept filters and the MPM's own
 /// connections, nor none, which means `http`.
 const PROTOCOL: &CStr = c"finish_request";
 /// An address that no virtual host has.
 const ADDRESS: &CStr = c"127.255.255.254";
 
-/// What APR made of the socket that was given to [`BeforeListening::add_listener`] last.
+/// APR's record of the socket that was given to [`BeforeListening::add_listener`] last.
 static ADDED: AtomicPtr<sys::apr_socket_t> = AtomicPtr::new(std::ptr::null_mut());
 
 impl BeforeListening<'_> {

@@ -8,7 +8,7 @@ use log::{Level, LevelFilter, Log, Metadata, Record};
 use super::{Connection, Request, Server};
 use crate::sys;
 
-/// What a message is about: httpd prefixes it accordingly, and takes the level from its configuration.
+/// The object that a message is about: httpd prefixes it accordingly, and takes the level from its configuration.
 #[derive(Clone, Copy)]
 pub enum About {
     /// Nothing in particular: a server, or null for the main one.

@@ -13,7 +13,7 @@ use crate::sys;
 pub trait ModuleType: 'static {
     /// The name of its file, as httpd lists it and sorts hooks by it.
     const NAME: &'static CStr;
-    /// What its directives set.
+    /// The settings that its directives make.
     type Settings: PerDir;
 
     /// Returns its record, a static.

@@ -1,4 +1,4 @@
-//! What the MPM can do.
+//! The MPM, and how much it can work on at once.
 
 use std::ffi::c_int;
 
@@ -8,7 +8,7 @@ use crate::sys;
 pub struct Mpm;
 
 impl Mpm {
-    /// How many requests it can work on at once with the configuration as it is: `MaxRequestWorkers`.
+    /// Returns how many requests it can work on at once with the configuration as it is: `MaxRequestWorkers`.
     pub fn most_workers() -> u32 {
         product(sys::AP_MPMQ_MAX_DAEMONS, sys::AP_MPMQ_MAX_THREADS)
     }

@@ -69,7 +69,7 @@ impl<'r> Request<'r> {
         unsafe { Table::from_raw((*self.raw()).subprocess_env) }
     }
 
-    /// What modules tell one another, and the access log, about the request.
+    /// The notes by which modules tell one another, and the access log, about the request.
     pub fn notes(self) -> Table<'r> {
         // SAFETY: as for headers_out.
         unsafe { Table::from_raw((*self.raw()).notes) }
@@ -99,7 +99,7 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_run_log_transaction(self.raw()) };
     }
 
-    /// How many bytes of body have been sent, as the client gets them: behind the filters of the content.
+    /// Returns how many bytes of body have been sent, as the client gets them: behind the filters of the content.
     pub fn bytes_sent(self) -> i64 {
         // SAFETY: reads a field of a live request (invariant 1).
         unsafe { (*self.raw()).bytes_sent }
@@ -132,7 +132,7 @@ impl<'r> Request<'r> {
         unsafe { sys::ap_unixd_config.suexec_enabled != 0 && !sys::ap_run_get_suexec_identity(self.raw()).is_null() }
     }
 
-    /// Whether it is a subrequest: part of another's response.
+    /// Returns true if it is a subrequest: part of another's response.
     pub fn is_subrequest(self) -> bool {
         // SAFETY: reads a field of a live request (invariant 1).
         unsafe { !(*self.raw()).main.is_null() }
@@ -150,19 +150,19 @@ impl<'r> Request<'r> {
         unsafe { Table::from_raw((*self.raw()).headers_in) }
     }
 
-    /// Whether the request says that it has a body.
+    /// Returns true if the request says that it has a body.
     pub fn has_body(self) -> bool {
         let headers = self.headers_in();
         self.has_transfer_coding()
             || headers.get(c"Content-Length").is_some_and(|length| length.iter().any(|byte| *byte != b'0'))
     }
 
-    /// Whether that is in a transfer coding: in chunks, mostly.
+    /// Returns true if that is in a transfer coding: in chunks, mostly.
     pub fn has_transfer_coding(self) -> bool {
         self.headers_in().get(c"Transfer-Encoding").is_some()
     }
 
-    /// Whether the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket.
+    /// Returns true if the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket.
     pub fn asks_for_tunnel(self) -> bool {
         // SAFETY: as for is_subrequest.
         let connect = unsafe { (*self.raw()).method_number } == sys::M_CONNECT;
@@ -194,7 +194,7 @@ impl<'r> Request<'r> {
         (!names.is_empty()).then(|| names.join(&b','))
     }
 
-    /// Whether the client waits for `100 Continue` before it sends the body, and has not got it.
+    /// Returns true if the client waits for `100 Continue` before it sends the body, and has not got it.
     pub fn expects_continue(self) -> bool {
         // SAFETY: as for is_subrequest.
         unsafe { (*self.raw()).expecting_100 != 0 }
@@ -213,7 +213,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// What was put back by way of such a filter, as long as that gives it.
+    /// Returns the bytes that were put back by way of such a filter, as long as that gives it.
     pub fn still_put_back<F: InputFilter<Context = PutBack>>(self) -> Option<&'r PutBack> {
         let node = self.input_filter(|each| each.frec == F::handle().raw())?;
         // SAFETY: a live chain (invariant 1). The filter was added by put_back with a context in the request's pool; or by an administrator,
@@ -241,13 +241,13 @@ impl<'r> Request<'r> {
         None
     }
 
-    /// Whether something of the body has been asked for: httpd's filter then has its own idea of where in it the connection is.
+    /// Returns true if something of the body has been asked for: httpd's filter then has its own idea of where in it the connection is.
     pub fn body_is_begun(self) -> bool {
         // SAFETY: the filter is in a live chain (invariant 1). It keeps nothing before it is read for the first time (`ap_http_filter`).
         self.body_filter().is_none_or(|filter| unsafe { !(*filter).ctx.is_null() })
     }
 
-    /// How long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
+    /// Returns how long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
     /// `ap_process_http_sync_connection` has it.
     pub fn keep_alive_timeout(self) -> i64 {
         // SAFETY: a live request has a server, its connection the one of its address (invariant 1).
@@ -268,7 +268,7 @@ impl<'r> Request<'r> {
         unsafe { (*self.raw()).status }
     }
 
-    /// Whether the response has headers only: the request is a HEAD, or the status is 204 or 304
+    /// Returns true if the response has headers only: the request is a HEAD, or the status is 204 or 304
     /// (`AP_STATUS_IS_HEADER_ONLY`).
     pub fn is_header_only(self) -> bool {
         // SAFETY: as for is_subrequest.
@@ -404,7 +404,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Whether the end of the response has been passed to its filters.
+    /// Returns true if the end of the response has been passed to its filters.
     pub fn has_ended(self) -> bool {
         // SAFETY: as for is_subrequest.
         unsafe { (*self.raw()).eos_sent != 0 }
@@ -414,7 +414,7 @@ impl<'r> Request<'r> {
     ///
     /// # Errors
     ///
-    /// What the filters say: mostly that the client has gone.
+    /// Those of the filters: mostly that the client has gone.
     pub fn flush(self) -> Result {
         let mut flush = self.brigade();
         flush.push_flush();
@@ -457,7 +457,7 @@ impl<'r> Request<'r> {
         // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
             let input = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
-            // What was put back stands above it, and is the request's own.
+            // The filter with what was put back stands above it, and is the request's own.
             let first = (*self.raw()).input_filters;
             let input = if (*first).frec == P::handle().raw() { first } else { input };
             let output = sys::ap_add_output_filter_handle(O::handle().raw(), context, none.cast(), client.raw());

@@ -8,7 +8,7 @@ use crate::sys;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Status(sys::apr_status_t);
 
-/// What httpd's functions give that return an `apr_status_t`.
+/// The outcome of httpd's functions that return an `apr_status_t`.
 pub type Result<T = ()> = std::result::Result<T, Status>;
 
 impl Status {
@@ -26,7 +26,7 @@ impl Status {
     /// `APR_ENOTIMPL`: not here.
     pub const NOT_IMPLEMENTED: Self = Self(70_023);
 
-    /// What the last call into the kernel said.
+    /// Returns the error of the last call into the kernel.
     pub fn last_os_error() -> Self {
         Self(std::io::Error::last_os_error().raw_os_error().unwrap_or(Self::GENERAL.0))
     }
@@ -50,13 +50,13 @@ impl Status {
             || self.is_timeout()
     }
 
-    /// Whether a non-blocking read has nothing yet.
+    /// Returns true if a non-blocking read has nothing yet.
     pub fn is_again(self) -> bool {
         // SAFETY: compares a number.
         unsafe { sys::fr_is_eagain(self.0) != 0 }
     }
 
-    /// Whether a blocking read has waited as long as it may.
+    /// Returns true if a blocking read has waited as long as it may.
     pub fn is_timeout(self) -> bool {
         // SAFETY: compares a number.
         unsafe { sys::fr_is_timeup(self.0) != 0 }

@@ -1,4 +1,4 @@
-//! What is said of a finished response: request notes for `LogFormat`, the access log, the end of the background work,
+//! Reports of a finished response: request notes for `LogFormat`, the access log, the end of the background work,
 //! and mod_status's page.
 
 pub mod status;
@@ -9,7 +9,7 @@ use crate::httpd::{LogTransaction, Reply, Request, with_context};
 use crate::response::Response;
 use crate::rules::mark::Source;
 
-/// How the response was marked.
+/// The note that says how the response was marked.
 const MARKED: &CStr = c"finish-request";
 /// The microseconds from the request's arrival to the client's release.
 const RELEASED: &CStr = c"finish-request-us";
@@ -23,7 +23,7 @@ pub fn note(request: Request<'_>, source: Source) {
     set(RELEASED, request.age_us().to_string());
 }
 
-/// What is logged are the notes of the last request in a chain of internal redirects, which may be an error document.
+/// Copies the notes to the request that is logged: the last one in a chain of internal redirects, which may be an error document.
 fn carry_notes(from: Request<'_>, to: Request<'_>) {
     for name in [MARKED, RELEASED] {
         if let Some(value) = from.notes().get(name) {

@@ -7,7 +7,7 @@ use super::search::{Search, Step};
 /// From how many matching bytes on they are not shown to a client before it is known what follows.
 pub const SECRET: usize = 8;
 
-/// What is known of a piece of the body.
+/// The parts of a piece of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Seen<'s> {
     /// Bytes that were held, and are body after all: they come before the piece.
@@ -89,7 +89,7 @@ mod tests {
         Late::new(&Digits::from_text(digits).unwrap()).unwrap()
     }
 
-    /// What comes out of a body that comes in pieces, with a flush behind each if `flushed`; and whether the digits were found.
+    /// Returns the output of a body that comes in pieces, with a flush behind each if `flushed`; and whether the digits were found.
     fn run<'p>(digits: &str, pieces: impl IntoIterator<Item = &'p [u8]>, flushed: bool) -> (Vec<u8>, bool) {
         let (mut late, mut out) = (late(digits), Vec::new());
         for piece in pieces {

@@ -9,13 +9,13 @@ use std::fmt;
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 pub const VARIABLE: &CStr = c"finish-request";
-/// What httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
+/// The prefix that httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
 pub const REDIRECT: &[u8] = b"REDIRECT_";
 
 /// The largest length of a body that httpd can count (`apr_off_t` has 64 bits, one for the sign).
 pub const MAX_LENGTH: u64 = i64::MAX as u64;
 
-/// What a mark asks for: where the response ends.
+/// The end that a mark asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mark {
     /// `on`: after the `Content-Length` that the application set, or after its own last chunk.
@@ -206,7 +206,7 @@ fn keyword(name: &[u8]) -> Option<Mark> {
         .find_map(|(known, mark)| name.eq_ignore_ascii_case(known).then_some(mark))
 }
 
-/// What stands after `=`: a token or a quoted-string (RFC 9110, sections 5.6.2 and 5.6.4) without
+/// Parses the value behind `=`: a token or a quoted-string (RFC 9110, sections 5.6.2 and 5.6.4) without
 /// its quotes but with its backslashes, and what follows it.
 fn argument(input: &[u8]) -> Option<(&[u8], &[u8])> {
     let Some((&b'"', quoted)) = input.split_first() else {
@@ -235,18 +235,18 @@ fn unescape(content: &[u8]) -> impl Iterator<Item = u8> {
 /// All that was said about one response.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Said<'a> {
-    /// Whether the C function was called.
+    /// True if the C function was called.
     pub api: bool,
     /// The value of each header line, of both of httpd's tables of response headers.
     pub header: &'a [&'a [u8]],
     /// The values of the environment variable, that of the request itself before those from before
     /// its internal redirects.
     pub env: &'a [&'a [u8]],
-    /// What [`recognise`] made of the response, where the configuration says `Auto`.
+    /// The idiom that [`recognise`] found, where the configuration says `Auto`.
     pub auto: Option<Mark>,
 }
 
-/// What becomes of a response.
+/// The decision about a response.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Choice {
     /// It is finished early, where the mark says (never [`Mark::Off`] or [`Mark::Late`]).
@@ -264,7 +264,7 @@ pub struct Rejected<'a> {
     pub source: Source,
     /// The value, as it came; see [`escaped`](super::quote::escaped).
     pub value: &'a [u8],
-    /// What is wrong with it.
+    /// The fault in it.
     pub error: Error,
 }
 
@@ -316,7 +316,7 @@ pub fn is_late<'a>(env: impl IntoIterator<Item = &'a [u8]>) -> bool {
     values.next() == Some(Ok(Mark::Late)) && values.all(|value| value.is_ok_and(|mark| mark != Mark::Off))
 }
 
-/// What [`recognise`] looks at. All headers are the application's own: httpd's defaults, and what
+/// The facts that [`recognise`] looks at. All headers are the application's own: httpd's defaults, and what
 /// httpd makes of them later, say nothing about what the application wants.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Idiom {
@@ -330,7 +330,7 @@ pub struct Idiom {
     pub chunked: bool,
 }
 
-/// Whether a response without a mark of its own follows an idiom that `FinishRequest Auto` takes
+/// Returns true if a response without a mark of its own follows an idiom that `FinishRequest Auto` takes
 /// for one; the answer is [`Mark::On`] or nothing.
 ///
 /// The idioms: a body that the application chunks by itself; `Connection: close` with
@@ -341,13 +341,13 @@ pub fn recognise(idiom: &Idiom) -> Option<Mark> {
     (idiom.chunked || length).then_some(Mark::On)
 }
 
-/// Whether a `Connection` header (RFC 9110, section 7.6.1: options with commas between them, in
+/// Returns true if a `Connection` header (RFC 9110, section 7.6.1: options with commas between them, in
 /// any case) has the option `close`.
 pub fn has_close(value: &[u8]) -> bool {
     value.split(|&byte| byte == b',').any(|option| trim(option, is_space).eq_ignore_ascii_case(b"close"))
 }
 
-/// Whether a `Transfer-Encoding` header says `chunked` and nothing else. A body with a further
+/// Returns true if a `Transfer-Encoding` header says `chunked` and nothing else. A body with a further
 /// coding under the chunks (`gzip, chunked`) is not one that can be passed on without them.
 pub fn is_chunked(value: &[u8]) -> bool {
     trim(value, is_space).eq_ignore_ascii_case(b"chunked")

@@ -16,7 +16,7 @@ pub struct Search {
     kept: usize,
 }
 
-/// What is known after one more piece. The kept bytes and the piece are looked at as one.
+/// The knowledge after one more piece. The kept bytes and the piece are looked at as one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step {
     /// So many of the kept bytes, from the first on, are body for certain.
@@ -38,7 +38,7 @@ impl Search {
         self.token.as_bytes()
     }
 
-    /// How many bytes are kept at the moment: the token's beginning, never all of it.
+    /// Returns how many bytes are kept at the moment: the token's beginning, never all of it.
     pub fn kept(&self) -> usize {
         self.kept
     }
@@ -77,7 +77,7 @@ impl Search {
         })
     }
 
-    /// How many bytes of the token the piece ends in, less than all.
+    /// Returns how many bytes of the token the piece ends in, less than all.
     fn tail(&self, piece: &[u8]) -> usize {
         let token = self.token();
         let Some((first, longest)) = token.first().zip(token.len().checked_sub(1)) else { return 0 };

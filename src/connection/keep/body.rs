@@ -14,7 +14,7 @@ const PIECE: i64 = 8192;
 /// The filter that gives the application what was read ahead of it.
 pub struct ReadAhead;
 
-/// Whether the client has sent all of the request's body, and httpd has taken it from the connection. What the application
+/// Returns true if the client has sent all of the request's body, and httpd has taken it from the connection. What the application
 /// has not read of it is kept for it. Does not wait for the client.
 pub fn is_complete(request: Request<'_>) -> bool {
     if !request.has_body() {
@@ -25,7 +25,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
         return false;
     }
     if let Some(ahead) = request.still_put_back::<ReadAhead>() {
-        // What came since then stands behind it, and the filter for it would stand before.
+        // The bytes that came since then stand behind it, and the filter for it would stand before.
         return ahead.with(|body| body.has_eos()).unwrap_or(false);
     }
     let mut body = request.brigade();
@@ -63,7 +63,7 @@ pub fn is_complete(request: Request<'_>) -> bool {
     complete
 }
 
-/// How much there is of a body in chunks whose end has not come; none where the end is there, or the body is another one. The http filter
+/// Returns how much there is of a body in chunks whose end has not come; none where the end is there, or the body is another one. The http filter
 /// must not be asked for more: it takes the last chunk, and where the lines behind that are missing it does not know later that it
 /// was the last one (`read_chunked_trailers`), and takes for the body what comes next.
 fn length_without_end(request: Request<'_>) -> Option<u64> {

@@ -7,7 +7,7 @@ use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 
-use super::message::{Kept, SECRET};
+use super::message::{HandOver, SECRET};
 use super::unix::{self, Name};
 use crate::background::{self, Kind};
 use crate::directives::wants_keep;
@@ -16,7 +16,7 @@ use crate::httpd::{BeforeListening, is_rehearsal};
 /// The one that the MPM listens to; or why there is none, though it is wanted.
 static LISTENER: RwLock<Result<Arc<Listener>, Option<String>>> = RwLock::new(Err(None));
 
-/// What parent and children know of the listening socket. Its descriptors are httpd's alone: when the last process that
+/// The listening socket, as parent and children know it. Its descriptors are httpd's alone: when the last process that
 /// accepts from it has closed them, nobody can hand a connection in any more.
 pub struct Listener {
     door: OwnedFd,
@@ -24,7 +24,7 @@ pub struct Listener {
     secret: [u8; SECRET],
 }
 
-/// Whether there is one, and this process can get at it.
+/// Returns true if there is one, and this process can get at it.
 pub fn is_there() -> bool {
     static REACHABLE: OnceLock<bool> = OnceLock::new();
     get().is_some() && *REACHABLE.get_or_init(unix::has_doors)
@@ -94,17 +94,17 @@ impl Listener {
     /// # Errors
     ///
     /// The kernel's: nobody listens any more, or the queue is full.
-    pub fn send(&self, client: BorrowedFd<'_>, kept: &Kept) -> io::Result<()> {
+    pub fn send(&self, client: BorrowedFd<'_>, kept: &HandOver) -> io::Result<()> {
         unix::send(self.door.as_fd(), &kept.to_bytes(&self.secret), client)
     }
 
-    /// Whether a socket was accepted here.
+    /// Returns true if a socket was accepted here.
     pub fn has_accepted(&self, socket: BorrowedFd<'_>) -> bool {
         Name::of(socket).is_ok_and(|name| name == self.name)
     }
 
-    /// What a message says that came here, if it is from one of the server's own processes.
-    pub fn open(&self, message: &[u8]) -> Option<Kept> {
-        Kept::from_bytes(message, &self.secret)
+    /// Opens a message that came here, if it is from one of the server's own processes.
+    pub fn open(&self, message: &[u8]) -> Option<HandOver> {
+        HandOver::from_bytes(message, &self.secret)
     }
 }

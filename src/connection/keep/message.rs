@@ -1,4 +1,4 @@
-//! What goes with a client's connection from one process to another: bytes, of these processes' own making.
+//! The message that goes with a client's connection from one process to another: bytes, of these processes' own making.
 
 use super::body;
 use crate::httpd::{Block, Connection, Kind};
@@ -11,18 +11,18 @@ const MOST_HELD: usize = body::MOST as usize + 2 * 8192;
 /// The largest message.
 pub const LONGEST: usize = SECRET + 4 + 8 + MOST_HELD;
 
-/// What the next process must know of a connection.
+/// The knowledge of a connection that its next process must have.
 #[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Kept {
+pub struct HandOver {
     /// How often it has been kept alive (`conn_rec.keepalives`).
     pub keepalives: i32,
     /// How long it may wait for its next request, in microseconds (`KeepAliveTimeout`).
     pub keep_alive_timeout: i64,
-    /// What httpd has read of it, but has not worked on.
+    /// The bytes that httpd has read of it, but has not worked on.
     pub held: Vec<u8>,
 }
 
-impl Kept {
+impl HandOver {
     /// Of a connection whose socket has been taken away: what httpd can still read of it, it had read before.
     pub fn new(connection: Connection<'_>, keep_alive_timeout: i64) -> Self {
         Self { keepalives: connection.keepalives(), keep_alive_timeout, held: held(connection) }
@@ -68,7 +68,7 @@ fn held(connection: Connection<'_>) -> Vec<u8> {
     held
 }
 
-/// How many bytes the empty lines take that some clients send behind a body. They are no request (`ap_check_pipeline`): no
+/// Returns how many bytes the empty lines take that some clients send behind a body. They are no request (`ap_check_pipeline`): no
 /// thread is to wait for what comes behind them.
 fn blank_lines(bytes: &[u8]) -> usize {
     let mut rest = bytes;
@@ -93,12 +93,12 @@ mod tests {
     #[test]
     fn a_message_comes_back_and_no_other_is_taken_for_one() {
         let secret = [7; SECRET];
-        let kept = Kept { keepalives: 3, keep_alive_timeout: 5_000_000, held: b"GET / HTTP/1.1\r\n".to_vec() };
+        let kept = HandOver { keepalives: 3, keep_alive_timeout: 5_000_000, held: b"GET / HTTP/1.1\r\n".to_vec() };
         let bytes = kept.to_bytes(&secret);
-        assert_eq!(Kept::from_bytes(&bytes, &secret), Some(kept));
-        assert_eq!(Kept::from_bytes(&bytes, &[8; SECRET]), None);
+        assert_eq!(HandOver::from_bytes(&bytes, &secret), Some(kept));
+        assert_eq!(HandOver::from_bytes(&bytes, &[8; SECRET]), None);
         for length in 0..SECRET + 12 {
-            assert_eq!(Kept::from_bytes(&bytes[..length], &secret), None);
+            assert_eq!(HandOver::from_bytes(&bytes[..length], &secret), None);
         }
     }
 }

@@ -12,7 +12,7 @@ use std::os::fd::BorrowedFd;
 
 pub use self::body::ReadAhead;
 pub use self::listener::{child_init, open, warn_if_unavailable};
-pub use self::message::Kept;
+pub use self::message::HandOver;
 pub use self::receive::Receive;
 use super::resources;
 use crate::background;
@@ -21,7 +21,7 @@ use crate::httpd::{Connection, Request, is_ours};
 /// The filters that a connection may have and be kept, besides this module's: httpd's core's, mod_logio's, mod_reqtimeout's.
 const KNOWN: [&[u8]; 4] = [b"core", b"core_in", b"log_input_output", b"reqtimeout"];
 
-/// Whether the request's connection, over HTTP/1, can go on after its response, as far as this server is concerned.
+/// Returns true if the request's connection, over HTTP/1, can go on after its response, as far as this server is concerned.
 pub fn is_possible(request: Request<'_>) -> bool {
     let why_not = why_not(request);
     if let Some(why) = &why_not {
@@ -52,7 +52,7 @@ fn why_not(request: Request<'_>) -> Option<String> {
     }
 }
 
-/// Whether an error is none to warn of: a full queue says that there are more clients than the server can serve; that nobody
+/// Returns true if an error is none to warn of: a full queue says that there are more clients than the server can serve; that nobody
 /// listens, or not any more in the moment between connecting and sending, that it is stopping.
 fn is_ordinary(error: ErrorKind) -> bool {
     matches!(
@@ -61,12 +61,12 @@ fn is_ordinary(error: ErrorKind) -> bool {
     )
 }
 
-/// Gives a client's connection to the server, as [`Kept`] says. Does not wait.
+/// Gives a client's connection to the server, as [`HandOver`] says. Does not wait.
 ///
 /// # Errors
 ///
 /// Nobody listens, or there is no room in the queue.
-pub fn hand_over(client: BorrowedFd<'_>, kept: &Kept) -> std::io::Result<()> {
+pub fn hand_over(client: BorrowedFd<'_>, kept: &HandOver) -> std::io::Result<()> {
     let listener = listener::get().ok_or(ErrorKind::NotConnected)?;
     listener.send(client, kept).inspect_err(|error| {
         if !is_ordinary(error.kind()) {

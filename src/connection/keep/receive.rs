@@ -9,7 +9,7 @@ use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
 use super::listener::{self, Listener};
-use super::message::{Kept, LONGEST};
+use super::message::{HandOver, LONGEST};
 use super::unix;
 use crate::background::{self, Kind};
 use crate::connection::{poll, resources};
@@ -21,13 +21,13 @@ use crate::httpd::{
 /// How long a process of the server's own may take from connecting to sending: it does the one after the other.
 const SENDING: Duration = Duration::from_secs(1);
 
-/// How a connection came.
+/// The origin of a connection.
 pub enum Received {
     /// From another process or thread of this server.
     Kept {
-        /// What it said.
-        kept: Kept,
-        /// Whether httpd has not been told of it yet.
+        /// The message that came with it.
+        kept: HandOver,
+        /// True if httpd has not been told of it yet.
         fresh: Cell<bool>,
     },
     /// From somebody who has no business here.
@@ -64,7 +64,7 @@ impl ProcessConnection for Receive {
 }
 
 impl InsertNetworkBucket for Receive {
-    /// What httpd had read of the connection before goes before what it reads now.
+    /// The bytes that httpd had read of the connection before go before those that it reads now.
     fn insert_network_bucket<'c>(
         connection: Connection<'c>,
         mut brigade: Brigade<'c>,
@@ -133,7 +133,7 @@ fn is_done(connection: Connection<'_>) -> bool {
     }
 }
 
-fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, OwnedFd)> {
+fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(HandOver, OwnedFd)> {
     let mut buffer = vec![0; LONGEST];
     let deadline = Instant::now() + SENDING;
     let (message, client) = loop {
@@ -157,7 +157,7 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(Kept, Own
     }
 }
 
-/// Whether the process that has connected is a child of this server's parent, as this one is, and of the same user. A parent that
+/// Returns true if the process that has connected is a child of this server's parent, as this one is, and of the same user. A parent that
 /// is the first process of a container has foreign children as well.
 ///
 /// # Errors

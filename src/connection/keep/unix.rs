@@ -110,7 +110,7 @@ fn address(file: &[u8]) -> io::Result<libc::sockaddr_un> {
 /// Where the kernel shows a process its own descriptors.
 const DESCRIPTORS: &str = "/proc/self/fd";
 
-/// Whether doors can be used: not where the process has been shut up without `/proc`.
+/// Returns true if doors can be used: not where the process has been shut up without `/proc`.
 pub fn has_doors() -> bool {
     fs::exists(DESCRIPTORS).unwrap_or(false)
 }
@@ -197,7 +197,7 @@ pub fn peer(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
     }
 }
 
-/// Whether a socket is one end of a client's connection.
+/// Returns true if a socket is one end of a client's connection.
 pub fn is_tcp(socket: BorrowedFd<'_>) -> bool {
     let option = |name| {
         let mut value: libc::c_int = -1;

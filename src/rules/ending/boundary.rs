@@ -7,7 +7,7 @@ use crate::rules::search::Search;
 /// Ends a body at the first place of a token.
 #[derive(Clone, Debug)]
 pub struct Boundary {
-    /// What it keeps was dropped.
+    /// The kept bytes were dropped.
     search: Search,
     found: bool,
 }
@@ -41,7 +41,7 @@ impl Boundary {
             self.search.restore(step.restored);
             Verdict::Restore(step.restored)
         } else if step.body > 0 {
-            // What follows is looked at by itself: the end comes first in it, or is all of it.
+            // The bytes that follow are looked at by themselves: the end comes first in it, or is all of it.
             Verdict::Pass(step.body)
         } else {
             self.search.next(input);

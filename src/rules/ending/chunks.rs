@@ -29,7 +29,7 @@ pub struct Chunks {
     line: u32,
 }
 
-/// What the next byte is expected to be.
+/// The place in the grammar where the next byte stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum State {
     /// The first digit of a size.
@@ -101,7 +101,7 @@ impl Chunks {
         Self { state: State::Size, remaining: 0, line: 0 }
     }
 
-    /// Whether the last chunk has come, trailer fields and all.
+    /// Returns true if the last chunk has come, trailer fields and all.
     pub const fn is_complete(&self) -> bool {
         matches!(self.state, State::Ended)
     }
@@ -204,7 +204,7 @@ impl Chunks {
     }
 }
 
-/// What a field's value and a chunk's extension may have (RFC 9110, section 5.5): no control
+/// Returns true for a byte that a field's value and a chunk's extension may have (RFC 9110, section 5.5): no control
 /// characters but the tab.
 const fn is_text(byte: u8) -> bool {
     matches!(byte, b'\t' | b' '..=b'~' | 0x80..)

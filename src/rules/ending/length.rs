@@ -15,7 +15,7 @@ impl Length {
         Self { remaining: length }
     }
 
-    /// How many of the next `available` bytes belong to the body: they are counted as passed on.
+    /// Returns how many of the next `available` bytes belong to the body: they are counted as passed on.
     /// Where it is fewer than `available`, the body ends after them.
     pub fn take(&mut self, available: u64) -> u64 {
         let taken = available.min(self.remaining);
@@ -23,12 +23,12 @@ impl Length {
         taken
     }
 
-    /// How many bytes are still to come.
+    /// Returns how many bytes are still to come.
     pub const fn remaining(&self) -> u64 {
         self.remaining
     }
 
-    /// Whether all bytes of the body have come.
+    /// Returns true if all bytes of the body have come.
     pub const fn is_complete(&self) -> bool {
         self.remaining == 0
     }
@@ -38,7 +38,7 @@ impl Length {
         if self.is_complete() {
             return Verdict::End;
         }
-        // What does not fit usize is more than any slice has.
+        // A number that does not fit usize is more than any slice has.
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         match most.min(input.len()) {
             0 => Verdict::More,

@@ -16,7 +16,7 @@ pub use length::Length;
 
 use crate::rules::mark::Mark;
 
-/// What is to be done with the next bytes of the application's body.
+/// The verdict on the next bytes of the application's body.
 ///
 /// The caller asks again, with what is left of the input, until it gets [`Verdict::More`],
 /// [`Verdict::End`] or [`Verdict::Broken`]. It asks once more when nothing is left: the end may be
@@ -82,18 +82,18 @@ impl Ending {
         }
     }
 
-    /// Whether the verdict depends on what the bytes are. Where it does not, a bucket need not be
+    /// Returns true if the verdict depends on what the bytes are. Where it does not, a bucket need not be
     /// read: [`Length::take`] goes by its size, and the others pass it as it is.
     pub const fn reads(&self) -> bool {
         matches!(self, Self::Chunks(_) | Self::Boundary(_))
     }
 
-    /// Whether a flush ends the response.
+    /// Returns true if a flush ends the response.
     pub const fn ends_at_flush(&self) -> bool {
         matches!(self, Self::Flush)
     }
 
-    /// Whether the body may end here without being cut short. A body of a given length, or in
+    /// Returns true if the body may end here without being cut short. A body of a given length, or in
     /// chunks, must have come to its end; a boundary or flush that never comes makes an ordinary
     /// response.
     pub const fn is_complete(&self) -> bool {

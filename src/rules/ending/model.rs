@@ -1,4 +1,4 @@
-//! What the machines are held against, in property tests and under the fuzzer: the same decisions
+//! The model that the machines are held against, in property tests and under the fuzzer: the same decisions
 //! made plainly, on a body that is all there, without regard to time and memory.
 
 // It is used in tests only, where a panic is a finding.
@@ -6,16 +6,16 @@
 
 use super::{Ending, Fault, Verdict};
 
-/// What the client gets of a body.
+/// The part of a body that the client gets.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Outcome {
     /// The bytes that are passed on.
     pub body: Vec<u8>,
-    /// What comes after them.
+    /// The end after them.
     pub close: Close,
 }
 
-/// How a body ends for the client.
+/// The end of a body, for the client.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Close {
     /// The machine said that the response ends.
@@ -172,7 +172,7 @@ fn line<'a>(rest: &mut &'a [u8], most: usize, valid: fn(&[u8], bool) -> bool) ->
     }
 }
 
-/// Whether `text` is the line of a size, or may be its beginning.
+/// Returns true if `text` is the line of a size, or may be its beginning.
 fn is_size_line(text: &[u8], whole: bool) -> bool {
     let digits = text.iter().take_while(|byte| byte.is_ascii_hexdigit()).count();
     let (number, behind) = text.split_at(digits);
@@ -197,7 +197,7 @@ fn size(line: &[u8]) -> Result<u64, Close> {
     u64::try_from(size).ok().filter(|&size| size <= i64::MAX as u64).ok_or(BROKEN)
 }
 
-/// Whether `text` is a trailer field or the empty line after them, or may be its beginning.
+/// Returns true if `text` is a trailer field or the empty line after them, or may be its beginning.
 fn is_trailer(text: &[u8], whole: bool) -> bool {
     let name = text.iter().take_while(|&&byte| byte != b':').count();
     let (name, value) = text.split_at(name);

@@ -9,7 +9,7 @@ fn run<'a>(pieces: impl IntoIterator<Item = &'a [u8]>) -> Outcome {
     model::run(Ending::Chunks(Chunks::new()), pieces)
 }
 
-/// What a body gives, in one piece and in pieces of one byte.
+/// Checks the outcome of a body, in one piece and in pieces of one byte.
 fn decode(body: &[u8]) -> (Vec<u8>, Close) {
     let outcome = run([body]);
     assert_eq!(run(body.chunks(1)), outcome);

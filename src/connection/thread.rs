@@ -12,7 +12,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
-use super::keep::{self, Kept};
+use super::keep::{self, HandOver};
 use super::poll::milliseconds;
 use super::waiting::{Queue, Waiting};
 use super::{resources, stop};
@@ -36,7 +36,7 @@ const GLANCE: Duration = Duration::from_millis(200);
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
 /// To how many clients it still sends.
 static WRITING: AtomicUsize = AtomicUsize::new(0);
-/// Whether the child ends in its own time.
+/// True if the child ends in its own time.
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
 
 struct Thread {
@@ -69,12 +69,12 @@ struct Helped {
 pub struct Leaving {
     socket: TcpStream,
     waiting: Waiting,
-    /// What its connection's next process must know; none where the connection is closed.
-    kept: Option<Kept>,
+    /// The knowledge that its connection's next process must have; none where the connection is closed.
+    kept: Option<HandOver>,
     /// How long it may read nothing, while bytes wait for it.
     timeout: Option<Duration>,
     writing: Option<Writing>,
-    /// Whether FIN has been sent.
+    /// True if FIN has been sent.
     closing: bool,
     silent: Option<Instant>,
     limit: Option<Instant>,
@@ -299,7 +299,7 @@ impl Helped {
 
 impl Leaving {
     /// A client that gets what waits for it, within `timeout` for each step, and whose connection is then kept or closed.
-    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<Kept>) -> Self {
+    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<HandOver>) -> Self {
         let socket = TcpStream::from(socket);
         // Where it fails, the first read may wait; it is the last one then.
         let _ = socket.set_nonblocking(true);
