@@ -1,9 +1,9 @@
 //! `mod_finish_request`: an application finishes its HTTP response early, the client is let go, and the
 //! request goes on with the application's background work.
 //!
-//! The crate is an httpd module. Read [`module`] first: it is the table of contents. Dependencies point one
-//! way: the module's entries use decisions and wrappers, wrappers use the bindings, and decisions ([`rules`],
-//! [`directives`]) use nothing of httpd, so that they can be tested without it.
+//! The crate is an httpd module. Read [`module`] first: it is the table of contents. CONTRIBUTING.md has the map, and the order in which rooms
+//! use each other: decisions ([`rules`]) know nothing of httpd, and can be tested without it; wrappers of httpd's objects know nothing of
+//! decisions.
 
 pub mod directives;
 pub mod module;

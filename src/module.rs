@@ -1,4 +1,4 @@
-//! The module record, the directives, the hooks and the filters: the contents page.
+//! The contents page: the record that httpd loads, with the directives, and every filter, hook and function of the module by name.
 
 use std::ffi::{CStr, c_int};
 

@@ -1,4 +1,4 @@
-//! An entry of the table: one request in background work.
+//! An entry of the table: one request in background work, as mod_status's page shows it.
 
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, fence};

@@ -1,4 +1,5 @@
-//! Background work that an administrator can see and limit.
+//! Background work: the requests whose clients have their responses, and whose handlers work on. Each has a place in a table that all processes
+//! share, so that an administrator can see them and limit how many there are.
 
 mod entry;
 mod pauses;

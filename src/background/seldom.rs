@@ -1,4 +1,4 @@
-//! Messages that are logged once in a while, by all processes together: prefork's children serve few requests each.
+//! Warnings that are logged once in a while, by all processes together: prefork's children serve few requests each.
 
 use super::table::{Kind, TABLE};
 

@@ -53,8 +53,8 @@ impl Kind {
     pub const COUNT: usize = Self::NoDigits as usize + 1;
 }
 
-/// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0; all else follows
-/// from these ids, so that nothing is wrong when a process dies at any time.
+/// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0. All else follows from these ids: a
+/// process may die at any time.
 pub struct Table {
     owners: &'static [AtomicU32],
     slots: &'static [Slot],

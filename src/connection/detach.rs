@@ -1,4 +1,5 @@
-//! Where a finished request is read from and written to: nowhere.
+//! A request is detached from its client. Its filters then lead nowhere: what its handler writes is discarded with success, and its body is at
+//! its end.
 
 use std::ffi::CStr;
 use std::sync::{Arc, Weak};

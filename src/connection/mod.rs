@@ -1,4 +1,5 @@
-//! The client's connection: while a marked response is sent, and when it is finished.
+//! The client's connection: what waits for a slow client while its response is sent, and what becomes of the connection when the response is
+//! finished. It is closed in its own time, or kept for the client's next request.
 
 pub mod buffer;
 pub mod detach;

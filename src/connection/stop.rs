@@ -1,7 +1,7 @@
-//! A prefork child that is told to stop exits in its signal handler, whatever it was just doing. In a process with one thread
-//! malloc(3) takes no locks; with the module's thread it does, and a child that is interrupted in it would wait for itself
-//! until httpd kills it. So the thread tries: it gives back a piece of the main thread's memory. Where that takes too
-//! long, the child exits at once, without httpd's cleanup, as it would be killed without it.
+//! A prefork child that is told to stop exits in its signal handler, whatever it was just doing. In a process with one thread malloc(3)
+//! takes no locks. With the module's thread it does: a child that is interrupted in it would wait for itself until httpd kills it. So the
+//! thread tries: it gives back a piece of the main thread's memory. Where that takes too long, the child exits at once, without httpd's
+//! cleanup, as it would be killed without it.
 
 use std::ffi::c_void;
 use std::os::fd::RawFd;
@@ -59,8 +59,8 @@ pub fn check() {
         return;
     }
     STATE.store(ASKED, Ordering::Release);
-    // SAFETY: one byte of a constant, to a socket that is open as long as the thread runs; write and nanosleep are
-    // allowed in a signal handler, and so is _exit.
+    // SAFETY: one byte of a constant, to a socket that is open as long as the thread runs. write, nanosleep and _exit are allowed in a
+    // signal handler.
     unsafe {
         libc::write(wake, c"".as_ptr().cast(), 1);
         for _ in 0..PATIENCE {

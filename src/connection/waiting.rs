@@ -127,8 +127,8 @@ impl Queue {
         self.helped.load(Ordering::Relaxed)
     }
 
-    /// Says whether it is from now on: what was said before. To be called with the lock, so that each of the two threads knows what
-    /// the other one does; or by the request's thread when it has done with the response.
+    /// Says whether it is from now on: what was said before. To be called with the lock, so that each of the two threads knows what the
+    /// other one does. The request's thread need not, when it has done with the response.
     pub fn set_helped(&self, helped: bool) -> bool {
         self.helped.swap(helped, Ordering::Relaxed)
     }

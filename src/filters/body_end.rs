@@ -1,6 +1,6 @@
-//! mod_proxy_fcgi reads a response while it still sends the request's body. A FastCGI program that is told of the body's end too
-//! early may wait for the rest of it (PHP does, for as many bytes as `Content-Length` says), until the backend's timeout. So a
-//! response that is complete before the body has been read is finished when that is.
+//! mod_proxy_fcgi reads a response while it still sends the request's body. A FastCGI program that is told of the body's end too early may
+//! wait for the rest of it until the backend's timeout. PHP does, for as many bytes as `Content-Length` says. So a response that is
+//! complete before the body has been read is finished when that is.
 
 use std::ffi::CStr;
 

@@ -38,8 +38,8 @@ enum At {
 }
 
 /// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`]. A handler
-/// that has made an internal redirect of its request, as mod_actions' does, sends none any more; and a filter that stands before the
-/// connection's own keeps others from being added there for the new request.
+/// that has made an internal redirect of its request, as mod_actions' does, sends none any more. A filter that stands before the
+/// connection's own would keep others from being added there for the new request.
 pub fn watch(request: Request<'_>, response: &Response) {
     let earlier = std::iter::successors(request.prev(), |request| request.prev());
     earlier.filter_map(Response::of).for_each(Response::end_interim);

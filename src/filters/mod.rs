@@ -1,4 +1,4 @@
-//! The module's filters in a request's chains.
+//! The module's filters in a request's chains, and its functions in the place of other modules' filters.
 
 pub mod body_end;
 pub mod fcgid;

@@ -1,4 +1,4 @@
-//! Which handler answers, and what is particular about some.
+//! The handlers of httpd's and others' modules: which one answers a request, and the quirks of some.
 
 pub mod cgi_script;
 pub mod digits;

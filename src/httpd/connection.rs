@@ -1,4 +1,4 @@
-//! `conn_rec`.
+//! `conn_rec`: a client's connection, or the stream of an HTTP/2 one.
 
 use std::ffi::c_void;
 use std::marker::PhantomData;

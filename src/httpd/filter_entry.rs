@@ -294,8 +294,8 @@ impl Configured<'_> {
     /// Puts `R` in the place of the filter `R::OF`, if one is registered by this name.
     pub fn replace<R: Replacement>(&self) {
         let function: OutputFunction = call_replacement::<R>;
-        // SAFETY: a record that httpd gives is live until the next restart (invariant 1), and an output filter's record
-        // has an output function; no other thread runs at this time (invariant 5).
+        // SAFETY: a record that httpd gives is live until the next restart (invariant 1), and an output filter's record has an output
+        // function. No other thread runs at this time (invariant 5).
         unsafe {
             let Some(record) = sys::ap_get_output_filter_handle(R::OF.as_ptr()).as_mut() else { return };
             let Some(original) = record.filter_func.out_func else { return };
@@ -372,9 +372,8 @@ impl Request<'_> {
         }
     }
 
-    /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does
-    /// not accept (`bail_out_on_error`) is discarded, and so is the status that it has for it (`read_chunked_trailers`):
-    /// the response is the handler's.
+    /// Reads from the request's body, as its handler does. What httpd has to say to the client about a body that it does not accept
+    /// (`bail_out_on_error`) is discarded. So is the status that it has for it (`read_chunked_trailers`): the response is the handler's.
     ///
     /// # Errors
     ///

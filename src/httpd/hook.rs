@@ -1,8 +1,8 @@
 //! Hooks: where httpd calls the module.
 //!
-//! Each hook is a trait with one method. Who implements it is named to [`Hooks`] once; httpd gets a function for it that turns what C gives
-//! into the wrappers, and the answer into what C expects. A panic ends there: it becomes the answer of a module that has nothing to say,
-//! or, while httpd starts, that of one that cannot serve.
+//! Each hook is a trait with one method. Who implements it is named to [`Hooks`] once. httpd gets a function for it, which turns C's
+//! arguments into the wrappers, and the answer into C's. A panic ends there: it becomes the answer of a module that has nothing to say, or,
+//! while httpd starts, that of one that cannot serve.
 
 use std::ffi::{CStr, c_char, c_int, c_long, c_void};
 
@@ -21,8 +21,8 @@ impl Hooks {
     }
 }
 
-/// For each hook: its trait, and the method of [`Hooks`] that has httpd call an implementor. Behind the method stands what C gives, where an
-/// underscore is for what nobody needs; and httpd's function that adds to the hook, with the place among other modules.
+/// For each hook: its trait, and the method of [`Hooks`] that has httpd call an implementor. Behind the method stands what C gives, with an
+/// underscore where nobody needs it. Then comes httpd's function that adds to the hook, with the place among other modules.
 macro_rules! hooks {
     ($(
         $(#[$doc:meta])*

@@ -154,8 +154,8 @@ impl<'s> Accepted<'s> {
     pub fn replace(self, client: BorrowedFd<'_>) -> Result {
         let Some(own) = self.descriptor() else { return Err(Status::GENERAL) };
         let mut number = own.as_raw_fd();
-        // SAFETY: both descriptors are open. apr_os_sock_put has APR forget the addresses, which it then asks the kernel
-        // for; but it leaves in them what follows from the family (apr_sockaddr_vars_set is not exported).
+        // SAFETY: both descriptors are open. apr_os_sock_put has APR forget the addresses, which it then asks the kernel for. It leaves in
+        // them what follows from the family (apr_sockaddr_vars_set is not exported).
         unsafe {
             if libc::dup3(client.as_raw_fd(), number, libc::O_CLOEXEC) < 0 {
                 return Err(Status::last_os_error());

@@ -1,4 +1,4 @@
-//! APR pools: memory that lives as long as what it was made for.
+//! `apr_pool_t`: memory that lives as long as a request, a connection or a process.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;

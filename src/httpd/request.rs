@@ -1,4 +1,4 @@
-//! `request_rec`.
+//! `request_rec`: a request, its headers, its environment, its filters.
 
 use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
@@ -441,9 +441,9 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// From now on whatever is written to this request, or to those that were redirected to it, goes to
-    /// the filter `O`, which gets `context`, and whatever is read from them comes from `I`, behind what was put back by way of
-    /// `P`. They get `connection`, `client` or a copy of it, as the record that their handler looks at.
+    /// Detaches this request, and those that were redirected to it, from their client. Writes go to the filter `O`, which gets `context`.
+    /// Reads come from `I`, behind what was put back by way of `P`. They get `connection`, `client` or a copy of it, as the record that
+    /// their handler looks at.
     pub fn detach<O: OutputFilter, I: InputFilter, P: InputFilter>(
         self,
         client: Connection<'r>,

@@ -1,4 +1,4 @@
-//! `server_rec`.
+//! `server_rec`: the main server, or a virtual host.
 
 use std::ffi::CStr;
 use std::marker::PhantomData;

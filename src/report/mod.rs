@@ -32,8 +32,8 @@ fn carry_notes(from: Request<'_>, to: Request<'_>) {
     }
 }
 
-/// Has mod_logio count what the client of an HTTP/2 stream gets. mod_http2 does so itself, but not before the stream has come to its
-/// end, after which it says that the client has gone (`h2_c2_abort`). Nobody knows its frames until then: the body counts.
+/// Has mod_logio count what the client of an HTTP/2 stream gets. mod_http2 does so itself, but not before the stream's end. After that it
+/// says that the client has gone (`h2_c2_abort`). Nobody knows its frames until then: the body counts.
 fn count_stream(request: Request<'_>, response: &Response) {
     let client = response.client();
     if client.is_stream() && !client.is_aborted() {

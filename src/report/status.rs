@@ -1,4 +1,4 @@
-//! mod_status: what it shows of background work.
+//! The section of mod_status's page: counts, and the requests in background work.
 
 use std::fmt::Write;
 

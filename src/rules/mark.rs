@@ -1,8 +1,8 @@
 //! Marks: how an application asks that its response be finished early.
 //!
-//! Here is the grammar that the response header `X-Finish-Request` and the environment variable
-//! `finish-request` share, what counts as a mark without being one (`FinishRequest Auto`), and who
-//! wins where several have spoken. All of it works on bytes, and knows nothing of httpd.
+//! Here is the grammar that the response header `X-Finish-Request` and the environment variable `finish-request` share. So is what counts
+//! as a mark without being one (`FinishRequest Auto`), and who wins where several have spoken. All of it works on bytes, and knows nothing
+//! of httpd.
 
 use std::ffi::CStr;
 use std::fmt;
@@ -271,11 +271,9 @@ pub struct Rejected<'a> {
 /// Decides who wins: `off` anywhere; then the C function, the header, the variable (of its values
 /// the first), and last what `Auto` recognised. Behind that comes `late` ([`is_late`]), which marks nothing before the program says so.
 ///
-/// A value that does not parse makes the response unmarked, whatever else was said, `off` apart:
-/// nobody knows whether `off` was meant, and an ordinary response is always right. The header is
-/// allowed once; several lines do not parse together, even if they are equal, as they are one
-/// value with commas by the time some handlers pass them on. Each value that does not parse is
-/// handed back for the log.
+/// A value that does not parse makes the response unmarked, whatever else was said, `off` apart: nobody knows whether `off` was meant, and
+/// an ordinary response is always right. The header is allowed once. Several lines do not parse together, even if they are equal: some
+/// handlers pass them on as one value with commas. Each value that does not parse is handed back for the log.
 pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
     let mut off = false;
     let mut rejected = Vec::new();

@@ -63,9 +63,9 @@ pub fn is_complete(request: Request<'_>) -> bool {
     complete
 }
 
-/// Returns how much there is of a body in chunks whose end has not come; none where the end is there, or the body is another one. The http filter
-/// must not be asked for more: it takes the last chunk, and where the lines behind that are missing it does not know later that it
-/// was the last one (`read_chunked_trailers`), and takes for the body what comes next.
+/// Returns how much there is of a body in chunks whose end has not come; none where the end is there, or the body is another one. The http
+/// filter must not be asked for more: it takes the last chunk. Where the lines behind that are missing, it does not know later that it was
+/// the last one (`read_chunked_trailers`), and takes what comes next for the body.
 fn length_without_end(request: Request<'_>) -> Option<u64> {
     if !request.has_transfer_coding() {
         return None;

@@ -1,7 +1,6 @@
-//! The socket by which connections go back to the server. The parent makes it when the configuration first has `Keep`, and
-//! has the MPM listen to it as to any other. Nobody can connect to it without a descriptor that the parent's children have
-//! from it; and whoever connects and does not know the parent's secret is sent away. It is the same one across
-//! restarts, so that nothing that waits in its queue is lost.
+//! The socket by which connections go back to the server. The parent makes it when the configuration first has `Keep`, and has the MPM
+//! listen to it as to any other. Nobody can connect to it without a descriptor that the parent's children have from it. Whoever connects
+//! and does not know the parent's secret is sent away. It is the same one across restarts, so that nothing that waits in its queue is lost.
 
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};

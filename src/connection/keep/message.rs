@@ -1,4 +1,4 @@
-//! The message that goes with a client's connection from one process to another: bytes, of these processes' own making.
+//! The message that goes with a client's connection to the server's own socket, where another process accepts it.
 
 use super::body;
 use crate::httpd::{Block, Connection, Kind};

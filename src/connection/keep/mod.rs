@@ -52,8 +52,8 @@ fn why_not(request: Request<'_>) -> Option<String> {
     }
 }
 
-/// Returns true if an error is none to warn of: a full queue says that there are more clients than the server can serve; that nobody
-/// listens, or not any more in the moment between connecting and sending, that it is stopping.
+/// Returns true if an error is none to warn of: a full queue says that there are more clients than the server can serve. That nobody
+/// listens, or not any more between connecting and sending, says that it is stopping.
 fn is_ordinary(error: ErrorKind) -> bool {
     matches!(
         error,

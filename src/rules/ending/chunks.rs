@@ -15,10 +15,9 @@ const MAX_TRAILERS: u32 = 65_536;
 /// and trailer fields are dropped. The body ends with the line end of the empty line after the
 /// last chunk and its trailer fields.
 ///
-/// It is as strict as httpd is about request bodies by default (modules/http/http_filters.c): each
-/// line ends in CR LF, never LF alone; a size is hexadecimal digits without sign or space before
-/// them, leading zeros allowed, and fits 63 bits; spaces and tabs may follow it; control
-/// characters have no place in an extension. A trailer line must be a field.
+/// It is as strict as httpd is about request bodies by default (modules/http/http_filters.c): each line ends in CR LF, never LF alone. A
+/// size is hexadecimal digits without sign or space before them, leading zeros allowed, and fits 63 bits. Spaces and tabs may follow it.
+/// Control characters have no place in an extension. A trailer line must be a field.
 #[derive(Clone, Debug)]
 pub struct Chunks {
     state: State,
