@@ -14,7 +14,7 @@ if (function_exists('putenv')) {
 if (function_exists('deflate_init') && function_exists('ini_get') && function_exists('ini_set')) {
     /**
      * Compresses as PHP's own handler does, byte by byte, and under the same conditions. PHP lets nobody end its own once it has
-     * begun. So who ends this one in the middle of a page only flushes it: another takes its place.
+     * begun. So who ends this one in the middle of a page only flushes it: another takes its place, that nobody can end.
      *
      * @internal
      */
@@ -82,6 +82,10 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             if (headers_sent() || strcasecmp($setting, 'on') && !(int) $setting || !is_string($coding)) {
                 return false;
             }
+            // ob_gzhandler, which PHP lets nobody start beside its own.
+            if (preg_grep('/^Content-Encoding:/i', headers_list())) {
+                return false;
+            }
             header("Content-Encoding: $coding");
             header('Vary: Accept-Encoding', false);
             $level = (int) ini_get('zlib.output_compression_level');
@@ -95,7 +99,8 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             if ($this->goes_on) {
                 $next = clone $this;
                 $next->goes_on = false;
-                ob_start($next, $this->size);
+                // As PHP's own: loops end that try until nothing is left to be ended.
+                ob_start($next, $this->size, PHP_OUTPUT_HANDLER_FLUSHABLE);
             }
         }
     }

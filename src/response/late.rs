@@ -33,6 +33,8 @@ pub struct Awaited {
     at: Cell<At>,
     /// True if mod_fcgid's buckets are read, which can only be waited for.
     is_fcgid: Cell<bool>,
+    /// How many bytes mod_fcgid's filter has been given that it has not passed on.
+    kept_above: Cell<u64>,
 }
 
 /// What the digits mean, by what was said about the response besides.
@@ -102,6 +104,7 @@ impl Awaited {
             rule: Cell::new(Rule::End),
             at: Cell::new(At::Before),
             is_fcgid: Cell::new(false),
+            kept_above: Cell::new(0),
         }
     }
 
@@ -166,6 +169,7 @@ impl Awaited {
                         }
                         self.decide(Some(&mut source));
                         self.end_with_header(&mut source, brigade);
+                        self.kept_above.set(brigade.length().unwrap_or(0));
                         // SAFETY: the response owns this, and lives as long as the request.
                         unsafe { brigade.push_pulled(self) };
                         rest.move_all(brigade);
@@ -177,9 +181,12 @@ impl Awaited {
         })
     }
 
-    /// mod_fcgid's filter has passed on what it has collected: a flush takes with it what is held of few matching bytes.
+    /// mod_fcgid's filter has passed on what it has collected: a flush takes with it what is held of few matching bytes, where all that was
+    /// read before them has been passed on.
     fn pass_at_flush(&self, brigade: &mut Brigade<'_>) -> Result {
-        if !self.collects() || !self.holds_few() {
+        let kept_above = self.kept_above.get().saturating_sub(brigade.length().unwrap_or(0));
+        self.kept_above.set(kept_above);
+        if kept_above > 0 || !self.collects() || !self.holds_few() {
             return Ok(());
         }
         brigade.beside(|brigade, rest| {
@@ -380,6 +387,14 @@ impl Awaited {
 
 impl Pull for Awaited {
     fn read(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
+        let more = self.pull(block, out);
+        self.kept_above.set(self.kept_above.get() + out.length().unwrap_or(0));
+        more
+    }
+}
+
+impl Awaited {
+    fn pull(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
         let Some(mut source) = self.source() else { return Ok(false) };
         loop {
             match (source.first(), self.at.get()) {

@@ -234,11 +234,11 @@ pub const SCRIPTS: &[Script] = &[
     ),
     silent(
         "never-buffers",
-        "echo ob_get_level(); ob_start(); echo text(9000); echo ob_get_level(); ob_end_flush(); echo json_encode(array_diff(array_keys($GLOBALS), ['_SERVER']));",
+        "echo ob_get_level(); ob_start(); echo text(9000); echo ob_get_level(); ob_end_flush(); echo json_encode(array_diff(array_keys($GLOBALS), ['_SERVER', '_ENV']));",
     ),
     silent(
         "never-server",
-        "echo json_encode(preg_grep('/FINISH/i', array_keys($_SERVER))), json_encode(getenv('finish-request'));",
+        "echo json_encode(preg_grep('/^FINISH/', array_keys($_SERVER))), json_encode(getenv('finish-request'));",
     ),
     silent(
         "never-zlib",
