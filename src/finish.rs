@@ -94,12 +94,9 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
 fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brigade<'_>) -> Result {
     let Call { filter, request, response, .. } = call;
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
+    let ahead = if request.connection().is_stream() { before_stream_end(call, body) } else { Ok(()) };
     body.push_eos();
-    if request.connection().is_stream() {
-        connection::stream::discard_body(request);
-        connection::stream::ending(request);
-    }
-    match filter.pass_on(body) {
+    match ahead.and_then(|()| filter.pass_on(body)) {
         Err(error) if response.is_refused(request, error) => after = answer(call, body).or(after),
         passed => {
             passed?;
@@ -107,6 +104,26 @@ fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brig
         }
     }
     let_go(call, source, after)
+}
+
+/// The client of a stream may still send its request's body. It has all but the last byte of the response meanwhile: with that it might
+/// send no more.
+fn before_stream_end(Call { filter, request, .. }: Call<'_>, body: &mut Brigade<'_>) -> Result {
+    let mut last = None;
+    connection::stream::discard_body(request, || {
+        last = body.take_last(&mut request.brigade())?;
+        if last.is_some() {
+            body.push_flush();
+            filter.pass_on(body)?;
+            body.clear();
+        }
+        Ok(())
+    })?;
+    if let Some(last) = last {
+        body.push_bytes(&[last]);
+    }
+    connection::stream::ending(request);
+    Ok(())
 }
 
 /// The handler's own end has been passed on. It may yet work on, and is not to learn that mod_http2 calls the client of a stream that has ended

@@ -26,11 +26,13 @@ const PAUSE: Duration = Duration::from_millis(2);
 
 /// Reads what the client still sends of the request's body, and discards it. To be called before the end of the stream is passed on:
 /// mod_http2 lets a client send no more than is read, and curl (7.88) waits for ever where the stream ends before it has sent all.
-pub fn discard_body(request: Request<'_>) {
-    if request.expects_continue() {
-        // It has not begun, and is told so by the end.
-        return;
-    }
+/// If there is something to wait for, `ahead` is called before that, once.
+///
+/// # Errors
+///
+/// What `ahead` says.
+pub fn discard_body(request: Request<'_>, ahead: impl FnOnce() -> Result) -> Result {
+    let mut ahead = Some(ahead);
     let begun = Instant::now();
     let (mut last, mut piece) = (begun, request.brigade());
     while last.elapsed() < SILENCE && begun.elapsed() < TOTAL {
@@ -38,14 +40,19 @@ pub fn discard_body(request: Request<'_>) {
         let (ended, nothing) = (piece.has_eos(), piece.is_empty());
         piece.clear();
         match read {
-            Ok(()) if ended => return,
+            Ok(()) if ended => break,
             Ok(()) if !nothing => last = Instant::now(),
-            Ok(()) => thread::sleep(PAUSE),
-            Err(status) if status.is_again() => thread::sleep(PAUSE),
-            // It has gone, or httpd does not accept the body.
-            Err(_) => return,
+            Err(status) if !status.is_again() => {
+                // It has gone, or httpd does not accept the body.
+                break;
+            }
+            _ => match ahead.take() {
+                Some(ahead) => ahead()?,
+                None => thread::sleep(PAUSE),
+            },
         }
     }
+    Ok(())
 }
 
 impl OutputFilter for StreamEnd {

@@ -410,27 +410,11 @@ impl Walk<'_, '_> {
         if !needs_more || !matches!(self.marked.ending, Ending::Length(_)) {
             return Ok(());
         }
-        let Some(mut before_last) = self.body.length().and_then(|length| length.checked_sub(1)) else {
+        match self.body.take_last(&mut request.brigade())? {
+            Some(last) => self.marked.held = Some(last),
             // The header alone would say that it is all.
-            self.body.clear();
-            return Ok(());
-        };
-        let mut rest = request.brigade();
-        self.body.move_all(&mut rest);
-        while let Some(kind) = rest.first() {
-            if let Kind::Data(Some(length @ 1..)) = kind {
-                if before_last == 0 {
-                    self.marked.held = rest.read_first(Block::Yes)?.first().copied();
-                    break;
-                }
-                if length > before_last {
-                    rest.split_first(before_last)?;
-                }
-                before_last -= length.min(before_last);
-            }
-            rest.move_first(self.body);
+            None => self.body.clear(),
         }
-        rest.clear();
         Ok(())
     }
 

@@ -56,8 +56,8 @@ fn is_not_read(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
-/// mod_lua takes nothing of a body that its script does not ask for. The client of a stream sends slowly, or has sent a
-/// part and waits for the answer.
+/// mod_lua takes nothing of a body that its script does not ask for. The client of a stream sends slowly, or waits for
+/// leave to send, or has sent a part and waits for the answer.
 #[test]
 fn streams_of_patient_clients() {
     side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
@@ -65,14 +65,15 @@ fn streams_of_patient_clients() {
         let upload = httpd.root().join("upload").display().to_string();
         std::fs::write(&upload, vec![b'S'; SIZE]).unwrap();
         for mark in ["mark=on", "mark=length%3D4096&length=none"] {
-            let background = httpd.background();
-            let url = httpd.url(&path(&background, "app.lua", mark));
-            let slowly = ["--http2-prior-knowledge", "--limit-rate", "4M", "-H", "Expect:", "-T", &upload, &url];
-            let output = tools::curl(&slowly);
-            assert!(output.status.success(), "{mark}: {output:?}");
-            assert!(output.stdout == body(BYTES), "{mark}: {} bytes", output.stdout.len());
-            assert!(!background.is_done(), "{mark}: the client had to wait for the background work");
-            ran_to_its_end(&background);
+            for how in [&["--limit-rate", "4M", "-H", "Expect:"][..], &["-H", "Expect: 100-continue"]] {
+                let background = httpd.background();
+                let url = httpd.url(&path(&background, "app.lua", mark));
+                let output = tools::curl(&[&["--http2-prior-knowledge", "-T", &upload, &url][..], how].concat());
+                assert!(output.status.success(), "{mark} {how:?}: {output:?}");
+                assert!(output.stdout == body(BYTES), "{mark} {how:?}: {} bytes", output.stdout.len());
+                assert!(!background.is_done(), "{mark} {how:?}: the client had to wait for the background work");
+                ran_to_its_end(&background);
+            }
             let background = httpd.background();
             let page = httpd.root().join(format!("page-{}", background.id()));
             let mut curl = Command::new("curl")
