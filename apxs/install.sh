@@ -64,56 +64,62 @@ files() {
     echo "$source/apxs/mod_finish_request.h|$headers/mod_finish_request.h"
     for each in "$source"/php/*.php; do echo "$each|$php/$(basename "$each")"; done
     echo "$source/php/stubs/finish_request.php|$php/stubs/finish_request.php"
+    echo "$made/finish_request.ini|$php/php.d/finish_request.ini"
     for each in README.md CHANGELOG.md LICENSE; do echo "$source/$each|$docs/$each"; done
     for each in "$source"/docs/*.md; do echo "$each|$docs/docs/$(basename "$each")"; done
     for each in "$source"/httpd-conf/examples/*; do echo "$each|$docs/examples/$(basename "$each")"; done
 }
 
 put_module() {
-    work=$(mktemp -d)
-    trap 'rm -rf "$work"' EXIT
-    cp "$module" "$work/module"
+    cp "$module" "$made/module"
     if ! command -v strip >/dev/null; then
         echo "There is no strip (package binutils): the module is installed with its symbols."
     elif [ "${SYMBOLS:-0}" != 1 ]; then
-        strip --strip-unneeded "$work/module"
+        strip --strip-unneeded "$made/module"
     else
-        objcopy --only-keep-debug "$work/module" "$work/$(basename "$module").debug"
-        strip --strip-unneeded "$work/module"
-        (cd "$work" && objcopy --add-gnu-debuglink="$(basename "$module").debug" module)
-        (put "$work/$(basename "$module").debug" "$file.debug")
+        objcopy --only-keep-debug "$made/module" "$made/$(basename "$module").debug"
+        strip --strip-unneeded "$made/module"
+        (cd "$made" && objcopy --add-gnu-debuglink="$(basename "$module").debug" module)
+        (put "$made/$(basename "$module").debug" "$file.debug")
     fi
-    (put "$work/module" "$file")
-    rm -rf "$work"
-    trap - EXIT
+    (put "$made/module" "$file")
+}
+
+# The configuration files: their names, and the folders from which a2enmod and a2enconf enable them; none on other systems.
+configs() {
+    echo "finish_request.conf|$available"
+    echo "finish_request_php.conf|${available:+$config/conf-available}"
 }
 
 # What an administrator has changed stays. The copy beside the examples is what was installed last.
-shipped=$docs/finish_request.conf
 is_changed() {
-    [ -e "$root$available/finish_request.conf" ] && ! cmp -s "$root$available/finish_request.conf" "$root$shipped" &&
-        ! cmp -s "$root$available/finish_request.conf" "$source/httpd-conf/finish_request.conf"
+    [ -e "$root$2/$1" ] && ! cmp -s "$root$2/$1" "$root$docs/$1" && ! cmp -s "$root$2/$1" "$made/$1"
 }
+
+# The files as they are to be: with the places of this system.
+made=$(mktemp -d)
+trap 'rm -rf "$made"' EXIT
+for each in "$source"/httpd-conf/finish_request* "$source"/php/php.d/*.ini; do
+    sed "s|/usr/lib/apache2/modules/mod_finish_request.so|$file|; s|/usr/share/php/finish_request/|$php/|" "$each" >"$made/$(basename "$each")"
+done
 
 install() {
     [ -f "$module" ] || stop "$module is not there: run make first"
     put_module
-    files | while IFS='|' read -r from to; do put "$from" "$to"; done
+    files | while IFS='|' read -r from to; do (put "$from" "$to"); done
+    configs | while IFS='|' read -r name place; do
+        if [ -n "$place" ] && is_changed "$name" "$place"; then
+            echo "kept      $root$place/$name, which was changed: $root$docs/$name is the new one"
+        elif [ -n "$place" ]; then
+            (put "$made/$name" "$place/$name")
+        fi
+        (put "$made/$name" "$docs/$name")
+    done
     if [ -z "$available" ]; then
-        put "$source/httpd-conf/finish_request.conf" "$shipped"
         echo "Load it with: LoadModule finish_request_module $file"
         return
     fi
-    load=$(mktemp)
-    sed "s|/usr/lib/apache2/modules/mod_finish_request.so|$file|" "$source/httpd-conf/finish_request.load" >"$load"
-    (put "$load" "$available/finish_request.load")
-    rm -f "$load"
-    if is_changed; then
-        echo "kept      $root$available/finish_request.conf, which was changed: $root$shipped is the new one"
-    else
-        put "$source/httpd-conf/finish_request.conf" "$available/finish_request.conf"
-    fi
-    put "$source/httpd-conf/finish_request.conf" "$shipped"
+    (put "$made/finish_request.load" "$available/finish_request.load")
     echo 'Switch it on with: a2enmod finish_request && systemctl restart apache2'
 }
 
@@ -124,19 +130,19 @@ take() {
 }
 
 uninstall() {
-    if [ -n "$available" ]; then
-        if is_changed; then
-            echo "kept      $root$available/finish_request.conf, which was changed"
-        else
-            take "$available/finish_request.conf"
+    configs | while IFS='|' read -r name place; do
+        if [ -n "$place" ] && is_changed "$name" "$place"; then
+            echo "kept      $root$place/$name, which was changed"
+        elif [ -n "$place" ]; then
+            take "$place/$name"
         fi
-        take "$available/finish_request.load"
-    fi
+        take "$docs/$name"
+    done
+    [ -z "$available" ] || take "$available/finish_request.load"
     files | while IFS='|' read -r from to; do take "$to"; done
-    take "$shipped"
     take "$file.debug"
     take "$file"
-    for folder in "$php/stubs" "$php" "$docs/docs" "$docs/examples" "$docs"; do
+    for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs" "$docs/examples" "$docs"; do
         rmdir "$root$folder" 2>/dev/null || true
     done
     if [ -L "$root$config/mods-enabled/finish_request.load" ]; then

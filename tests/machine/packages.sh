@@ -33,6 +33,9 @@ nginx-light             | nginx(-light|-core|-full|-extras)?
 haproxy                 | haproxy
 libapache2-mod-security2 | libapache2-mod-security2
 libapache2-mod-xsendfile | libapache2-mod-xsendfile
+libapache2-mod-wsgi-py3 | libapache2-mod-wsgi-py3
+libapache2-mod-perl2    | libapache2-mod-perl2
+python3-flask           | python3-flask
 binutils                | binutils
 openssl                 | openssl
 procps                  | procps

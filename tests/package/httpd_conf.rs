@@ -2,12 +2,12 @@
 //! examples. Only the places of files are another machine's.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use support::tools::run;
-use support::{Builder, Client, Handler, Httpd, Mpm, Protocol, finish_request_module};
+use support::{Builder, Client, Handler, Httpd, Mpm, Protocol, body, finish_request_module};
 
 /// Where Debian has its modules, and so the .load file has ours.
 const LOADED_FROM: &str = "/usr/lib/apache2/modules/mod_finish_request.so";
@@ -128,6 +128,55 @@ fn example_for_php_fpm() {
     for mpm in Mpm::ALL {
         let httpd = with_example(mpm, Handler::PhpFpm, &example.replace(SOCKET, "${ROOT}/run/php-fpm.sock")).start();
         finishes_early(&httpd, "app.php");
+        httpd.stop();
+    }
+}
+
+/// As `a2enconf finish_request_php`, with the PHP files where they are here. A page that only asks for php-fpm's function finishes early.
+#[test]
+fn every_php_application() {
+    const PLACE: &str = "/usr/share/php/finish_request/";
+    let folder = tempfile::tempdir().unwrap();
+    let readable = |path: &Path, mode| fs::set_permissions(path, fs::Permissions::from_mode(mode)).unwrap();
+    let here = format!("{}/", folder.path().display());
+    fs::create_dir(folder.path().join("php.d")).unwrap();
+    for path in [folder.path(), &folder.path().join("php.d")] {
+        readable(path, 0o755);
+    }
+    for name in ["prepend.php", "finish_request.php", "cgi.php", "php.d/finish_request.ini"] {
+        let text = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("php").join(name)).unwrap();
+        fs::write(folder.path().join(name), text.replace(PLACE, &here)).unwrap();
+        readable(&folder.path().join(name), 0o644);
+    }
+    let config = shipped("finish_request_php.conf");
+    assert!(config.contains(PLACE), "{config}");
+    for (handler, mpm) in [
+        (Handler::ModPhp, Mpm::Prefork),
+        (Handler::ModFcgid, Mpm::Event),
+        (Handler::ModFcgid, Mpm::Worker),
+        (Handler::ModFcgid, Mpm::Prefork),
+        (Handler::PhpFpm, Mpm::Event),
+    ] {
+        let builder = Httpd::builder(mpm).handler(handler).modules(&["env"]).php_ini("output_buffering", "4096");
+        let httpd = builder.config(&config.replace(PLACE, &here)).start();
+        httpd.install(
+            "application.php",
+            "<?php require __DIR__ . '/background.php'; ob_start(); echo body((int) $_GET['bytes']);\n\
+             if (!function_exists('fastcgi_finish_request')) { exit; }\n\
+             fastcgi_finish_request(); background($_GET['id'], PHP_SAPI === 'fpm-fcgi' ? 0 : 200);",
+        );
+        for &protocol in mpm.protocols() {
+            for bytes in [0, 200, 30_000] {
+                let background = httpd.background();
+                let path = format!("{}&bytes={bytes}", background.query("application.php"));
+                let response = Client::connect(&httpd, protocol).get(&path, &[]).response();
+                assert_eq!(response.body, body(bytes), "{handler:?} {mpm:?} {protocol:?}");
+                background.wait_for_begin();
+                assert!(!background.is_done(), "the client had to wait: {handler:?} {mpm:?} {protocol:?} {bytes}");
+                background.open_gate();
+                assert_eq!(background.wait_for_done().errors, "", "{handler:?} {mpm:?} {protocol:?}");
+            }
+        }
         httpd.stop();
     }
 }

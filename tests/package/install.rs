@@ -71,6 +71,8 @@ fn brings_all_that_belongs_to_the_module() {
         "php/finish_request/finish_request.php",
         "php/finish_request/prepend.php",
         "php/finish_request/cgi.php",
+        "php/finish_request/php.d/finish_request.ini",
+        "libapache2-mod-finish-request/finish_request_php.conf",
         "php/finish_request/stubs/finish_request.php",
         "docs/applications.md",
         "docs/directives.md",

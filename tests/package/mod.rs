@@ -1,6 +1,7 @@
 //! What comes with the module: building, installing, the demo, the documents and what they tell to paste, the order
 //! of the source.
 //!
+//! * `applications`: What `docs/applications.md` tells to paste works as it stands.
 //! * `build_sentences`: Who cannot build is told why, and what to install, in one sentence.
 //! * `demo`: The demo where it cannot run, and where it is ended: one sentence in the one case, nothing left behind
 //!   in both.
@@ -17,6 +18,7 @@
 //! * `recipes`: The recipes that are found on the web, in applications that know nothing of the module: with
 //!   `FinishRequest Auto` they do what they are meant to do, whatever runs them.
 
+mod applications;
 mod build_sentences;
 mod demo;
 mod docs;

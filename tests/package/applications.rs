@@ -1,0 +1,150 @@
+//! What `docs/applications.md` tells to paste works as it stands. Only the places of files are another machine's; what the applications call
+//! `work` waits at the test's gate.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::path::Path;
+
+use support::{Client, Handler, Httpd, Mpm};
+use tempfile::TempDir;
+
+const PAGE: &str = include_str!("../../docs/applications.md");
+
+/// Where the page has the applications.
+const PLACE: &str = "/srv/app";
+
+/// What `work` is for Python and Perl: the gate, for the request's id.
+const WORK: &str = "cd \"$DOCUMENT_ROOT\"; . ./background.sh; query id ''; background \"$id\" 200";
+
+/// The fragments in this language between this heading and the next.
+fn fragments(heading: &str, language: &str) -> Vec<String> {
+    let section = PAGE
+        .split("\n## ")
+        .flat_map(|part| part.split("\n### "))
+        .find(|part| part.starts_with(&format!("{heading}\n")));
+    let section = section.unwrap_or_else(|| panic!("the page has no heading {heading:?}"));
+    let fence = format!("\n```{language}\n");
+    let found = section.split(&fence).skip(1);
+    found.map(|text| format!("{}\n", text.split("\n```").next().unwrap())).collect()
+}
+
+fn fragment(heading: &str, language: &str) -> String {
+    let [fragment] = fragments(heading, language).try_into().expect("one fragment");
+    fragment
+}
+
+fn folder(files: &[(&str, &str)]) -> TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
+    for (name, text) in files {
+        fs::write(folder.path().join(name), text).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    folder
+}
+
+fn finishes(httpd: &Httpd, mpm: Mpm, page: &str) {
+    for &protocol in mpm.protocols() {
+        let background = httpd.background();
+        let response = Client::connect(httpd, protocol).get(&background.query(page), &[]).released();
+        assert_eq!((response.status, &response.body[..]), (200, &b"Thank you.\n"[..]), "{mpm:?} {protocol:?}");
+        background.wait_for_begin();
+        assert!(!background.is_done(), "the client had to wait for the work");
+        background.open_gate();
+        assert_eq!(background.wait_for_done().errors, "", "{mpm:?} {protocol:?}");
+    }
+}
+
+fn place(text: &str, folder: &Path) -> String {
+    assert!(text.contains(PLACE), "{text}");
+    text.replace(PLACE, &folder.display().to_string())
+}
+
+/// An application in Python, with the lines for WSGI.
+fn python(heading: &str) {
+    let work = format!(
+        "import os\nimport subprocess\n\n\ndef work(environ):\n    names = ('DOCUMENT_ROOT', 'QUERY_STRING')\n    \
+         env = {{**os.environ, **{{name: environ[name] for name in names}}}}\n    \
+         subprocess.run(['/bin/sh', '-c', {WORK:?}], env=env, stdout=subprocess.DEVNULL)\n"
+    );
+    let folder = folder(&[("work.py", &work), ("app.wsgi", &fragment(heading, "python"))]);
+    let config = place(&fragment("WSGI", "apache"), folder.path());
+    for mpm in [Mpm::Event, Mpm::Prefork] {
+        let path = format!("WSGIPythonPath \"{}\"\n", folder.path().display());
+        let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&path).config(&config).start();
+        // Its children do not end by themselves, without the module either.
+        httpd.allow_log("AH0004[56]");
+        finishes(&httpd, mpm, "app/");
+        httpd.stop();
+    }
+}
+
+#[test]
+fn wsgi() {
+    python("WSGI");
+}
+
+#[test]
+fn flask() {
+    python("Flask");
+}
+
+#[test]
+fn wsgi_middleware() {
+    python("WSGI middleware");
+}
+
+#[test]
+fn mod_perl() {
+    // mod_perl's %ENV is not that of the process.
+    let work = format!(
+        "package Work;\nuse Apache2::RequestUtil ();\nsub work {{\n    my $r = shift;\n    \
+         my $names = sprintf q(DOCUMENT_ROOT='%s'; QUERY_STRING='%s'; ), $r->document_root, $r->args;\n    \
+         system '/bin/sh', '-c', 'exec >/dev/null; ' . $names . q({WORK});\n}}\n1;\n"
+    );
+    let folder = folder(&[("Work.pm", &work), ("Thanks.pm", &fragment("mod_perl", "perl"))]);
+    let config = place(&fragment("mod_perl", "apache"), folder.path());
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm).modules(&["perl"]).config(&config).start();
+        finishes(&httpd, mpm, "thanks");
+        httpd.stop();
+    }
+}
+
+/// PHP, each way that the page tells of.
+#[test]
+fn php() {
+    let folder = folder(&[]);
+    let php = Path::new(env!("CARGO_MANIFEST_DIR")).join("php");
+    for name in ["prepend.php", "finish_request.php", "cgi.php"] {
+        fs::copy(php.join(name), folder.path().join(name)).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let here = |text: &str| text.replace("/usr/share/php/finish_request", &folder.path().display().to_string());
+    let page = "<?php require __DIR__ . '/background.php'; echo \"Thank you.\\n\"; session_write_close();\n\
+                if (function_exists('fastcgi_finish_request')) { fastcgi_finish_request(); background($_GET['id']); }";
+    let configs = fragments("Every application of a server, unmodified", "apache");
+    for (handler, mpms, config) in
+        [(Handler::ModPhp, &[Mpm::Prefork][..], &configs[0]), (Handler::ModFcgid, &Mpm::ALL[..], &configs[1])]
+    {
+        for &mpm in mpms {
+            let config = here(config).replace("FinishRequestConnection Keep", "");
+            let httpd = Httpd::builder(mpm).handler(handler).modules(&["env"]).config(&config).start();
+            httpd.install("page.php", page);
+            finishes(&httpd, mpm, "page.php");
+            httpd.stop();
+        }
+    }
+    // By `require`, with what is printed in php-cgi's way: without `late`.
+    let required = here(&fragment("PHP", "php"))
+        .replace("work();", "require __DIR__ . '/background.php'; background($_GET['id']);");
+    for (handler, mpm) in [(Handler::ModPhp, Mpm::Prefork), (Handler::ModFcgid, Mpm::Event)] {
+        for buffering in ["0", "4096"] {
+            let builder = Httpd::builder(mpm).handler(handler).php_ini("output_buffering", buffering);
+            let httpd = builder.config("FinishRequest On").start();
+            httpd.install("page.php", &required);
+            finishes(&httpd, mpm, "page.php");
+            httpd.stop();
+        }
+    }
+}
