@@ -45,7 +45,7 @@ const FUNCTIONS: &[&str] = &[
     "apr_palloc",
     "apr_pool_(cleanup_null|cleanup_register|pre_cleanup_register)",
     "apr_pstrmemdup",
-    "apr_table_(do|get|mergen|set|setn|unset)",
+    "apr_table_(do|elts|get|mergen|set|setn|unset)",
     "apr_time_now",
     "fr_.*",
 ];
@@ -83,6 +83,7 @@ const TYPES: &[&str] = &[
     "ap_filter_t",
     "ap_filter_type",
     "ap_listen_rec",
+    "apr_table_entry_t",
 ];
 
 fn main() {

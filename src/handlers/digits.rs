@@ -1,12 +1,13 @@
 //! The digits that a program outside httpd is given in its environment, by which it may end its response: the mark `late`.
 
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
 use super::{backend, is_cgi};
 use crate::background::{self, Kind};
 use crate::httpd::Request;
-use crate::rules::digits::{Digits, Source};
+use crate::rules::digits::{Digits, Rest, Source};
 use crate::rules::mark;
 use crate::rules::quote::escaped;
 
@@ -18,6 +19,11 @@ const SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"balancer"];
 
 /// Where this process has its digits from.
 static SOURCE: OnceLock<Option<Source>> = OnceLock::new();
+
+thread_local! {
+    /// What this thread has of that.
+    static REST: Cell<Rest> = const { Cell::new(Rest::NONE) };
+}
 
 /// A child process has begun: it gets a key of its own.
 pub fn child_init() {
@@ -41,34 +47,30 @@ pub fn child_init() {
     });
 }
 
-/// Takes away what the request's environment has by the name.
+/// Takes away what the request's environment has by the name, and what a program would be given by it (`ap_create_environment`): `FINISH-REQUEST`
+/// say, which is the mark itself.
 pub fn take_away(request: Request<'_>) {
     let env = request.subprocess_env();
-    env.unset(VARIABLE);
-    let mut name = VARIABLE.to_bytes().to_vec();
-    for _ in std::iter::successors(request.prev(), |request| request.prev()) {
-        name.splice(0..0, mark::REDIRECT.iter().copied());
-        env.unset(request.pool().string(&name));
-    }
-    if gets_environment(request) {
-        take_away_other_spellings(request);
-    }
-}
-
-/// The same of what a program would be given by the name (`ap_create_environment`): `FINISH-REQUEST` say, which is the mark itself.
-fn take_away_other_spellings(request: Request<'_>) {
-    let env = request.subprocess_env();
-    let is_spelling = |key: &[u8]| {
-        let fits = |(byte, own): (&u8, &u8)| byte == own || *own == b'_' && !byte.is_ascii_alphanumeric();
-        key.len() == VARIABLE.count_bytes() && key.iter().zip(VARIABLE.to_bytes()).all(fits)
-    };
-    for key in env.keys(is_spelling) {
+    let fits = |(byte, own): (&u8, &u8)| byte == own || *own == b'_' && !byte.is_ascii_alphanumeric();
+    let is_spelling = |key: &[u8]| key.len() == VARIABLE.count_bytes() && key.iter().zip(VARIABLE.to_bytes()).all(fits);
+    for key in env.keys(b'F', is_spelling) {
         let value = env.get(key).map(|value| request.pool().string(value));
         env.unset(key);
         if let (Some(value), true) = (value, key.to_bytes().eq_ignore_ascii_case(mark::VARIABLE.to_bytes())) {
             env.set(mark::VARIABLE, value);
         }
     }
+    let mut name = Vec::new();
+    for _ in std::iter::successors(request.prev(), |request| request.prev()) {
+        name.extend_from_slice(mark::REDIRECT);
+        env.unset(request.pool().string(&[&name[..], VARIABLE.to_bytes()].concat()));
+    }
+}
+
+/// From now on nobody finds the digits in the request's environment, which its program has.
+pub fn hide(request: Request<'_>) {
+    // To take it out would have the table made anew.
+    request.subprocess_env().set_constant(VARIABLE, c"");
 }
 
 /// Gives the program digits, if it is one that gets the request's environment.
@@ -86,7 +88,10 @@ pub fn give(request: Request<'_>) -> Option<Digits> {
         });
         return None;
     }
-    let digits = SOURCE.get()?.as_ref()?.digits();
+    let source = SOURCE.get()?.as_ref()?;
+    let mut rest = REST.get();
+    let digits = source.digits(&mut rest);
+    REST.set(rest);
     request.subprocess_env().set(VARIABLE, request.pool().string(digits.as_bytes()));
     Some(digits)
 }

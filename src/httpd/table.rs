@@ -12,9 +12,6 @@ pub struct Table<'r> {
     life: PhantomData<&'r sys::apr_table_t>,
 }
 
-/// The keys that were found, and which are looked for.
-type Wanted<'w, 'r> = (Vec<&'r CStr>, &'w mut dyn FnMut(&[u8]) -> bool);
-
 impl<'r> Table<'r> {
     /// # Safety
     ///
@@ -47,25 +44,21 @@ impl<'r> Table<'r> {
         values
     }
 
-    /// The keys of which `is_wanted` is true, as they were set.
-    pub fn keys(self, mut is_wanted: impl FnMut(&[u8]) -> bool) -> Vec<&'r CStr> {
-        unsafe extern "C" fn push(wanted: *mut c_void, key: *const c_char, _value: *const c_char) -> c_int {
-            // SAFETY: `wanted` is that of the caller below, which waits for this call; the key ends in NUL (invariant 3).
-            unsafe {
-                let (keys, is_wanted) = &mut *wanted.cast::<Wanted<'_, '_>>();
-                let key = CStr::from_ptr(key);
-                if is_wanted(key.to_bytes()) {
-                    keys.push(key);
+    /// The keys that begin with `first` and of which `is_wanted` is true, as they were set.
+    pub fn keys(self, first: u8, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<&'r CStr> {
+        let mut keys = Vec::new();
+        // SAFETY: the table is live (invariant 1), and its array has so many entries, whose keys are null or end in NUL (invariant 3).
+        unsafe {
+            let entries = &*sys::apr_table_elts(self.raw);
+            let table: *const sys::apr_table_entry_t = entries.elts.cast();
+            for at in 0..entries.nelts as usize {
+                let key = (*table.add(at)).key;
+                if !key.is_null() && *key as u8 == first && is_wanted(CStr::from_ptr(key).to_bytes()) {
+                    keys.push(CStr::from_ptr(key));
                 }
             }
-            1
         }
-        let mut wanted: Wanted<'_, 'r> = (Vec::new(), &mut is_wanted);
-        // SAFETY: the table is live (invariant 1); no keys are named: apr_table_do goes through all.
-        unsafe {
-            sys::apr_table_do(Some(push), (&raw mut wanted).cast(), self.raw, std::ptr::null::<c_char>());
-        }
-        wanted.0
+        keys
     }
 
     /// Replaces all values of the key by this one.

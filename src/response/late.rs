@@ -76,9 +76,9 @@ impl At {
 pub fn before_handler(request: Request<'_>, response: &Response) {
     digits::take_away(request);
     if super::decide::is_late(request)
-        && let Some(search) = digits::give(request).and_then(|digits| Late::new(&digits))
+        && let Some(digits) = digits::give(request)
     {
-        let _ = response.awaited.set(Awaited::new(request, Some(search)));
+        let _ = response.awaited.set(Awaited::new(request, Some(Late::new(&digits))));
     }
 }
 
@@ -138,7 +138,7 @@ impl Awaited {
     pub fn take(&self, brigade: &mut Brigade<'_>, rule: Rule, is_fcgid: bool) -> Result {
         let request = self.request.get();
         // Others that are given the request's environment, as mod_include's commands and subrequests are, shall not know them.
-        request.subprocess_env().unset(digits::VARIABLE);
+        digits::hide(request);
         self.rule.set(rule);
         if self.source.get().is_some() {
             return self.pass_at_flush(brigade);

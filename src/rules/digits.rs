@@ -12,17 +12,16 @@ pub const LENGTH: usize = 32;
 pub struct Digits([u8; LENGTH]);
 
 impl Digits {
-    fn new(secret: u128) -> Self {
+    fn new(secret: [u32; 4]) -> Self {
         let mut digits = [0; LENGTH];
-        for (place, digit) in digits.iter_mut().enumerate() {
-            let value = (secret >> (4 * place)) & 15;
-            *digit = b"0123456789abcdef".get(value as usize).copied().unwrap_or(b'0');
+        for (place, word) in digits.chunks_exact_mut(8).zip(secret) {
+            place.copy_from_slice(&hexadecimal(word).to_le_bytes());
         }
         Self(digits)
     }
 
     /// The digits as text.
-    pub fn as_bytes(&self) -> &[u8] {
+    pub const fn as_bytes(&self) -> &[u8; LENGTH] {
         &self.0
     }
 
@@ -33,10 +32,33 @@ impl Digits {
     }
 }
 
+/// The eight digits of a number, the lowest first, all at once.
+const fn hexadecimal(word: u32) -> u64 {
+    const ONES: u64 = 0x0101_0101_0101_0101;
+    let mut spread = word as u64;
+    spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
+    spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
+    spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
+    let letters = (spread + 6 * ONES) >> 4 & ONES;
+    spread + 0x30 * ONES + letters * (b'a' - b'0' - 10) as u64
+}
+
 /// Makes digits: for all threads of a process.
 pub struct Source {
     key: [u32; 8],
     next: AtomicU64,
+}
+
+/// What is left of a block, which is for one thread alone.
+#[derive(Clone, Copy)]
+pub struct Rest {
+    words: [u32; 16],
+    left: u8,
+}
+
+impl Rest {
+    /// Nothing.
+    pub const NONE: Self = Self { words: [0; 16], left: 0 };
 }
 
 impl Source {
@@ -52,12 +74,16 @@ impl Source {
         Self { key: words, next: AtomicU64::new(0) }
     }
 
-    /// Fresh digits.
-    pub fn digits(&self) -> Digits {
-        let number = self.next.fetch_add(1, Ordering::Relaxed);
-        // The words of counter and nonce: a block is used once.
-        let [a, b, c, d, ..] = block(&self.key, [number as u32, (number >> 32) as u32, 0, 0]);
-        Digits::new([a, b, c, d].into_iter().rev().fold(0, |secret, word| secret << 32 | u128::from(word)))
+    /// Fresh digits. A block is enough for four; `rest` is the thread's own, and no other source's.
+    pub fn digits(&self, rest: &mut Rest) -> Digits {
+        if rest.left == 0 {
+            let number = self.next.fetch_add(1, Ordering::Relaxed);
+            // The words of counter and nonce: a block is used once.
+            *rest = Rest { words: block(&self.key, [number as u32, (number >> 32) as u32, 0, 0]), left: 4 };
+        }
+        rest.left -= 1;
+        let words = rest.words.get(usize::from(rest.left) * 4..).and_then(<[u32]>::first_chunk);
+        Digits::new(words.copied().unwrap_or_default())
     }
 }
 
@@ -105,7 +131,7 @@ fn turned(mut row: [u32; 4], by: usize) -> [u32; 4] {
 }
 
 #[cfg(test)]
-#[allow(clippy::unwrap_used)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use std::collections::HashSet;
 
@@ -141,14 +167,16 @@ mod tests {
     #[test]
     fn digits_are_hexadecimal_and_fresh() {
         let source = Source::new([7; Source::KEY]);
-        let all: HashSet<Vec<u8>> = (0..1000).map(|_| source.digits().as_bytes().to_vec()).collect();
+        let mut rests = [Rest::NONE; 2];
+        let all: HashSet<Vec<u8>> = (0..1000).map(|at| source.digits(&mut rests[at % 2]).as_bytes().to_vec()).collect();
         assert_eq!(all.len(), 1000);
         assert!(all.iter().flatten().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit)));
-        assert!(!all.contains(Source::new([8; Source::KEY]).digits().as_bytes()));
+        rests = [Rest::NONE; 2];
+        assert!(!all.contains(Source::new([8; Source::KEY]).digits(&mut rests[0]).as_bytes().as_slice()));
     }
 
     #[test]
-    fn each_bit_of_the_key_stream_has_its_place() {
-        assert_eq!(Digits::new(0x10f).as_bytes(), b"f0100000000000000000000000000000");
+    fn each_number_has_its_digits() {
+        assert_eq!(Digits::new([0x0123_4567, 0x89ab_cdef, 0, !0]).as_bytes(), b"76543210fedcba9800000000ffffffff");
     }
 }

@@ -7,6 +7,8 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use super::digits::{self, Digits};
+
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 pub const VARIABLE: &CStr = c"finish-request";
 /// The prefix that httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
@@ -78,6 +80,15 @@ impl Token {
     /// the boundary set.
     pub fn new(bytes: &[u8]) -> Result<Self, Error> {
         Self::collect(bytes.iter().copied())
+    }
+
+    /// The digits twice in a row.
+    pub fn twice(digits: &Digits) -> Self {
+        let mut bytes = [0; Self::MAX];
+        for half in bytes.chunks_exact_mut(digits::LENGTH) {
+            half.copy_from_slice(digits.as_bytes());
+        }
+        Self { bytes, len: 2 * digits::LENGTH as u8 }
     }
 
     fn collect(source: impl Iterator<Item = u8>) -> Result<Self, Error> {

@@ -1,8 +1,45 @@
 //! The search for a token in a body that comes in pieces.
 
+use std::cell::OnceCell;
+use std::fmt;
+
 use memchr::memmem::Finder;
 
 use super::mark::Token;
+
+/// How many bytes in a row are looked at, from place to place.
+const SAMPLE: usize = 8;
+
+/// A set of bytes: for each, whether it is in it.
+#[derive(Clone, Copy)]
+pub struct Set([bool; 256]);
+
+impl Set {
+    /// These bytes.
+    pub const fn of(bytes: &[u8]) -> Self {
+        let mut set = [false; 256];
+        let mut rest = bytes;
+        while let [byte, more @ ..] = rest {
+            #[allow(clippy::indexing_slicing)] // There are 256 bytes.
+            {
+                set[*byte as usize] = true;
+            }
+            rest = more;
+        }
+        Self(set)
+    }
+
+    const fn has(&self, byte: u8) -> bool {
+        #[allow(clippy::indexing_slicing)] // As above.
+        self.0[byte as usize]
+    }
+}
+
+impl fmt::Debug for Set {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_set().entries((0..=u8::MAX).filter(|byte| self.has(*byte))).finish()
+    }
+}
 
 /// Looks for the first place of a token in a body.
 ///
@@ -11,7 +48,10 @@ use super::mark::Token;
 #[derive(Clone, Debug)]
 pub struct Search {
     token: Token,
-    finder: Box<Finder<'static>>,
+    /// The characters that are in it, or more.
+    set: Set,
+    /// Made where something looks like the token.
+    finder: OnceCell<Box<Finder<'static>>>,
     /// How many bytes of the token the body ends in so far.
     kept: usize,
 }
@@ -30,7 +70,12 @@ pub struct Step {
 impl Search {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        Self { token, finder: Box::new(Finder::new(token.as_bytes()).into_owned()), kept: 0 }
+        Self::of_set(token, Set::of(token.as_bytes()))
+    }
+
+    /// The same, for a token whose characters are all in `set`.
+    pub const fn of_set(token: Token, set: Set) -> Self {
+        Self { token, set, finder: OnceCell::new(), kept: 0 }
     }
 
     /// The token.
@@ -60,7 +105,7 @@ impl Search {
         if let Some((restored, found)) = self.begun(piece) {
             return Step { restored, body: 0, found };
         }
-        match self.finder.find(piece) {
+        match self.find(piece) {
             Some(at) => Step { restored: self.kept, body: at, found: true },
             None => Step { restored: self.kept, body: piece.len() - self.tail(piece), found: false },
         }
@@ -77,9 +122,27 @@ impl Search {
         })
     }
 
+    /// Returns the place of the token in the piece. Wherever that stands it has [`SAMPLE`] bytes of its characters in a row at one of the places that are
+    /// looked at; only from the first such place on all bytes are.
+    fn find(&self, piece: &[u8]) -> Option<usize> {
+        let before = self.token().len().checked_sub(SAMPLE)?;
+        let mut rest = piece;
+        while let sample @ [first, ..] = rest.first_chunk::<SAMPLE>()?
+            && !(self.set.has(*first) && sample.iter().all(|byte| self.set.has(*byte)))
+        {
+            rest = rest.get(before + 1..)?;
+        }
+        let at = (piece.len() - rest.len()).saturating_sub(before);
+        let finder = self.finder.get_or_init(|| Box::new(Finder::new(self.token()).into_owned()));
+        finder.find(piece.get(at..)?).map(|found| at + found)
+    }
+
     /// Returns how many bytes of the token the piece ends in, less than all.
     fn tail(&self, piece: &[u8]) -> usize {
         let token = self.token();
+        if piece.last().is_none_or(|last| !self.set.has(*last)) {
+            return 0;
+        }
         let Some((first, longest)) = token.first().zip(token.len().checked_sub(1)) else { return 0 };
         let end = piece.get(piece.len().saturating_sub(longest)..).unwrap_or(piece);
         memchr::memchr_iter(*first, end)

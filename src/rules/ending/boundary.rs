@@ -8,14 +8,14 @@ use crate::rules::search::Search;
 #[derive(Clone, Debug)]
 pub struct Boundary {
     /// The kept bytes were dropped.
-    search: Search,
+    search: Box<Search>,
     found: bool,
 }
 
 impl Boundary {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        Self { search: Search::new(token), found: false }
+        Self { search: Box::new(Search::new(token)), found: false }
     }
 
     /// The token.
