@@ -9,15 +9,16 @@ use crate::response::late::{At, Awaited, rule};
 use crate::response::{Call, Phase, Response};
 
 /// Takes the digits, and what follows them, out of what the handler passes on; `is_fcgid` says that mod_fcgid's filter is to have it next.
+/// Returns true if nothing is left to be passed on.
 ///
 /// # Errors
 ///
 /// What the buckets say.
-pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fcgid: bool) -> Result {
-    match response.awaited.get().zip(rule(phase)) {
-        Some((awaited, rule)) => awaited.take(brigade, rule, is_fcgid),
-        None => Ok(()),
-    }
+pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fcgid: bool) -> Result<bool> {
+    let Some((awaited, rule)) = response.awaited.get().zip(rule(phase)) else { return Ok(false) };
+    let had_something = !brigade.is_empty();
+    awaited.take(brigade, rule, is_fcgid)?;
+    Ok(had_something && brigade.is_empty())
 }
 
 /// mod_fcgid's filter has passed on all that it has collected: at the digits the end follows, by itself, as it does at the handler's end.

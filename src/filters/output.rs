@@ -71,10 +71,11 @@ pub fn first(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
 /// Takes a brigade of the response.
 fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
     let phase = decide(call.response, call.request, call.settings);
-    if let Err(status) = late::take(call.response, &phase, brigade, false) {
+    let taken = late::take(call.response, &phase, brigade, false);
+    let Ok(is_all_taken) = taken else {
         call.response.set_phase(phase);
-        return Err(status);
-    }
+        return taken.map(|_| ());
+    };
     match phase {
         Phase::Finished => {
             call.response.set_phase(Phase::Finished);
@@ -101,7 +102,7 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
             let bytes = call.response.passed.get();
             call.response.passed.set(bytes.zip(brigade.length()).map(|(bytes, more)| bytes + more));
             let ends = call.response.awaited.get().is_some() && brigade.has_eos();
-            let passed = call.filter.pass_on(brigade);
+            let passed = if is_all_taken { Ok(()) } else { call.filter.pass_on(brigade) };
             let passed = late::passed_on(call, passed, ends, brigade);
             abort::unless_client_gone(call, passed, brigade)?;
             late::drain(call, brigade)

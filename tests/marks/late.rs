@@ -5,7 +5,7 @@ use std::collections::HashSet;
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 
-use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
+use support::{Backend, Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Response, Speaks, body, wait_for};
 
 use crate::judge::{assert_body, ran_to_its_end, side_by_side, write};
 
@@ -374,5 +374,64 @@ fn what_is_noted(handler: Handler, mpm: Mpm) {
     let lines: Vec<&str> = notes.lines().collect();
     assert!(lines[0].starts_with(&format!("env {version} ?")), "{notes}");
     assert!(lines[1].starts_with(&format!("- {version} ?")), "{notes}");
+    httpd.stop();
+}
+
+on_every_mpm!(behind_other_backends);
+
+/// mod_proxy_scgi and mod_proxy_uwsgi pass the environment on; mod_proxy_ajp does not.
+fn behind_other_backends(mpm: Mpm) {
+    side_by_side([Speaks::Scgi, Speaks::Uwsgi, Speaks::Ajp], |speaks| {
+        let backend = Backend::start(speaks);
+        let config = format!("{LATE}\n{}", backend.proxy_pass("/app"));
+        let httpd = Httpd::builder(mpm).modules(&["env", "proxy", speaks.module()]).config(&config).start();
+        for &protocol in mpm.protocols() {
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get("/app", &[]);
+            let mut answer = backend.next();
+            let request = String::from_utf8_lossy(answer.request()).into_owned();
+            answer.head(&[("Content-Type", "text/plain")]);
+            answer.body(&body(1000)).unwrap();
+            if speaks == Speaks::Ajp {
+                assert!(!request.contains("FINISH_REQUEST"));
+                drop(answer);
+                assert_body(&exchange.response(), &body(1000));
+                continue;
+            }
+            let behind = request.split_once("FINISH_REQUEST").expect("the variable").1;
+            let digits: String = behind.chars().filter(char::is_ascii_hexdigit).take(32).collect();
+            answer.body(digits.repeat(2).as_bytes()).unwrap();
+            assert_body(&exchange.released(), &body(1000));
+            answer.body(b"after the end").unwrap();
+        }
+        httpd.stop();
+    });
+}
+
+on_every_mpm!(by_suexec_there_are_none);
+
+/// suEXEC lets a program have the variables that it knows, and no others: whoever says `late` is told.
+fn by_suexec_there_are_none(mpm: Mpm) {
+    const SUEXEC: &str = "/usr/lib/apache2/suexec";
+    if fs::metadata(SUEXEC).map_or(0, |file| file.permissions().mode()) & 0o4000 == 0 {
+        support::machine::not_tried(&format!("there is no {SUEXEC} with the set-user-ID bit"));
+        return;
+    }
+    let user = "SuexecUserGroup nobody nogroup\nSuexec On";
+    let httpd = start(builder(Handler::Cgi, mpm).modules(&["suexec"]).config(user).config(LATE));
+    httpd.expect_log("finish_request:warn.*/late.cgi is marked late, but suEXEC lets FINISH_REQUEST not through");
+    // It may run no program of this folder.
+    ["AH01215", "AH01241", "Premature end", "End of script output", "suexec"]
+        .iter()
+        .for_each(|line| httpd.allow_log(line));
+    let background = httpd.background();
+    background.open_gate();
+    for _ in 0..2 {
+        let path = doing(&background, Handler::Cgi, "tstory.f.d0-64.f.w");
+        let response = Client::connect(&httpd, Protocol::Http1).get(&path, &[]).response();
+        assert!(response.status == 200 || response.status == 500);
+    }
+    assert!(!httpd.log().contains("finished early"));
+    assert_eq!(httpd.log().matches("is marked late").count(), 1);
     httpd.stop();
 }

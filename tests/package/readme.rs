@@ -149,6 +149,46 @@ fn ruby() {
     cgi("Ruby", "ruby");
 }
 
+/// A script in this language that says late that its response ends; without the digits it answers all the same.
+fn late(language: &str) {
+    const HEADING: &str = "Programs that cannot say yet";
+    let workshop = workshop();
+    let config =
+        [fragment("CGI", "apache"), fragment(HEADING, "apache")].concat().replace("/usr/lib/cgi-bin", "${WWW}");
+    for mpm in Mpm::ALL {
+        let httpd = Httpd::builder(mpm)
+            .modules(&["alias", "env"])
+            .handler(Handler::Cgi)
+            .env("PATH", &path(&workshop))
+            .config(&config)
+            .config("ScriptAliasMatch ^/off/(.*) ${WWW}/$1\n<Location /off/>\nFinishRequest Off\n</Location>")
+            .start();
+        httpd.install("thanks", &fragment(HEADING, language));
+        on_all_protocols(&httpd, mpm, "cgi-bin/thanks", "");
+        let background = httpd.background();
+        background.open_gate();
+        let response = Client::connect(&httpd, Protocol::Http1).get(&background.query("off/thanks"), &[]).response();
+        let expected = format!("{BODY}{}", "L".repeat(200));
+        assert_eq!(String::from_utf8_lossy(&response.body), expected);
+        httpd.stop();
+    }
+}
+
+#[test]
+fn late_in_shell() {
+    late("sh");
+}
+
+#[test]
+fn late_in_python() {
+    late("python");
+}
+
+#[test]
+fn late_in_perl() {
+    late("perl");
+}
+
 #[test]
 fn lua() {
     for mpm in Mpm::ALL {

@@ -60,9 +60,6 @@ impl Way {
 }
 
 /// What an application does next.
-///
-/// A mark that comes late, with digits that httpd gives the application, would be one more kind of [`Step::Put`]: as a whole, or a
-/// part of the digits in each of two.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
     Status(u16),
@@ -84,6 +81,8 @@ pub enum Piece {
     Data(char, usize, usize),
     /// These bytes.
     Raw(String),
+    /// A part of the digits, twice in a row, that httpd gives the application for a mark that comes late; nothing where it gives none.
+    Digits(usize, usize),
 }
 
 impl Piece {
@@ -91,6 +90,7 @@ impl Piece {
         match self {
             Piece::Data(_, _, bytes) => *bytes,
             Piece::Raw(text) => text.len(),
+            Piece::Digits(..) => 0,
         }
     }
 }
@@ -152,6 +152,38 @@ impl Case {
     /// How many bytes the application writes.
     pub fn written(&self) -> u64 {
         self.steps.iter().map(bytes).sum()
+    }
+
+    fn digits(&self) -> impl Iterator<Item = (usize, usize)> {
+        let pieces = self.steps.iter().filter_map(|step| match step {
+            Step::Write(pieces) => Some(pieces),
+            _ => None,
+        });
+        pieces.flatten().filter_map(|piece| match piece {
+            Piece::Digits(from, to) => Some((*from, *to)),
+            _ => None,
+        })
+    }
+
+    /// The same up to where all of the digits have been put out, if they are: there its response ends.
+    pub fn until_digits(&self) -> Option<Case> {
+        let last = self.digits().last().filter(|(_, to)| *to == DIGITS)?;
+        let mut case = self.clone();
+        case.steps.clear();
+        for step in &self.steps {
+            let Step::Write(pieces) = step else {
+                case.steps.push(step.clone());
+                continue;
+            };
+            let is_last = |piece: &&Piece| matches!(piece, Piece::Digits(from, to) if (*from, *to) == last);
+            let before: Vec<Piece> = pieces.iter().take_while(|piece| !is_last(piece)).cloned().collect();
+            let ends = before.len() < pieces.len();
+            case.steps.push(Step::Write(before));
+            if ends {
+                break;
+            }
+        }
+        Some(case)
     }
 
     /// The application's timing made another one: without its short pauses, as on a busy machine.
@@ -252,6 +284,7 @@ fn encoded(step: &Step) -> String {
             let piece = |piece: &Piece| match piece {
                 Piece::Data(name, from, bytes) => format!("{name}{from}.{bytes}~"),
                 Piece::Raw(text) => format!("X{}~", escaped(text)),
+                Piece::Digits(from, to) => format!("D{from}.{to}~"),
             };
             pieces.iter().map(piece).chain(["E".to_owned()]).collect()
         }
@@ -268,6 +301,9 @@ fn escaped(text: &str) -> String {
 
 /// The sizes at which something changes: mod_deflate's least, PHP's and httpd's buffers.
 const SIZES: [usize; 11] = [0, 1, 7, 40, 256, 1500, 4096, 8000, 8192, 20_000, 70_000];
+
+/// How many digits there are, twice in a row.
+const DIGITS: usize = 64;
 
 /// Pauses: one that a busy machine may not notice, and one that it does.
 const SHORT: u64 = 5;
@@ -338,6 +374,50 @@ fn chunks() -> impl Strategy<Value = Option<Chunks>> {
     prop_oneof![5 => Just(None), 1 => kind.prop_map(Some)]
 }
 
+/// Where an application puts its digits, and how.
+#[derive(Clone, Copy, Debug)]
+enum Digits {
+    None,
+    /// At once, with the write of this number or by themselves.
+    Whole(usize, bool),
+    /// In two writes, so many in the first one, with a flush or a pause between them.
+    Split(usize, usize, bool),
+    /// So many of them alone, at the end of all.
+    CutOff(usize),
+}
+
+fn digits(app: App) -> impl Strategy<Value = Digits> {
+    let weight = u32::from(matches!(app, App::Php | App::Cgi));
+    prop_oneof![
+        3 => Just(Digits::None),
+        2 * weight => (0..4usize, any::<bool>()).prop_map(|(at, alone)| Digits::Whole(at, alone)),
+        // Fewer than eight are shown, where a flush parts them.
+        weight => (0..4usize, 8..DIGITS, any::<bool>()).prop_map(|(at, cut, pause)| Digits::Split(at, cut, pause)),
+        weight => (8..DIGITS).prop_map(Digits::CutOff),
+    ]
+}
+
+/// Puts the digits into the steps of a body.
+fn put_digits(content: &mut Vec<Step>, digits: Digits) {
+    let piece = |from, to| vec![Piece::Digits(from, to)];
+    match digits {
+        // At the very end.
+        Digits::None | Digits::CutOff(_) => {}
+        Digits::Whole(at, alone) => {
+            let at = at.min(content.len());
+            match at.checked_sub(1).and_then(|before| content.get_mut(before)) {
+                Some(Step::Write(pieces)) if !alone => pieces.extend(piece(0, DIGITS)),
+                _ => content.insert(at, Step::Write(piece(0, DIGITS))),
+            }
+        }
+        Digits::Split(at, cut, pause) => {
+            let between = if pause { Step::Pause(SHORT) } else { Step::Flush };
+            let at = at.min(content.len());
+            content.splice(at..at, [Step::Write(piece(0, cut)), between, Step::Write(piece(cut, DIGITS))]);
+        }
+    }
+}
+
 /// Puts the parts, framed as `chunks` says, into steps.
 fn body(steps: &mut Vec<Step>, parts: &[Part], chunks: Option<Chunks>) {
     let mut from = 0;
@@ -389,7 +469,8 @@ fn script(app: App, packed: usize) -> impl Strategy<Value = Vec<Step>> {
     let of_head = (status, kind, any::<bool>(), prop::bool::weighted(0.1), prop::bool::weighted(0.1));
     let read = select(&[None, Some(None), Some(Some(100)), Some(Some(20_000))][..]);
     let end = (select(&[0, 0, SHORT, LONG][..]), any::<bool>(), select(&[0usize, 0, 1, 300][..]));
-    (of_head, read, parts(), length(), chunks(), end).prop_map(move |(head_of, read, parts, length, chunks, end)| {
+    let body_of = (parts(), length(), chunks(), digits(app));
+    (of_head, read, body_of, end).prop_map(move |(head_of, read, (parts, length, chunks, digits), end)| {
         let (status, kind, close, interim, is_packed) = head_of;
         let bodiless = status == 204 || status == 304;
         let mut steps = Vec::new();
@@ -406,6 +487,11 @@ fn script(app: App, packed: usize) -> impl Strategy<Value = Vec<Step>> {
             content.push(Step::Write(vec![Piece::Data('G', 0, packed)]));
         } else if !bodiless {
             body(&mut content, &parts, chunks);
+        }
+        // What is declared is not so where the digits end it.
+        let (length, chunks) = if matches!(digits, Digits::None) { (length, chunks) } else { (Length::None, None) };
+        if !bodiless {
+            put_digits(&mut content, digits);
         }
         let written: u64 = content.iter().map(bytes).sum();
         let written = written as usize;
@@ -431,6 +517,9 @@ fn script(app: App, packed: usize) -> impl Strategy<Value = Vec<Step>> {
             if late > 0 && !bodiless {
                 steps.push(Step::Write(vec![Piece::Data('T', 0, late)]));
             }
+        }
+        if let (Digits::CutOff(cut), false) = (digits, bodiless) {
+            steps.push(Step::Write(vec![Piece::Digits(0, cut)]));
         }
         steps
     })

@@ -100,7 +100,7 @@ pub const KINDS: [Kind; 9] = [
 
 /// Whether a difference is of one of the kinds.
 pub fn is_known(case: &Case, mode: &str, seen: &Observation, stock: &[Observation]) -> bool {
-    mode != "on" && KINDS.iter().any(|kind| kind.explains(case, seen, stock))
+    mode != "on" && mode != super::LATE && KINDS.iter().any(|kind| kind.explains(case, seen, stock))
 }
 
 /// Whether `Auto` takes a length for a mark there, as it is today.

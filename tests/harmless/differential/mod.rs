@@ -1,5 +1,5 @@
-//! What a client sees of an application without a mark is what it sees from stock httpd, with the module `On`, and with `Auto`, whose
-//! every way of finishing changes nothing but the time.
+//! What a client sees of an application without a mark is what it sees from stock httpd, with the module `On`, with `Auto`, whose
+//! every way of finishing changes nothing but the time, and with `late`, which ends a response at its digits as if the application ended there.
 //!
 //! Stock httpd is the oracle, also where its answer depends on chance: what it says is sampled, and any of it is right.
 
@@ -25,12 +25,16 @@ use known::{KINDS, is_known};
 use observe::{Observation, Seen, observe};
 
 /// The folders of the server with the module, and what is set there.
-const MODES: [(&str, &str); 4] = [
+const MODES: [(&str, &str); 5] = [
     ("on", "FinishRequest On"),
     ("auto", "FinishRequest Auto"),
     ("keep", "FinishRequest Auto\nFinishRequestConnection Keep"),
     ("continue", "FinishRequest Auto\nFinishRequestOnAbort Continue"),
+    (LATE, "FinishRequest On\nSetEnv finish-request late"),
 ];
+
+/// The folder where applications are given digits.
+const LATE: &str = "late";
 
 /// How many cases each of the servers is asked, where `DIFFERENTIAL_CASES` does not say; and by how many threads.
 const CASES: u32 = 80;
@@ -128,15 +132,22 @@ impl Stand {
             let stock = vec![join("stock httpd", stock)];
             (stock, modes.map(|(mode, thread)| (mode, join(mode, thread))))
         });
-        let trimmed = case.without_late();
+        let (trimmed, at_digits) = (case.without_late(), case.until_digits());
+        let mut cut: Vec<Observation> = Vec::new();
         let mut late: Vec<Observation> = Vec::new();
         // What certainly comes late is certainly dropped, unless the module is only `On`.
-        let drops = |mode: &str| mode != "on" && case.ends_for_certain();
-        let right = |mode: &str, seen: &Observation, stock: &[Observation], late: &[Observation]| {
-            !drops(mode) && seen.is_among(stock) || mode != "on" && seen.is_among(late)
-        };
+        let recognises = |mode: &str| mode != "on" && mode != LATE;
+        let drops = |mode: &str| recognises(mode) && case.ends_for_certain();
+        let right =
+            |mode: &str, seen: &Observation, stock: &[Observation], late: &[Observation], cut: &[Observation]| {
+                if mode == LATE && at_digits.is_some() {
+                    let alone: Vec<Observation> = cut.iter().map(Observation::response_alone).collect();
+                    return seen.response_alone().is_among(&alone);
+                }
+                !drops(mode) && seen.is_among(stock) || recognises(mode) && seen.is_among(late)
+            };
         let mut other: Vec<(&'static str, Observation)> =
-            seen.into_iter().filter(|(mode, seen)| !right(mode, seen, &stock, &late)).collect();
+            seen.into_iter().filter(|(mode, seen)| !right(mode, seen, &stock, &late, &cut)).collect();
         for (round, (before_each, before_end)) in SLOWER.into_iter().enumerate() {
             // What is known is not looked at for long.
             if round >= 4 && other.iter().all(|(mode, seen)| is_known(case, mode, seen, &[&stock[..], &late].concat()))
@@ -151,11 +162,13 @@ impl Stand {
                 _ => case.slower(before_each, before_end),
             };
             let (again, trimmed) = (timed(case), trimmed.as_ref().map(timed));
+            cut.extend(at_digits.as_ref().map(timed).iter().flat_map(|case| self.sample(case)));
             stock.extend(self.sample(&again));
             late.extend(trimmed.iter().flat_map(|trimmed| self.sample(trimmed)));
-            other.retain(|(mode, seen)| !right(mode, seen, &stock, &late));
+            other.retain(|(mode, seen)| !right(mode, seen, &stock, &late, &cut));
         }
         stock.extend(late);
+        stock.extend(cut);
         let mut distinct: Vec<Observation> = Vec::new();
         stock.into_iter().for_each(|one| {
             if !distinct.contains(&one) {
@@ -217,7 +230,7 @@ fn server(php: Handler, mpm: Mpm, with_module: bool) -> Httpd {
         })
         .collect();
     let builder = builder
-        .modules(&["alias", "filter", "deflate", "mime", "proxy", "proxy_http"])
+        .modules(&["alias", "env", "filter", "deflate", "mime", "proxy", "proxy_http"])
         .config("<IfModule fcgid_module>\nFcgidMaxRequestLen 1000000\n</IfModule>\nKeepAliveTimeout 5\nTypesConfig /dev/null\nAddType text/plain .txt\nAddOutputFilterByType DEFLATE text/plain text/html")
         .config(&folders);
     let httpd = if with_module { builder } else { builder.without_module() }.start();

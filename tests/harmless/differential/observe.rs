@@ -96,6 +96,19 @@ impl Observation {
     }
 }
 
+impl Observation {
+    /// The response alone, without what it says of its connection, which a finished one does not have go on as an ordinary one has.
+    pub fn response_alone(&self) -> Observation {
+        let mut first: Vec<Seen> = self.0.first().map(Seen::without_offer).into_iter().collect();
+        for seen in &mut first {
+            if let Seen::Response { headers, .. } = seen {
+                headers.retain(|line| !(line.starts_with("Connection:") || line.starts_with("Keep-Alive:")));
+            }
+        }
+        Observation(first)
+    }
+}
+
 impl Seen {
     fn without_framing(&self) -> Seen {
         let mut seen = self.without_offer();

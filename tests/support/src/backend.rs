@@ -46,6 +46,7 @@ pub struct Backend {
 pub struct Answer {
     socket: TcpStream,
     speaks: Speaks,
+    request: Vec<u8>,
 }
 
 impl Backend {
@@ -82,13 +83,13 @@ impl Backend {
         socket.set_nonblocking(false).expect("a socket");
         socket.set_read_timeout(Some(DEADLINE)).expect("a socket");
         socket.set_write_timeout(Some(DEADLINE)).expect("a socket");
-        read_request(self.speaks, &mut socket).expect("a request");
-        Answer { socket, speaks: self.speaks }
+        let request = read_request(self.speaks, &mut socket).expect("a request");
+        Answer { socket, speaks: self.speaks, request }
     }
 }
 
 /// Reads the request's header, whatever it says.
-fn read_request(speaks: Speaks, socket: &mut TcpStream) -> io::Result<()> {
+fn read_request(speaks: Speaks, socket: &mut TcpStream) -> io::Result<Vec<u8>> {
     let mut start = [0; 4];
     let length = match speaks {
         Speaks::Ajp => {
@@ -111,11 +112,17 @@ fn read_request(speaks: Speaks, socket: &mut TcpStream) -> io::Result<()> {
             }
         }
     };
-    io::copy(&mut socket.take(length), &mut io::sink())?;
-    Ok(())
+    let mut request = Vec::new();
+    socket.take(length).read_to_end(&mut request)?;
+    Ok(request)
 }
 
 impl Answer {
+    /// The request's header as it came: names and values, with what stands between them.
+    pub fn request(&self) -> &[u8] {
+        &self.request
+    }
+
     /// Sends the status 200 and these headers.
     ///
     /// # Panics

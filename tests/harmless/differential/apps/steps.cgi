@@ -29,6 +29,10 @@ for my $step (split /~/, $ENV{QUERY_STRING}) {
         read $data, my $read, $bytes;
         $out .= $read;
     }
+    elsif ($kind eq 'D') {
+        my ($from, $to) = split /\./, $rest;
+        $out .= substr(($ENV{FINISH_REQUEST} // '') x 2, $from, $to - $from) if $ENV{FINISH_REQUEST};
+    }
     elsif ($kind eq 'E') { put(head() . $out); $out = '' }
     elsif ($kind eq 'F') { put(head()) }
     elsif ($kind eq 'P') { select undef, undef, undef, $rest / 1000 }

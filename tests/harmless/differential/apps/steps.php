@@ -14,6 +14,10 @@ foreach (explode('~', $_SERVER['QUERY_STRING']) as $step) {
             [$from, $bytes] = explode('.', $rest);
             $out .= file_get_contents(__DIR__ . "/$step[0].dat", false, null, (int) $from, (int) $bytes);
             break;
+        case 'D':
+            [$from, $to] = explode('.', $rest);
+            $out .= substr(str_repeat($_SERVER['FINISH_REQUEST'] ?? '', 2), (int) $from, $to - $from);
+            break;
         case 'E': echo $out; $out = ''; break;
         case 'F': flush(); break;
         case 'P': usleep((int) $rest * 1000); break;
