@@ -24,7 +24,10 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
 
 /// True if the variable says `late`: the handler is about to run.
 pub fn is_late(request: Request<'_>) -> bool {
-    (request.subprocess_env().get(VARIABLE).is_some() || request.prev().is_some()) && mark::is_late(values(request))
+    match request.prev() {
+        Some(_) => mark::is_late(values(request)),
+        None => mark::is_late(request.subprocess_env().get(VARIABLE)),
+    }
 }
 
 /// True if something was said about the response, by its header or the variable, whatever that is.

@@ -353,8 +353,14 @@ impl Awaited {
     fn end_with_header(&self, source: &mut Brigade<'_>, before: &Brigade<'_>) {
         let request = self.request.get();
         let says_zero = |value: &[u8]| mark::parse_length(value) == Some(0);
-        let has_none =
-            || request.is_header_only() || request.header_values(c"Content-Length").into_iter().any(says_zero);
+        let has_none = || {
+            request.is_header_only()
+                || request
+                    .response_headers()
+                    .into_iter()
+                    .filter_map(|headers| headers.get(c"Content-Length"))
+                    .any(says_zero)
+        };
         let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && before.length() == Some(0);
         if is_due && self.search.borrow().is_some() && has_none() && !self.has_more(source) {
             if request.connection().is_stream() {

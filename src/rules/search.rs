@@ -125,16 +125,27 @@ impl Search {
     /// Returns the place of the token in the piece. Wherever that stands it has [`SAMPLE`] bytes of its characters in a row at one of the places that are
     /// looked at; only from the first such place on all bytes are.
     fn find(&self, piece: &[u8]) -> Option<usize> {
-        let before = self.token().len().checked_sub(SAMPLE)?;
-        let mut rest = piece;
-        while let sample @ [first, ..] = rest.first_chunk::<SAMPLE>()?
-            && !(self.set.has(*first) && sample.iter().all(|byte| self.set.has(*byte)))
-        {
-            rest = rest.get(before + 1..)?;
-        }
-        let at = (piece.len() - rest.len()).saturating_sub(before);
+        let length = self.token().len();
+        let sample = match length {
+            64.. => self.sample::<57>(piece),
+            32.. => self.sample::<25>(piece),
+            _ => self.sample::<9>(piece),
+        };
+        let at = sample?.saturating_sub(length - SAMPLE);
         let finder = self.finder.get_or_init(|| Box::new(Finder::new(self.token()).into_owned()));
         finder.find(piece.get(at..)?).map(|found| at + found)
+    }
+
+    /// Returns the first place, of those that are `STEP` bytes apart, where bytes of the token's set stand. A token of `STEP` + 7 bytes or more
+    /// has one of these places in it.
+    fn sample<const STEP: usize>(&self, piece: &[u8]) -> Option<usize> {
+        let (steps, rest) = piece.as_chunks::<STEP>();
+        let looks_like = |bytes: &[u8]| match bytes.first_chunk::<SAMPLE>() {
+            Some(sample @ [first, ..]) => self.set.has(*first) && sample.iter().all(|byte| self.set.has(*byte)),
+            None => false,
+        };
+        let found = steps.iter().position(|step| looks_like(step));
+        found.or_else(|| looks_like(rest).then_some(steps.len())).map(|step| step * STEP)
     }
 
     /// Returns how many bytes of the token the piece ends in, less than all.
