@@ -26,7 +26,7 @@ impl Digits {
     }
 
     /// Digits of somebody's choice.
-    #[cfg(test)]
+    #[cfg(any(test, fuzzing))]
     pub fn from_text(text: &str) -> Option<Self> {
         Some(Self(text.as_bytes().try_into().ok()?))
     }

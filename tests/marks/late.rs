@@ -435,3 +435,33 @@ fn by_suexec_there_are_none(mpm: Mpm) {
     assert_eq!(httpd.log().matches("is marked late").count(), 1);
     httpd.stop();
 }
+
+on_every_program_and_mpm!(with_auto);
+
+/// Where `Auto` recognises a length, that ends the response, or its digits do, which are nobody's.
+fn with_auto(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config("FinishRequest Auto\nSetEnv finish-request late"));
+    for &protocol in mpm.protocols() {
+        finished(&httpd, handler, protocol, "tstory.f.d0-64.f.w.tLATE", b"story");
+        finished(&httpd, handler, protocol, "tstory.f.d0-64.f.w.tLATE&header=Content-Length:5", b"story");
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(where_memory_is_overwritten_that_is_given_back);
+
+fn where_memory_is_overwritten_that_is_given_back(handler: Handler, mpm: Mpm) {
+    for connection in ["Close", "Keep"] {
+        let config = format!("FinishRequestConnection {connection}\nMaxMemFree 1");
+        let httpd = start(builder(handler, mpm).config(LATE).config(&config).poisoned());
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let path = doing(&background, handler, "n100000.f.d0-30.f.d30-64.f.w.tLATE");
+            let client = Client::connect(&httpd, protocol);
+            assert_body(&client.get(&path, &[]).response(), &body(100_000));
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    }
+}
