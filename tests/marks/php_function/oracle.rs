@@ -148,6 +148,10 @@ fn is_known(way: Way, script: &Script, ini: Ini<'_>, seen: &Seen, oracle: &Seen)
     {
         return seen.report_free() == oracle.report_free();
     }
+    // flush() sends the header under mod_php, before the compression that would be in it has begun.
+    if way == Way::ModPhp && script.name == "like-symfony-streamed" {
+        return (seen.status, &seen.body) == (oracle.status, &oracle.body);
+    }
     // Where a callback has thrown, php-fpm calls none of those below it.
     if way != Way::ModPhp && script.name == "callback-throws-below" {
         return seen.body.eq_ignore_ascii_case(&oracle.body);

@@ -39,9 +39,14 @@ const ALL: &str = "before, apache_finish_request fastcgi_finish_request litespee
 
 #[test]
 fn defines_all_of_them() {
-    let httpd = prepended(Mpm::Prefork, Handler::ModPhp).config("FinishRequest On").start();
-    assert_eq!(ask(&httpd), (ALL.to_owned(), "true".to_owned()));
-    httpd.stop();
+    let late = "FinishRequest On\nSetEnv finish-request late";
+    for (mpm, handler) in
+        [(Mpm::Prefork, Handler::ModPhp), (Mpm::Event, Handler::ModFcgid), (Mpm::Prefork, Handler::ModFcgid)]
+    {
+        let httpd = prepended(mpm, handler).config(late).start();
+        assert_eq!(ask(&httpd), (ALL.to_owned(), "true".to_owned()), "{handler:?}");
+        httpd.stop();
+    }
 }
 
 #[test]
@@ -51,6 +56,10 @@ fn does_nothing_without_the_module_or_with_off() {
         (prepended(Mpm::Prefork, Handler::ModPhp).config("FinishRequest Off"), "before, after"),
         (prepended(Mpm::Event, Handler::ModFcgid).without_module(), "before, after"),
         (prepended(Mpm::Event, Handler::ModFcgid).config("FinishRequest On"), "before, after"),
+        (
+            prepended(Mpm::Event, Handler::ModFcgid).config("FinishRequest Off\nSetEnv finish-request late"),
+            "before, after",
+        ),
         // A variable of this name with something else in it.
         (
             prepended(Mpm::Event, Handler::ModFcgid).without_module().config("SetEnv FINISH_REQUEST 0123456789"),

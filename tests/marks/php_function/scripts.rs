@@ -227,6 +227,39 @@ pub const SCRIPTS: &[Script] = &[
         "set_error_handler(function ($n, $text) { throw new ErrorException($text); }); error_reporting(-1); ob_start(); echo text(5000); finish();",
     ),
     script("changes-directory", "chdir('/'); echo text(500); finish();"),
+    // As frameworks have it: each asks for php-fpm's function, and works on behind it.
+    script(
+        "like-symfony",
+        "function close_buffers(int $target, bool $flush): void { $status = ob_get_status(true); $level = count($status); $flags = PHP_OUTPUT_HANDLER_REMOVABLE | ($flush ? PHP_OUTPUT_HANDLER_FLUSHABLE : PHP_OUTPUT_HANDLER_CLEANABLE); while ($level-- > $target && ($s = $status[$level]) && (!isset($s['del']) ? !isset($s['flags']) || ($s['flags'] & $flags) === $flags : $s['del'])) { $flush ? ob_end_flush() : ob_end_clean(); } } ob_start(); header('Cache-Control: no-cache, private'); header('X-Debug-Token: abc', true, 200); $content = text(20000); echo $content; if (function_exists('fastcgi_finish_request')) { finish(); } elseif (function_exists('litespeed_finish_request')) { litespeed_finish_request(); } else { close_buffers(0, true); flush(); }",
+    ),
+    script(
+        "like-symfony-streamed",
+        "header('Content-Type: text/csv'); (function () { $out = fopen('php://output', 'w'); for ($row = 0; $row < 500; $row++) { fputcsv($out, [$row, 'a \"b\"', str_repeat('c', 30)]); if ($row % 100 === 0) { flush(); } } fclose($out); })(); finish();",
+    ),
+    script(
+        "like-laravel",
+        "ob_start(); setcookie('laravel_session', 'x', 0, '/', '', false, true); setcookie('XSRF-TOKEN', 'y'); http_response_code(302); header('Location: http://localhost/home'); echo '<meta http-equiv=\"refresh\" content=\"0;url=http://localhost/home\" />'; finish(); (function () { register_shutdown_function(function () { }); })();",
+    ),
+    script(
+        "like-wordpress",
+        "function wp_ob_end_flush_all(): void { $levels = ob_get_level(); for ($i = 0; $i < $levels; $i++) { ob_end_flush(); } } register_shutdown_function('wp_ob_end_flush_all'); ob_start(fn ($buffer) => str_replace('wp-', 'WP-', $buffer)); header('Expires: Wed, 11 Jan 1984 05:00:00 GMT'); header('Cache-Control: no-cache, must-revalidate, max-age=0'); ignore_user_abort(true); echo 'wp-', text(9000); finish();",
+    ),
+    script(
+        "like-wordpress-cron",
+        "ignore_user_abort(true); if (!headers_sent()) { header('Expires: Wed, 11 Jan 1984 05:00:00 GMT'); header('Cache-Control: no-cache, must-revalidate, max-age=0'); } finish();",
+    ),
+    script(
+        "like-drupal",
+        "ob_start(); echo text(12000); header('X-Generator: Drupal'); header('Content-Length: ' . 12000); finish();",
+    ),
+    script(
+        "like-mediawiki",
+        "header_register_callback(function () { header('X-Request-Id: 1'); header_remove('X-Powered-By'); }); ob_start(function ($text, $phase) { if (!headers_sent()) { header('Content-Length: ' . strlen($text)); } return $text; }); echo text(7000); while (ob_get_status() && ob_end_flush()); finish();",
+    ),
+    script(
+        "like-magento",
+        "ob_start(); echo text(3000); $page = ob_get_clean(); header('Pragma: no-cache'); header('Content-Type: text/html; charset=UTF-8'); echo $page; session_write_close(); finish();",
+    ),
     // Pages that never call it.
     silent(
         "never",
