@@ -36,6 +36,7 @@ libapache2-mod-xsendfile | libapache2-mod-xsendfile
 libapache2-mod-wsgi-py3 | libapache2-mod-wsgi-py3
 libapache2-mod-perl2    | libapache2-mod-perl2
 python3-flask           | python3-flask
+php-symfony-http-kernel | php-symfony-http-kernel
 binutils                | binutils
 openssl                 | openssl
 procps                  | procps

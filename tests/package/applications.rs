@@ -148,3 +148,92 @@ fn php() {
         }
     }
 }
+
+/// Symfony's own kernel, as it is packaged: it sends the response, and its listeners of `kernel.terminate` work on.
+const SYMFONY: &str = r#"<?php
+require '/usr/share/php/Symfony/Component/HttpKernel/autoload.php';
+require '/usr/share/php/Symfony/Component/EventDispatcher/autoload.php';
+require __DIR__ . '/background.php';
+use Symfony\Component\EventDispatcher\EventDispatcher;
+use Symfony\Component\HttpFoundation\{JsonResponse, RedirectResponse, Request, RequestStack, Response, StreamedResponse};
+use Symfony\Component\HttpKernel\Controller\{ArgumentResolver, ControllerResolver};
+use Symfony\Component\HttpKernel\{HttpKernel, KernelEvents};
+
+$dispatcher = new EventDispatcher();
+$dispatcher->addListener(KernelEvents::REQUEST, function ($event) {
+    switch ($event->getRequest()->query->get('page')) {
+        case 'json':
+            return $event->setResponse(new JsonResponse(['thank' => 'you'], 201));
+        case 'redirect':
+            return $event->setResponse(new RedirectResponse('/elsewhere'));
+        case 'empty':
+            return $event->setResponse(new Response('', 204));
+        case 'streamed':
+            return $event->setResponse(new StreamedResponse(function () { print body(30000); }, 200, ['Content-Type' => 'text/plain']));
+        default:
+            return $event->setResponse(new Response(body(30000), 200, ['Content-Type' => 'text/plain']));
+    }
+});
+$dispatcher->addListener(KernelEvents::TERMINATE, function ($event) { background($_GET['id'], 0); });
+$kernel = new HttpKernel($dispatcher, new ControllerResolver(), new RequestStack(), new ArgumentResolver());
+$request = Request::createFromGlobals();
+$response = $kernel->handle($request);
+$response->send();
+$kernel->terminate($request, $response);
+"#;
+
+/// Unmodified, with the file for a2enconf: each page is what it is without the module, and its client is let go before the work ends.
+#[test]
+fn symfony() {
+    let folder = folder(&[]);
+    fs::create_dir(folder.path().join("php.d")).unwrap();
+    fs::set_permissions(folder.path().join("php.d"), fs::Permissions::from_mode(0o755)).unwrap();
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let here = |path: &Path| {
+        let text = fs::read_to_string(root.join(path)).unwrap();
+        text.replace("/usr/share/php/finish_request", &folder.path().display().to_string())
+    };
+    for name in ["prepend.php", "finish_request.php", "cgi.php", "php.d/finish_request.ini"] {
+        fs::write(folder.path().join(name), here(&Path::new("php").join(name))).unwrap();
+        fs::set_permissions(folder.path().join(name), fs::Permissions::from_mode(0o644)).unwrap();
+    }
+    let config = here(Path::new("httpd-conf/finish_request_php.conf"));
+    for (handler, mpm) in [(Handler::ModPhp, Mpm::Prefork), (Handler::ModFcgid, Mpm::Event)] {
+        let builder = || {
+            let builder = Httpd::builder(mpm).handler(handler).modules(&["env", "filter", "deflate"]);
+            builder
+                .php_ini("output_buffering", "4096")
+                .config("AddOutputFilterByType DEFLATE text/plain")
+                .config(&config)
+        };
+        let (stock, module) = (builder().without_module().start(), builder().start());
+        for httpd in [&stock, &module] {
+            httpd.install("symfony.php", SYMFONY);
+        }
+        for &protocol in mpm.protocols() {
+            for page in ["page", "json", "redirect", "empty", "streamed"] {
+                for accept in [&[][..], &[("Accept-Encoding", "gzip")]] {
+                    let ask = |httpd: &Httpd, early: bool| {
+                        let background = httpd.background();
+                        let client = Client::connect(httpd, protocol);
+                        let path = format!("{}&page={page}", background.query("symfony.php"));
+                        let exchange = client.get(&path, accept);
+                        if !early {
+                            background.open_gate();
+                        }
+                        let response = exchange.response();
+                        assert!(!early || !background.is_done());
+                        background.open_gate();
+                        assert_eq!(background.wait_for_done().errors, "", "{handler:?} {protocol:?} {page}");
+                        let kept = ["location", "content-type", "cache-control", "x-powered-by"];
+                        let headers: Vec<_> = kept.map(|name| response.header(name).map(str::to_owned)).into();
+                        (response.status, headers, response.decoded())
+                    };
+                    assert_eq!(ask(&module, true), ask(&stock, false), "{handler:?} {protocol:?} {page} {accept:?}");
+                }
+            }
+        }
+        module.stop();
+        stock.stop();
+    }
+}
