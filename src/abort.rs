@@ -5,7 +5,8 @@ use crate::connection::detach;
 use crate::directives::OnAbort;
 use crate::finish::work_ended;
 use crate::httpd::{Brigade, LogTransaction, Reply, Request, Result};
-use crate::response::{Call, Phase, Response};
+use crate::response::{Call, Response};
+use crate::rules::course::{Order, Seen};
 
 /// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
 /// configuration wants that; else a handler that has a copy of the record sees it there, as it would on stock httpd.
@@ -18,25 +19,22 @@ pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<
     if !response.client().is_aborted() {
         return passed;
     }
-    let phase = response.take_phase();
-    let goes_on = settings.on_abort() == OnAbort::Continue
-        && match &phase {
-            Phase::Marked(marked) => !marked.off,
-            Phase::Failed(_) => passed.is_err(),
-            _ => false,
-        };
-    if !goes_on {
-        if let (Some(copy), false) = (response.private_record(), matches!(phase, Phase::Finished)) {
-            copy.abort();
+    let continues = settings.on_abort() == OnAbort::Continue;
+    match response.step(Seen::ClientGone { continues, failed: passed.is_err() }) {
+        Order::Detach => {
+            log::info!("the client has gone before its response was complete; the application goes on");
+            response.set_work(detach::detach(request, response.client(), settings, work_ended));
+            response.aborted.set(true);
+            return detach::discard(brigade, response.work().as_deref());
         }
-        response.set_phase(phase);
-        return passed;
+        Order::TellHandler => {
+            if let Some(copy) = response.private_record() {
+                copy.abort();
+            }
+        }
+        _ => {}
     }
-    log::info!("the client has gone before its response was complete; the application goes on");
-    response.set_work(detach::detach(request, response.client(), settings, work_ended));
-    response.aborted.set(true);
-    response.set_phase(Phase::Finished);
-    detach::discard(brigade, response.work().as_deref())
+    passed
 }
 
 /// The request of a client that went away is logged as one (`%X`).

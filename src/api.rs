@@ -31,19 +31,16 @@ fn finish(request: Request<'_>) -> Result {
         response.ask(false);
         flushed.inspect_err(|_| response.background.withdraw())?;
     }
-    let phase = response.take_phase();
-    if !matches!(phase, Phase::Finished) {
+    if !response.is_finished() {
         response.background.withdraw();
     }
-    let result = match &phase {
+    response.phase(|phase| match phase {
         Phase::Finished => Ok(()),
         Phase::Failed(status) => Err(*status),
         _ if request.has_ended() => Ok(()),
         _ if response.background.was_refused() => Err(Status::AGAIN),
         _ => Err(Status::NOT_IMPLEMENTED),
-    };
-    response.set_phase(phase);
-    result
+    })
 }
 
 /// The note of a request whose next subrequests are empty: whatever their path, nobody is asked for it. PHP's `virtual()` ends all

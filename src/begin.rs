@@ -3,8 +3,10 @@
 
 use std::ffi::CStr;
 
+use crate::connection::detach;
 use crate::directives::{Mode, Settings};
 use crate::filters::{body_end, fcgid, interim, output};
+use crate::finish::work_ended;
 use crate::handlers::{self, digits};
 use crate::httpd::{InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
 use crate::response::{MARK, Response, late, private_record};
@@ -21,6 +23,7 @@ impl InsertFilter for Begin {
         private_record::use_client_record(request);
         fcgid::before_handler(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
+        cut_off(request, settings);
         if settings.mode() == Mode::Off || Response::of(request).is_some() {
             return;
         }
@@ -52,8 +55,19 @@ impl InsertFilter for Begin {
 impl InsertErrorFilter for Begin {
     fn insert_error_filter(request: Request<'_>) {
         private_record::use_client_record(request);
+        if let Some(settings) = dir_config::<Settings>(request) {
+            cut_off(request, settings);
+        }
         if let Some(response) = Response::of(request) {
             response.note_error_page();
         }
+    }
+}
+
+/// An error page behind a response that has ended is for nobody, also where its client's connection goes on: then it is closed.
+fn cut_off(request: Request<'_>, settings: &Settings) {
+    if let Some((_, response)) = Response::find(request, |response| response.is_finished() && !response.works_on()) {
+        response.client().close_after_response();
+        response.set_work(detach::detach(request, response.client(), settings, work_ended));
     }
 }

@@ -4,7 +4,7 @@ use crate::background::{self, Kind, Work};
 use crate::connection::{self, detach};
 use crate::directives::{After, LogAt};
 use crate::handlers::cgi_script;
-use crate::httpd::{Brigade, Request, Result};
+use crate::httpd::{Brigade, Request, Result, now};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
@@ -23,14 +23,35 @@ pub fn finish(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result 
 
 /// The background work begins.
 fn finished(call: Call<'_>, source: Source) {
-    call.response.background.begin();
-    background::count_finished();
-    log::info!(
-        "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
-        source.as_str(),
-        call.response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
-        call.request.age_us(),
-    );
+    let Call { request, response, .. } = call;
+    response.background.begin(false);
+    report::finished(request, response, source, response.background.since().unwrap_or_default());
+}
+
+/// Ends a response at the end that its application has declared. All of it has been passed on; the end follows alone, as the handler's
+/// own would, or has been passed on, which has come to `passed`. The client's connection ends where stock httpd's would. Else it goes on: at once with `Keep`, if that is possible, or
+/// after the handler's end.
+///
+/// # Errors
+///
+/// As [`finish`].
+pub fn finish_declared(call: Call<'_>, passed: Option<Result>, body: &mut Brigade<'_>) -> Result {
+    let Call { request, response, settings, .. } = call;
+    let after = match passed {
+        None => pass_end(call, None, body)?,
+        Some(Ok(())) => None,
+        Some(Err(error)) if response.is_refused(request, error) => answer(call, body),
+        Some(Err(error)) => return Err(error),
+    };
+    let connection = request.connection();
+    let goes_on = after.is_none() && !connection.is_stream() && connection.is_kept_alive();
+    if goes_on && connection::after(request, settings) == After::Close {
+        response.background.withdraw();
+        return connection.flush(request.pool());
+    }
+    let_go(call, Source::Auto, after)?;
+    response.background.begin(true);
+    Ok(())
 }
 
 /// Ends a response whose body is not what the client was told, so that the client sees it: without the last chunk, with
@@ -91,7 +112,13 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
     None
 }
 
-fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brigade<'_>) -> Result {
+fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
+    let after = pass_end(call, after, body)?;
+    let_go(call, source, after)
+}
+
+/// Passes on the body and the end. Gives what becomes of the client's connection, where that is not as configured.
+fn pass_end(call: Call<'_>, mut after: Option<After>, body: &mut Brigade<'_>) -> Result<Option<After>> {
     let Call { filter, request, response, .. } = call;
     // The end of the stream alone: behind it mod_deflate and mod_brotli would drop what stands in the same brigade.
     let ahead = if request.connection().is_stream() { before_stream_end(call, body) } else { Ok(()) };
@@ -103,7 +130,7 @@ fn end(call: Call<'_>, source: Source, mut after: Option<After>, body: &mut Brig
             body.clear();
         }
     }
-    let_go(call, source, after)
+    Ok(after)
 }
 
 /// The client of a stream may still send its request's body. It has all but the last byte of the response meanwhile: with that it might
@@ -167,13 +194,19 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         After::Keep if connection.is_kept_alive() => After::Keep,
         _ => After::Close,
     };
-    report::note(request, source);
+    // Whether a response counts as finished that is only believed to be complete is seen later. But TLS has nothing to say by then.
+    let logs_now = if source == Source::Auto {
+        after == After::Close && !connection.is_stream() && !connection::is_plain(connection)
+    } else {
+        report::note(request, source, now());
+        settings.log() == LogAt::Client
+    };
     if connection.is_stream() || (after == After::Keep && settings.log() == LogAt::End) {
         // What the log says of the connection is what becomes of it for the client: not that mod_http2 calls the client of a
         // stream that has ended gone, nor that httpd closes on this side what goes on elsewhere.
         request.set_connection(connection.unaborted());
     }
-    if settings.log() == LogAt::Client {
+    if logs_now {
         if after == After::Close && !connection.is_stream() {
             connection.close_after_response();
         }

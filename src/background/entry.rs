@@ -6,6 +6,10 @@ use std::sync::atomic::{AtomicI64, AtomicU8, AtomicU32, fence};
 use super::shared::Shared;
 use crate::rules::mark::Source;
 
+/// How long a handler must work on, in microseconds, for a response to count as finished that was only believed to be complete: others
+/// end in that time by themselves.
+pub const WORKS_ON: i64 = 20_000;
+
 const SOURCES: [Source; 4] = [Source::Header, Source::Env, Source::Auto, Source::Api];
 
 /// A request in background work, as it can be shown.
@@ -21,6 +25,18 @@ pub struct Entry {
     pub vhost: Vec<u8>,
     /// The request line, the same.
     pub request: Vec<u8>,
+}
+
+impl Entry {
+    /// True if the response was only believed to be complete.
+    pub fn is_believed(&self) -> bool {
+        self.source == Source::Auto
+    }
+
+    /// True if it is known by `now`, microseconds of Unix time, that the handler works on.
+    pub fn is_sure(&self, now: i64) -> bool {
+        !self.is_believed() || now - self.since > WORKS_ON
+    }
 }
 
 /// The place of a description in shared memory. One process writes to it, its owner, and all may read it meanwhile: what

@@ -11,7 +11,7 @@ mod work;
 use std::cell::Cell;
 use std::sync::atomic::Ordering::Relaxed;
 
-pub use self::entry::Entry;
+pub use self::entry::{Entry, WORKS_ON};
 pub use self::pauses::Pauses;
 pub use self::seldom::seldom;
 pub use self::table::Kind;
@@ -89,9 +89,13 @@ pub struct Overview {
 pub fn overview() -> Option<Overview> {
     let table = TABLE.get()?;
     let state = table.state();
+    let (mut unsure, mut uncounted) = (0_u32, 0_u32);
+    for entry in table.entries().filter(Entry::is_believed) {
+        *(if entry.is_sure(now()) { &mut uncounted } else { &mut unsure }) += 1;
+    }
     Some(Overview {
-        finished: state.finished.load(Relaxed),
-        running: table.running(),
+        finished: state.finished.load(Relaxed) + u64::from(uncounted),
+        running: table.running().saturating_sub(unsure),
         limit: table.limit(),
         kept: state.kept.load(Relaxed),
         over_limit: state.over_limit.load(Relaxed),
@@ -101,7 +105,7 @@ pub fn overview() -> Option<Overview> {
 
 /// The requests in background work now.
 pub fn entries() -> impl Iterator<Item = Entry> {
-    TABLE.get().into_iter().flat_map(Table::entries)
+    TABLE.get().into_iter().flat_map(Table::entries).filter(|entry| entry.is_sure(now()))
 }
 
 /// One request's background work. A place in the table that it has is given back when this is dropped.
@@ -110,6 +114,7 @@ pub struct Background {
     claim: Cell<Option<Claim>>,
     refused: Cell<bool>,
     since: Cell<Option<i64>>,
+    believed: Cell<bool>,
 }
 
 impl Background {
@@ -151,9 +156,10 @@ impl Background {
         drop(self.claim.take());
     }
 
-    /// The client has been released: the background work begins.
-    pub fn begin(&self) {
+    /// The client has been released: the background work begins. Where the response is only `believed` to be complete, there may be none.
+    pub fn begin(&self, believed: bool) {
         let now = now();
+        self.believed.set(believed);
         self.since.set(Some(now));
         if let Some(claim) = self.claim.take() {
             claim.table.set_since(claim.place, now);
@@ -161,9 +167,14 @@ impl Background {
         }
     }
 
-    /// Returns how long it has taken so far, in microseconds; none where it has not begun.
-    pub fn took_us(&self) -> Option<i64> {
-        self.since.get().map(|since| now() - since)
+    /// When it has begun, in microseconds of Unix time.
+    pub fn since(&self) -> Option<i64> {
+        self.since.get()
+    }
+
+    /// True if the response was only believed to be complete.
+    pub fn is_believed(&self) -> bool {
+        self.believed.get()
     }
 
     fn refuse(&self) {

@@ -70,6 +70,17 @@ pub fn private_record(connection: Connection<'_>) -> Connection<'_> {
     record.get()
 }
 
+/// True if nothing but httpd's core and what only counts stands between the connection and its socket: no TLS, say.
+pub fn is_plain(connection: Connection<'_>) -> bool {
+    keep::has_known_filters(connection)
+}
+
+/// True if the connection may go on with another request when this one's handler has no more to do with it: the request's body has
+/// been read, or can be.
+pub fn may_go_on(request: Request<'_>) -> bool {
+    request.connection().is_stream() || keep::body_is_complete(request)
+}
+
 /// Returns the fate of the connection when the response is finished, as far as it depends on this server.
 pub fn after(request: Request<'_>, settings: &Settings) -> After {
     match settings.connection() {

@@ -4,7 +4,7 @@
 
 use std::ffi::CStr;
 
-use crate::handlers::{is_proxied, proxy_scheme};
+use crate::handlers::is_proxied;
 use crate::httpd::{Brigade, FilterHandle, FilterType, InputCall, InputFilter, Request, Result};
 use crate::response::{Body, Response};
 
@@ -17,11 +17,6 @@ pub fn watch(request: Request<'_>) {
     if is_proxied(request) {
         request.add_input_filter::<BodyEnd>();
     }
-}
-
-/// Returns true if the program may wait for a part of the body that has not been read.
-pub fn is_unread(request: Request<'_>, response: &Response) -> bool {
-    response.body.get() != Body::Ended && proxy_scheme(request) == Some(b"fcgi")
 }
 
 impl InputFilter for BodyEnd {

@@ -9,6 +9,7 @@ use crate::httpd::{
     dir_config,
 };
 use crate::response::{Phase, Response, decide::decide};
+use crate::rules::course::Order;
 use crate::rules::ending::Verdict;
 use crate::rules::header_end::{HeaderEnd, Seen};
 
@@ -92,12 +93,15 @@ impl Replacement for Fcgid {
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         let known = filter.request().and_then(|request| Some((request, Response::of(request)?, dir_config(request)?)));
         let Some((request, response, settings)) = known else { return Self::original().pass(filter, brigade) };
-        let phase = decide(response, request, settings);
-        let marked = matches!(phase, Phase::Marked(_) | Phase::Finished);
-        let ended = matches!(&phase, Phase::Marked(marked) if marked.ending.clone().next(&[]) == Verdict::End);
-        let taken = late::take(response, &phase, brigade, true);
-        response.set_phase(phase);
-        taken?;
+        let order = decide(response, request, settings);
+        late::take(response, brigade, true)?;
+        if order == Order::Look {
+            response.stand_in(request, brigade, true);
+        }
+        let (marked, ended) = response.phase(|phase| match phase {
+            Phase::Marked(marked) => (true, marked.ending.clone().next(&[]) == Verdict::End),
+            phase => (matches!(phase, Phase::Finished), false),
+        });
         if marked {
             stream(filter, request, brigade, response, ended)
         } else {

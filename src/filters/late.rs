@@ -5,8 +5,10 @@ use crate::connection::detach;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{Brigade, Filter, Record, Request, Result};
-use crate::response::late::{At, Awaited, rule};
-use crate::response::{Call, Phase, Response};
+use crate::response::late::{At, rule};
+use crate::response::{Call, Response, declared};
+use crate::rules::course::Seen;
+use crate::rules::mark::Source;
 
 /// Takes the digits, and what follows them, out of what the handler passes on; `is_fcgid` says that mod_fcgid's filter is to have it next.
 /// Returns true if nothing is left to be passed on.
@@ -14,8 +16,8 @@ use crate::response::{Call, Phase, Response};
 /// # Errors
 ///
 /// What the buckets say.
-pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fcgid: bool) -> Result<bool> {
-    let Some((awaited, rule)) = response.awaited.get().zip(rule(phase)) else { return Ok(false) };
+pub fn take(response: &Response, brigade: &mut Brigade<'_>, is_fcgid: bool) -> Result<bool> {
+    let Some((awaited, rule)) = response.awaited.get().zip(response.phase(rule)) else { return Ok(false) };
     let had_something = !brigade.is_empty();
     awaited.take(brigade, rule, is_fcgid)?;
     Ok(had_something && brigade.is_empty())
@@ -27,7 +29,8 @@ pub fn take(response: &Response, phase: &Phase, brigade: &mut Brigade<'_>, is_fc
 ///
 /// What the filters below say.
 pub fn end_by_itself(filter: Filter<'_>, request: Request<'_>, response: &Response) -> Result {
-    if response.awaited.get().is_none_or(|awaited| !awaited.at().is_end()) || request.has_ended() {
+    let at_end = response.awaited.get().is_some_and(|awaited| awaited.at().is_end()) && !request.has_ended();
+    if !(at_end || response.declared.get().is_some_and(|declared| declared.at() == declared::At::End)) {
         return Ok(());
     }
     let mut end = request.brigade();
@@ -44,13 +47,13 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
     let Call { request, response, settings, .. } = call;
     let Some(awaited) = response.awaited.get() else { return passed };
     let finished = match (awaited.at(), passed) {
-        (At::End, Ok(())) if ends => finish::ended_below(call, awaited.by(), brigade),
+        (At::End, Ok(())) if ends => finish::ended_below(call, Source::Env, brigade),
         // What comes from a bucket has its end behind that.
         (At::End, Ok(())) if awaited.source().is_none() => {
             brigade.clear();
-            finish::finish(call, awaited.by(), brigade)
+            finish::finish(call, Source::Env, brigade)
         }
-        (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, awaited.by(), brigade),
+        (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, Source::Env, brigade),
         (At::End, Err(error)) => Err(error),
         // Its connection stays as it is.
         (At::HeaderEnd, Ok(())) if ends => finish::after_own_end(call),
@@ -64,10 +67,7 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
     if finished.is_err() {
         response.background.withdraw();
     }
-    response.set_phase(match finished {
-        Ok(()) => Phase::Finished,
-        Err(status) => Phase::Failed(status),
-    });
+    response.step(finished.map_or_else(Seen::Failed, |()| Seen::Ended));
     finished
 }
 
@@ -77,10 +77,16 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
 ///
 /// As [`detach::discard`].
 pub fn drain(Call { request, response, .. }: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
-    let ended = |awaited: &&Awaited| awaited.at().is_end() && request.has_ended();
-    let Some(awaited) = response.awaited.get().filter(ended) else { return Ok(()) };
+    let late = response.awaited.get().filter(|awaited| awaited.at().is_end() && request.has_ended());
+    let declared = response.declared.get().filter(|_| response.is_finished());
+    if late.is_none() && declared.is_none() {
+        return Ok(());
+    }
     let work = response.work();
-    if let Some(mut source) = awaited.source() {
+    if let Some(declared) = declared {
+        detach::discard(&mut declared.source(), work.as_deref())?;
+    }
+    if let Some(mut source) = late.and_then(|late| late.source()) {
         detach::discard(&mut source, work.as_deref())?;
     }
     detach::discard(brigade, work.as_deref())

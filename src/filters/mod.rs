@@ -1,8 +1,10 @@
 //! The module's filters in a request's chains, and its functions in the place of other modules' filters.
 
 pub mod body_end;
+mod declared;
 pub mod fcgid;
 pub mod header;
 pub mod interim;
 pub mod late;
 pub mod output;
+mod walk;

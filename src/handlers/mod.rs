@@ -5,6 +5,7 @@ pub mod digits;
 pub mod length;
 
 use crate::httpd::Request;
+use crate::rules::declared::Pause;
 
 /// Returns true if the request is for mod_proxy.
 pub fn is_proxied(request: Request<'_>) -> bool {
@@ -43,11 +44,29 @@ fn scheme(url: &[u8]) -> &[u8] {
     url.split(|byte| *byte == b':').next().unwrap_or_default()
 }
 
+/// Returns true if a program outside httpd makes the response.
+pub fn is_outside(request: Request<'_>) -> bool {
+    is_proxied(request) || is_cgi(request) || request.handler() == Some(b"fcgid-script")
+}
+
 /// Returns true if something other than a file may answer: mod_php and mod_cgi may be named by a pseudo media type.
 pub fn runs_application(request: Request<'_>) -> bool {
     match request.handler() {
         Some(handler) => handler != b"default-handler",
         None => request.content_type().is_some_and(|name| name.starts_with(b"application/x-httpd-")),
+    }
+}
+
+/// When the handler that answers is taken to pause. None of one whose responses are framed by whoever made them, so that it ends when
+/// they do: mod_proxy's for HTTP.
+pub fn pause(request: Request<'_>) -> Option<Pause> {
+    if !is_proxied(request) {
+        return Some(Pause::Flush);
+    }
+    match proxy_scheme(request)? {
+        b"fcgi" | b"ajp" => Some(Pause::Brigade),
+        b"scgi" | b"uwsgi" => Some(Pause::Flush),
+        _ => None,
     }
 }
 

@@ -79,6 +79,21 @@ impl<'b> Brigade<'b> {
         self.raw
     }
 
+    /// Shows its buckets, in order, each as it is when its turn comes.
+    ///
+    /// # Errors
+    ///
+    /// The first error of `see`, which ends it.
+    pub fn look_through(&mut self, mut see: impl FnMut(&mut Bucket<'_>) -> Result) -> Result {
+        let mut next = self.first_raw();
+        while let Some(raw) = next {
+            see(&mut Bucket { raw, life: PhantomData })?;
+            // SAFETY: the brigade is live (invariant 1), and the bucket is in it: seeing it takes it out of nothing.
+            next = Some(unsafe { sys::fr_bucket_next(self.raw, raw) }).filter(|next| !next.is_null());
+        }
+        Ok(())
+    }
+
     /// Destroys the buckets, in order.
     pub fn clear(&mut self) {
         // SAFETY: the brigade is live (invariant 1).
@@ -102,17 +117,8 @@ impl<'b> Brigade<'b> {
     /// The bucket's: with [`Block::No`], that there is nothing yet.
     pub fn read_first(&mut self, block: Block) -> Result<&[u8]> {
         let Some(bucket) = self.first_raw() else { return Ok(&[]) };
-        let mut data = std::ptr::null();
-        let mut length = 0;
-        // SAFETY: the bucket is in a live brigade (invariant 1). The data stays where it is until the bucket is destroyed
-        // or changed, which takes another exclusive borrow of this brigade.
-        unsafe {
-            Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block.raw()))?;
-            if data.is_null() || length == 0 {
-                return Ok(&[]);
-            }
-            Ok(std::slice::from_raw_parts(data.cast(), length))
-        }
+        // SAFETY: the bucket is in a live brigade (invariant 1). To destroy or change it takes another exclusive borrow of this brigade.
+        unsafe { read(bucket, block) }
     }
 
     /// Splits the first bucket, so that it has `at` bytes and the rest is a bucket of its own.
@@ -272,6 +278,45 @@ impl<'b> Brigade<'b> {
         // SAFETY: the brigade is live (invariant 1).
         let bucket = unsafe { sys::fr_brigade_first(self.raw) };
         (!bucket.is_null()).then_some(bucket)
+    }
+}
+
+/// A bucket that stays where it is in its brigade.
+pub struct Bucket<'b> {
+    raw: *mut sys::apr_bucket,
+    life: PhantomData<&'b sys::apr_bucket>,
+}
+
+impl Bucket<'_> {
+    /// What it is.
+    pub fn kind(&self) -> Kind {
+        kind(self.raw)
+    }
+
+    /// Reads it: it may turn into another kind, with more behind it.
+    ///
+    /// # Errors
+    ///
+    /// As [`Brigade::read_first`].
+    pub fn read(&mut self, block: Block) -> Result<&[u8]> {
+        // SAFETY: the bucket is in a live brigade (invariant 1). To change it takes another exclusive borrow of this.
+        unsafe { read(self.raw, block) }
+    }
+}
+
+/// # Safety
+///
+/// The bucket is in a live brigade, and is neither destroyed nor changed for `'b`.
+unsafe fn read<'b>(bucket: *mut sys::apr_bucket, block: Block) -> Result<&'b [u8]> {
+    let mut data = std::ptr::null();
+    let mut length = 0;
+    // SAFETY: the caller's promise; the data stays where it is until the bucket is destroyed or changed.
+    unsafe {
+        Status::check(sys::fr_bucket_read(bucket, &raw mut data, &raw mut length, block.raw()))?;
+        if data.is_null() || length == 0 {
+            return Ok(&[]);
+        }
+        Ok(std::slice::from_raw_parts(data.cast(), length))
     }
 }
 

@@ -51,4 +51,4 @@ pub use self::seldom::Seldom;
 pub use self::server::Server;
 pub use self::status::{Result, Status};
 pub use self::table::Table;
-pub use crate::sys::{HTTP_BAD_GATEWAY, HTTP_INTERNAL_SERVER_ERROR, HTTP_OK};
+pub use crate::sys::{HTTP_BAD_GATEWAY, HTTP_INTERNAL_SERVER_ERROR, HTTP_NO_CONTENT, HTTP_NOT_MODIFIED, HTTP_OK};

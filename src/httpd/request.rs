@@ -262,6 +262,24 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// True if httpd is going to close the connection after this response, whatever that is: the client's protocol says so, or its
+    /// `Connection`, or this server. Of several reasons (`ap_set_keepalive`) one may yet come later.
+    pub fn is_last(self) -> bool {
+        let connection = self.connection();
+        let says = |option: &[u8]| {
+            let values = self.headers_in().get(c"Connection").unwrap_or_default();
+            values.split(|byte| *byte == b',').any(|value| value.trim_ascii().eq_ignore_ascii_case(option))
+        };
+        // SAFETY: a live request has a server (invariant 1).
+        let (keeps, most, protocol) = unsafe {
+            let server = (*self.raw()).server;
+            let keeps = (*server).keep_alive != 0 && (*server).keep_alive_timeout > 0;
+            (keeps, (*server).keep_alive_max, (*self.raw()).proto_num)
+        };
+        let old = protocol < HTTP_1_1 && !says(b"keep-alive");
+        connection.is_closing() || !keeps || (most > 0 && connection.keepalives() >= most) || old || says(b"close")
+    }
+
     /// The status of the response.
     pub fn status(self) -> i32 {
         // SAFETY: as for is_subrequest.
@@ -276,10 +294,10 @@ impl<'r> Request<'r> {
         head || matches!(self.status(), sys::HTTP_NO_CONTENT | sys::HTTP_NOT_MODIFIED)
     }
 
-    /// Microseconds since the request came (`%D`).
-    pub fn age_us(self) -> i64 {
-        // SAFETY: reads a field of a live request (invariant 1), and the clock.
-        unsafe { now() - (*self.raw()).request_time }
+    /// Microseconds from when the request came until `time`, microseconds of Unix time (`%D`).
+    pub fn us_until(self, time: i64) -> i64 {
+        // SAFETY: reads a field of a live request (invariant 1).
+        unsafe { time - (*self.raw()).request_time }
     }
 
     /// The first line of the request, as the client sent it.
@@ -505,6 +523,9 @@ impl RequestRecord {
         unsafe { Request { raw: NonNull::new_unchecked(self.raw.load(Ordering::Relaxed)), life: PhantomData } }
     }
 }
+
+/// `HTTP_VERSION(1, 1)`.
+const HTTP_1_1: i32 = 1001;
 
 /// Microseconds of Unix time.
 pub fn now() -> i64 {

@@ -5,7 +5,8 @@ pub mod status;
 
 use std::ffi::CStr;
 
-use crate::httpd::{LogTransaction, Reply, Request, with_context};
+use crate::background::{self, WORKS_ON};
+use crate::httpd::{LogTransaction, Reply, Request, now, with_context};
 use crate::response::Response;
 use crate::rules::mark::Source;
 
@@ -14,13 +15,24 @@ const MARKED: &CStr = c"finish-request";
 /// The microseconds from the request's arrival to the client's release.
 const RELEASED: &CStr = c"finish-request-us";
 
-/// Sets the notes: how the response was marked, and the microseconds from the request's arrival until now, the
-/// client's release.
-pub fn note(request: Request<'_>, source: Source) {
+/// Sets the notes: how the response was marked, and the microseconds from the request's arrival until `released`, microseconds of Unix
+/// time.
+pub fn note(request: Request<'_>, source: Source, released: i64) {
     let notes = request.notes();
     let set = |name, value: String| notes.set(name, request.pool().string(value.as_bytes()));
     set(MARKED, source.as_str().to_owned());
-    set(RELEASED, request.age_us().to_string());
+    set(RELEASED, request.us_until(released).to_string());
+}
+
+/// Counts and logs a finished response, whose client was released at this time, microseconds of Unix time.
+pub fn finished(request: Request<'_>, response: &Response, source: Source, released: i64) {
+    background::count_finished();
+    log::info!(
+        "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
+        source.as_str(),
+        response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
+        request.us_until(released),
+    );
 }
 
 /// Copies the notes to the request that is logged: the last one in a chain of internal redirects, which may be an error document.
@@ -51,18 +63,29 @@ pub fn log(request: Request<'_>, response: &Response) {
 /// The background work has ended: gives its place back, and has the request logged, unless that has been done. The request's memory
 /// may live on, for a client that reads slowly.
 pub fn work_ended(request: Request<'_>) {
-    let Some((finished, response)) = Response::find(request, |response| response.background.took_us().is_some()) else {
-        return;
-    };
-    if let Some(took) = response.background.took_us() {
-        with_context(request, || {
-            log::info!("the background work has ended, {took} microseconds after the client was released");
-        });
+    let found = Response::find(request, |response| response.background.since().is_some());
+    let Some((ended, response)) = found else { return };
+    let released = response.background.since().unwrap_or_default();
+    let took = now() - released;
+    if response.background.is_believed() {
+        if took <= WORKS_ON {
+            // An ordinary response, then. mod_http2 calls the client of a stream that has ended gone, where this has lasted longer.
+            response.background.withdraw();
+            if response.client().is_stream() && response.client().is_aborted() && !response.logged.get() {
+                log(ended, response);
+            }
+            return;
+        }
+        with_context(request, || finished(ended, response, Source::Auto, released));
+        note(ended, Source::Auto, released);
     }
+    with_context(request, || {
+        log::info!("the background work has ended, {took} microseconds after the client was released");
+    });
     response.background.withdraw();
-    carry_notes(finished, request.last());
+    carry_notes(ended, request.last());
     if Response::find(request, |response| response.logged.get()).is_none() {
-        log(finished, response);
+        log(ended, response);
     }
 }
 

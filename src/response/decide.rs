@@ -1,25 +1,32 @@
 //! Deciding whether a response is marked: what was said about it, and what that means for its header.
 
-use super::{MARK, Marked, Phase, Response, bypass, private_record};
+use super::{MARK, Phase, Response, bypass, private_record};
 use crate::background::{self, Kind};
 use crate::directives::{Mode, Settings};
-use crate::handlers::length;
-use crate::httpd::{self, Request};
+use crate::handlers::{self, length};
+use crate::httpd::{self, Request, Status};
+use crate::rules::course::{Marked, Order, Said, Seen};
+use crate::rules::declared::{Pause, Watched};
 use crate::rules::ending::{Ending, Length};
-use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Said, Source, VARIABLE};
+use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Source, VARIABLE};
 use crate::rules::quote::escaped;
 
-/// The phase, decided now if it has not been: to be called when something of the response has come, or is
-/// about to. Afterwards the phase is not [`Phase::Undecided`].
-pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) -> Phase {
-    let phase = match response.take_phase() {
-        Phase::Undecided => first(response, request, settings),
-        Phase::Ordinary => late(response, request),
-        Phase::Marked(marked) => again(response, request, marked),
-        other => other,
-    };
-    private_record::decided(request, response, settings, &phase);
-    phase
+/// Looks at what is said of a response.
+type Look = fn(&Response, Request<'_>, &Settings) -> Said;
+
+/// Something of the response has come, or is about to: what is said of it is looked at, and the course told. Returns what is to be done with
+/// a brigade.
+pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) -> Order<Status> {
+    let look: Option<Look> = response.phase(|phase| match phase {
+        Phase::Undecided => Some(first as Look),
+        Phase::Ordinary | Phase::Declared(_) => Some(late as Look),
+        Phase::Marked(_) => Some(again as Look),
+        Phase::Settled | Phase::Walking | Phase::Ending | Phase::Finished | Phase::Failed(_) => None,
+    });
+    let said = look.map_or(Said::Nothing, |look| look(response, request, settings));
+    let order = response.step(Seen::Said(said));
+    private_record::decided(request, response, settings);
+    order
 }
 
 /// True if the variable says `late`: the handler is about to run.
@@ -36,36 +43,35 @@ pub fn says_something(request: Request<'_>) -> bool {
         || request.subprocess_env().get(VARIABLE).is_some()
 }
 
-fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phase {
+fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said {
     let [err_headers, headers] = request.response_headers();
     let header = request.header_values(MARK);
     request.unset_header(MARK);
     response.end_interim();
     if request.switches_protocol() {
         drop_kept_length(response, request);
-        return Phase::Settled;
+        return Said::Off;
     }
 
     let values = |name| headers.get(name).or_else(|| err_headers.get(name));
-    let content_length = values(c"Content-Length").and_then(mark::parse_length);
+    let content_length = mark::declared_length(request.header_values(c"Content-Length"));
     let chunked = values(c"Transfer-Encoding").is_some_and(mark::is_chunked);
-    let auto = (settings.mode() == Mode::Auto)
-        .then(|| Idiom {
-            http2: request.connection().is_stream(),
-            close: request.header_values(c"Connection").into_iter().any(mark::has_close),
-            content_length,
-            chunked,
-        })
-        .and_then(|idiom| mark::recognise(&idiom));
+    let watched =
+        if settings.mode() == Mode::Auto { declared(response, request, content_length, chunked) } else { None };
     let env = variable(response, request);
-    let (choice, rejected) = mark::choose(&Said { api: response.asked.take(), header: &header, env: &env, auto });
+    let said = mark::Said { api: response.asked.take(), header: &header, env: &env, auto: watched.is_some() };
+    let (choice, rejected) = mark::choose(&said);
     log_rejected(request, &rejected);
 
     let (mark, source) = match choice {
         Choice::Marked(mark, source) => (mark, source),
         unmarked => {
             drop_kept_length(response, request);
-            return if unmarked == Choice::Off { Phase::Settled } else { Phase::Ordinary };
+            return match watched {
+                Some(watched) if unmarked == Choice::Declared => Said::Declared(watched),
+                _ if unmarked == Choice::Off => Said::Off,
+                _ => Said::Nothing,
+            };
         }
     };
     let mut ending = Ending::new(&mark, content_length, chunked);
@@ -77,7 +83,7 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phas
                 escaped(request.path())
             );
         });
-        return Phase::Settled;
+        return Said::Off;
     }
     match &ending {
         Ending::Length(length) => {
@@ -105,41 +111,57 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Phas
     }
     if let Ending::Never = ending {
         log::debug!("marked 'on' by the {} without a Content-Length: an ordinary response", source.as_str());
-        return Phase::Ordinary;
+        return Said::Nothing;
     }
     marked(response, request, ending, source)
 }
 
+/// The end that the application has declared, if there is an application. Nothing of the response is changed for it.
+fn declared(response: &Response, request: Request<'_>, content_length: Option<u64>, chunked: bool) -> Option<Watched> {
+    let pause = handlers::pause(request).filter(|_| response.is_application)?;
+    let status = request.status();
+    let is_redirect = (300..400).contains(&status) && request.headers_out().get(c"Location").is_some();
+    let declared = mark::recognise(&Idiom {
+        http2: request.connection().is_stream(),
+        closes: request.is_last() || request.header_values(c"Connection").into_iter().any(mark::has_close),
+        content_length,
+        chunked,
+        bodiless: matches!(status, httpd::HTTP_NO_CONTENT | httpd::HTTP_NOT_MODIFIED)
+            || (is_redirect && content_length.is_none() && pause == Pause::Flush && !handlers::is_outside(request)),
+    })?;
+    Some(Watched { declared, pause })
+}
+
 /// An in-process application may mark the response after part of the body has gone.
-fn late(response: &Response, request: Request<'_>) -> Phase {
+fn late(response: &Response, request: Request<'_>, _: &Settings) -> Said {
     let api = response.asked.take();
     if !api && !variable_changed(response, request) {
-        return Phase::Ordinary;
+        return Said::Nothing;
     }
     let env = variable(response, request);
-    let (choice, rejected) = mark::choose(&Said { api, header: &[], env: &env, auto: None });
+    let (choice, rejected) = mark::choose(&mark::Said { api, header: &[], env: &env, auto: false });
     log_rejected(request, &rejected);
     let (mark, source) = match choice {
         Choice::Marked(mark, source) => (mark, source),
-        Choice::Unmarked => return Phase::Ordinary,
-        Choice::Off => return Phase::Settled,
+        Choice::Unmarked | Choice::Declared => return Said::Nothing,
+        Choice::Off => return Said::Off,
     };
     let content_length = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
     let mut ending = Ending::new(&mark, content_length, false);
     if let Ending::Length(length) = &mut ending {
         let Some(passed) = response.passed.get().filter(|passed| *passed <= length.remaining()) else {
             log::debug!("marked by the {} too late: an ordinary response", source.as_str());
-            return Phase::Ordinary;
+            return Said::Nothing;
         };
         length.take(passed);
     }
     match ending {
-        Ending::Never => Phase::Ordinary,
+        Ending::Never => Said::Nothing,
         ending => marked(response, request, ending, source),
     }
 }
 
-fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Source) -> Phase {
+fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Source) -> Said {
     let early = !private_record::ends_with_stream(request, response);
     if !early {
         log::debug!(
@@ -147,24 +169,19 @@ fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Sou
              'FinishRequestOnAbort Continue' it need not"
         );
     }
-    Phase::Marked(Marked { ending, source, early, held: None, off: false })
+    Said::Mark(Marked::new(ending, source, early))
 }
 
 /// `off` wins even late, and the C function over other marks.
-fn again(response: &Response, request: Request<'_>, mut marked: Marked) -> Phase {
+fn again(response: &Response, request: Request<'_>, _: &Settings) -> Said {
     let off = |value| mark::parse(value) == Ok(Mark::Off);
     if variable_changed(response, request) && variable(response, request).into_iter().any(off) {
-        if marked.ending.ends_at_flush() {
-            // The client was told nothing.
-            return Phase::Settled;
-        }
-        (marked.early, marked.off) = (false, true);
+        Said::Off
+    } else if response.asked.take() {
+        Said::Now
+    } else {
+        Said::Nothing
     }
-    if response.asked.take() && marked.early {
-        marked.ending = Ending::Flush;
-        marked.source = Source::Api;
-    }
-    Phase::Marked(marked)
 }
 
 /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.

@@ -1,4 +1,4 @@
-//! Ends that only may come, looked for in what a program sends: the digits of the mark `late`, and a length that was declared.
+//! An end that only may come, looked for in what a program sends: the digits of the mark `late`.
 //!
 //! Until then the response is in every respect the ordinary one. So what is of known length is looked at where it stands, and of what is of
 //! unknown length (a pipe, mod_fcgid's records) nothing is read: a bucket of the module's own stands in its place, and reads from it when, and
@@ -9,9 +9,8 @@ use std::cell::{Cell, OnceCell, RefCell};
 use super::{Body, Phase, Response};
 use crate::connection;
 use crate::directives::{After, Settings};
-use crate::handlers::{cgi_script, digits, proxy_scheme};
+use crate::handlers::{cgi_script, digits};
 use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, dir_config};
-use crate::rules::declared::Declared;
 use crate::rules::late::Late;
 use crate::rules::mark;
 
@@ -22,10 +21,6 @@ const LOOK_AHEAD: usize = 16;
 pub struct Awaited {
     /// The digits that the program was given, where it was.
     search: RefCell<Option<Late>>,
-    /// The length that was declared, where that may be the end.
-    declared: Cell<Option<Declared>>,
-    /// Who has the response end.
-    by: Cell<mark::Source>,
     request: RequestRecord,
     /// What the bucket in its place reads from; none before there is one.
     source: OnceCell<BrigadeRecord>,
@@ -86,9 +81,9 @@ pub fn before_handler(request: Request<'_>, response: &Response) {
 pub fn rule(phase: &Phase) -> Option<Rule> {
     match phase {
         Phase::Ordinary | Phase::Undecided => Some(Rule::End),
-        Phase::Marked(marked) if marked.source == mark::Source::Auto => Some(Rule::Drop),
+        Phase::Declared(_) => Some(Rule::Drop),
         Phase::Marked(_) | Phase::Settled => Some(Rule::Skip),
-        Phase::Finished | Phase::Failed(_) => None,
+        Phase::Walking | Phase::Ending | Phase::Finished | Phase::Failed(_) => None,
     }
 }
 
@@ -97,8 +92,6 @@ impl Awaited {
     pub fn new(request: Request<'_>, search: Option<Late>) -> Self {
         Self {
             search: RefCell::new(search),
-            declared: Cell::new(None),
-            by: Cell::new(mark::Source::Env),
             request: RequestRecord::of(request),
             source: OnceCell::new(),
             rule: Cell::new(Rule::End),
@@ -108,15 +101,9 @@ impl Awaited {
         }
     }
 
-    /// The response may also end after so many bytes, where no more are at hand then. To be called before anything is passed on.
-    #[allow(dead_code)] // For what `Auto` recognises.
-    pub fn declare(&self, length: u64) {
-        self.declared.set(Some(Declared::new(length)));
-    }
-
-    /// Who has had the response end: the variable, or `Auto`.
-    pub fn by(&self) -> mark::Source {
-        self.by.get()
+    /// Says what the digits mean from now on.
+    pub fn set_rule(&self, rule: Rule) {
+        self.rule.set(rule);
     }
 
     /// How far the output is.
@@ -214,21 +201,14 @@ impl Awaited {
         let bytes = search.as_mut().map(held).unwrap_or_default();
         if !bytes.is_empty() {
             brigade.push_bytes(bytes);
-            self.count(bytes.len() as u64);
         }
-    }
-
-    /// So many bytes of body have passed.
-    fn count(&self, bytes: u64) {
-        self.declared.set(self.declared.get().map(|declared| declared.after(bytes)));
     }
 
     /// Moves the first bucket, which is of known length, or what of it is the client's.
     fn take_first(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) -> Result {
         match (from.first(), self.at.get()) {
-            (Some(Kind::Data(Some(length @ 1..))), At::Before) if self.search.borrow().is_none() => {
+            (Some(Kind::Data(Some(1..))), At::Before) if self.search.borrow().is_none() => {
                 from.move_first(to);
-                self.count(length);
                 Ok(())
             }
             (Some(Kind::Data(Some(1..))), At::Before) => self.look_at_first(from, to),
@@ -265,7 +245,6 @@ impl Awaited {
         if !seen.restored.is_empty() {
             to.push_bytes(seen.restored);
         }
-        self.count((seen.restored.len() + body) as u64);
         let (tail, is_small) = (length - body, search_in.held().len() + body == length && search_in.may_be_passed());
         drop(search);
         if tail == 0 {
@@ -285,7 +264,6 @@ impl Awaited {
                 from.split_first((end - body) as u64)?;
             }
             if self.rule.get() != Rule::Skip {
-                self.by.set(mark::Source::Env);
                 self.at.set(At::Found);
             }
         }
@@ -312,7 +290,7 @@ impl Awaited {
         if waits {
             to.cut_last(tail)
         } else {
-            self.count(self.search.borrow_mut().as_mut().map_or(0, |search| search.pass().len()) as u64);
+            self.search.borrow_mut().as_mut().map(|search| search.pass().len());
             Ok(())
         }
     }
@@ -326,8 +304,7 @@ impl Awaited {
         let request = self.request.get();
         let known = Response::of(request).zip(dir_config::<Settings>(request));
         if let Some((response, _)) = known
-            && response.body.get() != Body::Ended
-            && proxy_scheme(request) == Some(b"fcgi")
+            && response.waits_for_body(request)
         {
             // When the request's body has been read to its end, a flush comes.
             response.body.set(Body::Awaited);
@@ -337,8 +314,8 @@ impl Awaited {
             Some((response, settings)) if self.rule.get() == Rule::End && !response.works_on() => {
                 if source.is_some_and(|source| self.ends_there(source)) {
                     At::Behind
-                } else if response.background.admit(request, self.by.get()) {
-                    before_end(request, response, settings, self.by.get());
+                } else if response.background.admit(request, mark::Source::Env) {
+                    before_end(request, response, settings);
                     At::End
                 } else {
                     At::Refused
@@ -427,45 +404,23 @@ impl Awaited {
 
 impl Awaited {
     /// Reads the first bucket, which is of unknown length. Where nothing is there yet, what is held of few matching bytes is given instead, which
-    /// gives true; and the response ends here, if that was declared.
+    /// gives true.
     fn read_more(&self, source: &mut Brigade<'_>, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
-        let is_before = self.at.get() == At::Before;
-        let may_end =
-            is_before && self.rule.get() == Rule::End && self.declared.get().is_some_and(Declared::is_reached);
-        if self.is_fcgid.get() {
-            // What was at hand has been looked at.
-            if may_end {
-                self.end_as_declared(source);
-                return Ok(false);
-            }
-            return source.read_first(block).map(|_| false);
-        }
-        let holds_few = is_before && self.holds_few();
-        if block == Block::Yes && !may_end && !holds_few {
+        if self.is_fcgid.get() || self.at.get() != At::Before || !self.holds_few() {
             return source.read_first(block).map(|_| false);
         }
         match source.read_first(Block::No) {
-            Err(status) if status.is_again() && holds_few => {
+            Err(status) if status.is_again() => {
                 self.push(out, Late::pass);
                 Ok(true)
-            }
-            Err(status) if status.is_again() && may_end && block == Block::Yes => {
-                self.end_as_declared(source);
-                Ok(false)
             }
             read => read.map(|_| false),
         }
     }
-
-    fn end_as_declared(&self, source: &mut Brigade<'_>) {
-        self.by.set(mark::Source::Auto);
-        self.at.set(At::Found);
-        self.decide(Some(source));
-    }
 }
 
 /// The response is about to end, perhaps before its header has gone.
-fn before_end(request: Request<'_>, response: &Response, settings: &Settings, by: mark::Source) {
+fn before_end(request: Request<'_>, response: &Response, settings: &Settings) {
     let connection = request.connection();
     if connection.is_stream() {
         connection::stream::ending(request);
@@ -473,7 +428,7 @@ fn before_end(request: Request<'_>, response: &Response, settings: &Settings, by
     }
     // An error says that the client has gone, as what is passed on next will.
     let _ = connection::begin(request, settings);
-    if by != mark::Source::Auto && !response.header_is_made() && connection::after(request, settings) == After::Close {
+    if !response.header_is_made() && connection::after(request, settings) == After::Close {
         request.withdraw_offer();
         if !request.header_values(c"Connection").into_iter().any(mark::has_close) {
             request.announce_close();

@@ -2,6 +2,7 @@
 
 pub mod bypass;
 pub mod decide;
+pub mod declared;
 pub mod late;
 pub mod private_record;
 
@@ -13,8 +14,9 @@ use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::handlers;
 use crate::httpd::{Connection, Filter, Foremost, Record, Request, Status};
-use crate::rules::ending::Ending;
-use crate::rules::mark::{self, Source};
+use crate::rules::course::{self, Marked, Order, Seen};
+use crate::rules::declared::Watched;
+use crate::rules::mark;
 
 /// The response header by which an application marks its response.
 pub const MARK: &CStr = c"X-Finish-Request";
@@ -32,6 +34,8 @@ pub struct Response {
     ended_with_header: Cell<bool>,
     /// Body bytes passed on so far; none where that is not known.
     pub passed: Cell<Option<u64>>,
+    /// True if something other than a file may answer.
+    is_application: bool,
     /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
     length_kept: bool,
     /// The variable's value that was last looked at.
@@ -56,38 +60,12 @@ pub struct Response {
     interim: OnceCell<Foremost>,
     /// The digits that may end it; none where its program was given none.
     pub awaited: OnceCell<late::Awaited>,
+    /// What stands for the output of a program outside httpd that has declared its end; none before it has come.
+    pub declared: OnceCell<declared::StandIn>,
 }
 
 /// How far the response is.
-pub enum Phase {
-    /// Nothing of it has been seen.
-    Undecided,
-    /// It ends when its handler ends, as on stock httpd, unless it is marked late.
-    Ordinary,
-    /// The same, whatever may be said later: somebody said `off`, or its end has been passed on.
-    Settled,
-    /// It is to end early.
-    Marked(Marked),
-    /// It has ended: what comes now reaches nobody.
-    Finished,
-    /// It could not be ended: the client has gone, and writing gives this.
-    Failed(Status),
-}
-
-/// A response that is to end early.
-pub struct Marked {
-    /// Where.
-    pub ending: Ending,
-    /// Who said so.
-    pub source: Source,
-    /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
-    /// to what the client was told, and not more.
-    pub early: bool,
-    /// The last of the body, while a client waits that still sends its request's.
-    pub held: Option<u8>,
-    /// Whether `off` came later: the application is not to go on without its client either.
-    pub off: bool,
-}
+pub type Phase = course::Phase<Status>;
 
 /// How far the body of a request for mod_proxy has been read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -128,6 +106,7 @@ impl Response {
             error_page: Cell::new(false),
             ended_with_header: Cell::new(false),
             passed: Cell::new(Some(0)),
+            is_application: handlers::runs_application(request),
             length_kept: handlers::length::keep(request),
             seen: Cell::new(None),
             asked: Cell::new(false),
@@ -140,6 +119,7 @@ impl Response {
             work: OnceCell::new(),
             interim: OnceCell::new(),
             awaited: OnceCell::new(),
+            declared: OnceCell::new(),
         }
     }
 
@@ -240,6 +220,21 @@ impl Response {
         let _ = self.private_record.set(Record::of(copy));
     }
 
+    /// True if its end has been passed on.
+    pub fn is_finished(&self) -> bool {
+        self.phase(|phase| matches!(phase, Phase::Finished))
+    }
+
+    /// True if a bucket of the module's own stands for what a program outside httpd sends.
+    pub fn has_stand_in(&self) -> bool {
+        self.awaited.get().is_some() || self.declared.get().is_some()
+    }
+
+    /// True if the program may wait for a part of the request's body that has not been read: an end before that would have it wait for the rest.
+    pub fn waits_for_body(&self, request: Request<'_>) -> bool {
+        self.body.get() != Body::Ended && handlers::proxy_scheme(request) == Some(b"fcgi")
+    }
+
     /// True once the client was let go.
     pub fn works_on(&self) -> bool {
         self.work.get().is_some()
@@ -256,14 +251,70 @@ impl Response {
         let _ = self.work.set(work);
     }
 
-    /// Takes the phase out for the time of a call; to be put back with [`Response::set_phase`]. Meanwhile the
-    /// response is an ordinary one.
-    pub fn take_phase(&self) -> Phase {
-        self.phase.replace(Phase::Ordinary)
+    /// Looks at how far it is.
+    pub fn phase<T>(&self, look: impl FnOnce(&Phase) -> T) -> T {
+        let phase = self.phase.replace(Phase::Walking);
+        let seen = look(&phase);
+        self.phase.set(phase);
+        seen
     }
 
-    /// Sets the phase.
-    pub fn set_phase(&self, phase: Phase) {
+    /// Looks at a declared body's next bytes; none where no end is declared.
+    pub fn watch<T>(&self, look: impl FnOnce(&mut Watched) -> T) -> Option<T> {
+        match self.phase.replace(Phase::Walking) {
+            Phase::Declared(mut watched) => {
+                let seen = look(&mut watched);
+                self.phase.set(Phase::Declared(watched));
+                Some(seen)
+            }
+            other => {
+                self.phase.set(other);
+                None
+            }
+        }
+    }
+
+    /// Tells the course what was seen. Returns what is to be done.
+    pub fn step(&self, seen: Seen<'_, Status>) -> Order<Status> {
+        let unwinding = Unwinding(self);
+        let (order, phase) = course::next(self.phase.replace(Phase::Walking), seen);
+        std::mem::forget(unwinding);
         self.phase.set(phase);
+        order
+    }
+
+    /// Takes the mark out, for a walk along a brigade. It goes back with [`Seen::Reached`].
+    pub fn walk(&self) -> Option<Walking<'_>> {
+        match self.phase.replace(Phase::Walking) {
+            Phase::Marked(marked) => Some(Walking { marked, unwinding: Unwinding(self) }),
+            other => {
+                self.phase.set(other);
+                None
+            }
+        }
+    }
+}
+
+/// A mark that has been taken out.
+pub struct Walking<'r> {
+    /// The mark.
+    pub marked: Marked,
+    unwinding: Unwinding<'r>,
+}
+
+impl Walking<'_> {
+    /// The walk has come to its end.
+    pub fn end(self) -> Marked {
+        std::mem::forget(self.unwinding);
+        self.marked
+    }
+}
+
+/// Dropped when a panic unwinds: half a step is not gone on with.
+struct Unwinding<'r>(&'r Response);
+
+impl Drop for Unwinding<'_> {
+    fn drop(&mut self) {
+        self.0.phase.set(Phase::Failed(Status::GENERAL));
     }
 }

@@ -56,17 +56,21 @@ fn is_for_proxy_http2(request: Request<'_>) -> bool {
 }
 
 /// The response is decided, perhaps anew: one that is not marked is to end as on stock httpd.
-pub fn decided(request: Request<'_>, response: &Response, settings: &Settings, phase: &Phase) {
+pub fn decided(request: Request<'_>, response: &Response, settings: &Settings) {
     let client = response.client();
-    match phase {
-        Phase::Finished => {}
-        Phase::Marked(marked) if !marked.off && client.is_stream() => {
-            if settings.on_abort() == OnAbort::Continue {
-                give(request, response);
-            }
+    let (finished, may_work_on) = response.phase(|phase| match phase {
+        Phase::Finished => (true, false),
+        Phase::Marked(marked) => (false, !marked.off),
+        Phase::Declared(_) => (false, true),
+        _ => (false, false),
+    });
+    if may_work_on && client.is_stream() {
+        if settings.on_abort() == OnAbort::Continue {
+            give(request, response);
         }
+    } else if !finished {
         // Over HTTP/1 the record has what the header says of the connection.
-        _ => request.set_connection(client),
+        request.set_connection(client);
     }
 }
 

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 use std::fmt;
 
+use super::declared::Declared;
 use super::digits::{self, Digits};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
@@ -253,8 +254,8 @@ pub struct Said<'a> {
     /// The values of the environment variable, that of the request itself before those from before
     /// its internal redirects.
     pub env: &'a [&'a [u8]],
-    /// The idiom that [`recognise`] found, where the configuration says `Auto`.
-    pub auto: Option<Mark>,
+    /// Whether [`recognise`] found a declared end, where the configuration says `Auto`.
+    pub auto: bool,
 }
 
 /// The decision about a response.
@@ -262,6 +263,8 @@ pub struct Said<'a> {
 pub enum Choice {
     /// It is finished early, where the mark says (never [`Mark::Off`] or [`Mark::Late`]).
     Marked(Mark, Source),
+    /// Nobody marked it, and it is believed to end where it was declared to.
+    Declared,
     /// Nobody marked it but perhaps by `late`, or somebody did in words that do not parse.
     Unmarked,
     /// Somebody said `off`: it is not finished early, whatever may be said later.
@@ -289,7 +292,7 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
     let mut off = false;
     let mut rejected = Vec::new();
     // The last mark that is put in here has the best claim.
-    let mut marked = said.auto.map(|mark| (mark, Source::Auto));
+    let mut marked = None;
     let values = said.env.iter().rev().map(|&value| (value, Source::Env));
     for (value, source) in values.chain(said.header.iter().map(|&value| (value, Source::Header))) {
         match parse(value) {
@@ -298,7 +301,7 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
                 rejected.push(Rejected { source, value, error: Error::Late });
             }
             // It goes before what stands behind it, as any value does.
-            Ok(Mark::Late) => marked = said.auto.map(|mark| (mark, Source::Auto)),
+            Ok(Mark::Late) => marked = None,
             Ok(mark) => marked = Some((mark, source)),
             Err(error) => rejected.push(Rejected { source, value, error }),
         }
@@ -312,8 +315,8 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
     }
     let choice = match marked {
         _ if off => Choice::Off,
-        Some((Mark::Off, _)) => Choice::Off,
         Some((mark, source)) if rejected.is_empty() => Choice::Marked(mark, source),
+        None if said.auto && rejected.is_empty() => Choice::Declared,
         _ => Choice::Unmarked,
     };
     (choice, rejected)
@@ -331,23 +334,30 @@ pub fn is_late<'a>(env: impl IntoIterator<Item = &'a [u8]>) -> bool {
 pub struct Idiom {
     /// The client speaks HTTP/2.
     pub http2: bool,
-    /// The application's `Connection` header has the option `close`: see [`has_close`].
-    pub close: bool,
-    /// The application's `Content-Length`: see [`parse_length`].
+    /// The connection is closed after the response anyway: the application's `Connection` header says so (see
+    /// [`has_close`]), or the client's does, or its protocol.
+    pub closes: bool,
+    /// The application's `Content-Length`: see [`declared_length`].
     pub content_length: Option<u64>,
     /// The application chunks its body: see [`is_chunked`].
     pub chunked: bool,
+    /// The response's status allows no body.
+    pub bodiless: bool,
 }
 
-/// Returns true if a response without a mark of its own follows an idiom that `FinishRequest Auto` takes
-/// for one; the answer is [`Mark::On`] or nothing.
+/// The end that the application has declared, of a response without a mark of its own
+/// (`FinishRequest Auto`).
 ///
-/// The idioms: a body that the application chunks by itself; `Connection: close` with
-/// `Content-Length`; and over HTTP/2, where no connection is lost by it, `Content-Length` alone.
-/// `Connection: close` without a length is streaming.
-pub fn recognise(idiom: &Idiom) -> Option<Mark> {
-    let length = idiom.content_length.is_some() && (idiom.close || idiom.http2);
-    (idiom.chunked || length).then_some(Mark::On)
+/// A body that the application chunks by itself ends with its last chunk. Where no connection is lost
+/// by it, over HTTP/2 and where the connection is closed anyway, a `Content-Length` alone counts, and a status
+/// without a body. `Connection: close` without a length is streaming.
+pub fn recognise(idiom: &Idiom) -> Option<Declared> {
+    match idiom.content_length {
+        _ if idiom.chunked => Some(Declared::chunks()),
+        _ if !(idiom.http2 || idiom.closes) => None,
+        _ if idiom.bodiless => Some(Declared::length(0)),
+        length => length.map(Declared::length),
+    }
 }
 
 /// Returns true if a `Connection` header (RFC 9110, section 7.6.1: options with commas between them, in
@@ -366,6 +376,13 @@ pub fn is_chunked(value: &[u8]) -> bool {
 /// else, a list of equal lengths too, is `None` (RFC 9112, section 6.3, item 5).
 pub fn parse_length(value: &[u8]) -> Option<u64> {
     number(trim(value, is_space).iter().copied())
+}
+
+/// The length that the values of all `Content-Length` headers declare: of two different ones none counts.
+pub fn declared_length<'a>(values: impl IntoIterator<Item = &'a [u8]>) -> Option<u64> {
+    let mut lengths = values.into_iter().map(parse_length);
+    let first = lengths.next()??;
+    lengths.all(|length| length == Some(first)).then_some(first)
 }
 
 /// A number from 0 to [`MAX_LENGTH`] in digits, of which there is at least one.

@@ -11,6 +11,7 @@ pub const VERSION_NUMBER: &CStr = match CStr::from_bytes_with_nul(concat!(env!("
     Err(_) => c"",
 };
 
+pub mod course;
 pub mod declared;
 pub mod digits;
 pub mod ending;

@@ -1,9 +1,14 @@
 //! `FinishRequest Auto`: what counts as a mark without being one, and what does not.
 
+use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use support::http1::EndKind;
 use support::{Background, Client, Exchange, Framing, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
+
+use crate::judge::{AFTER, BYTES, assert_body, ran_to_its_end};
+use crate::status::{counts, with_status};
 
 /// How long a client is watched that must not be released.
 const SHORT: Duration = Duration::from_millis(700);
@@ -239,22 +244,22 @@ fn shown(response: &Response) -> Vec<String> {
     response.headers.iter().map(header).collect()
 }
 
-/// `Content-Encoding: none` is no content coding, but the recipes' way past mod_deflate.
+/// `Content-Encoding: none` is no content coding, but the recipes' way past mod_deflate: a mark of its own has it taken off, `Auto` leaves
+/// all headers as they are.
 #[test]
-fn the_coding_that_is_none_is_taken_off() {
+fn the_coding_that_is_none_is_taken_off_with_a_mark() {
     let httpd = start(builder(Mpm::Event).config("FinishRequest Auto\nFinishRequestBypass none"));
     let marks = [
-        "Content-Encoding:none,Content-Length:1500,Connection:close",
-        "Content-Encoding:None,Content-Length:1500,X-Finish-Request:on",
+        ("Content-Encoding:none,Content-Length:1500,Connection:close", Some("none")),
+        ("Content-Encoding:None,Content-Length:1500,X-Finish-Request:on", None),
     ];
     for protocol in [Protocol::Http1, Protocol::Http1Tls, Protocol::Http2] {
-        for (page, headers) in PAGES.into_iter().flat_map(|page| marks.map(|headers| (page, headers))) {
+        for (page, (headers, coding)) in PAGES.into_iter().flat_map(|page| marks.map(|headers| (page, headers))) {
             let background = httpd.background();
             let client = Client::connect(&httpd, protocol);
             let exchange = client.get(&path(&background, page, headers), &[("Accept-Encoding", "gzip")]);
             let response = exchange.released();
-            assert_eq!(response.header("Content-Encoding"), None, "{page} {protocol:?} {headers}");
-            assert_eq!(response.header("Content-Length"), Some("1500"));
+            assert_eq!(response.header("Content-Encoding"), coding, "{page} {protocol:?} {headers}");
             assert_eq!(response.body, body(1500));
             background.open_gate();
             assert_eq!(background.wait_for_done().errors, "");
@@ -266,4 +271,154 @@ fn the_coding_that_is_none_is_taken_off() {
     let response = client.get("/idiom.lua?headers=Content-Encoding:none", &[]).response();
     assert_eq!(response.header("Content-Encoding"), Some("none"));
     httpd.stop();
+}
+
+/// Answers in a chunk of its own, with its last chunk; then works in the background, and prints what is no chunk.
+const CHUNKED: &str = r#"
+function handle(r)
+    local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+    r.content_type = "text/plain"
+    r.headers_out["Transfer-Encoding"] = "chunked"
+    r:write("5dc\r\n" .. background.body(1500) .. "\r\n0\r\n\r\n")
+    r:flush()
+    background.run(r, r:parseargs().id, 200)
+    return apache2.OK
+end
+"#;
+
+/// Own chunks go on as they are. A client whose connection is to be closed sees that at the last of them. Another one has its response by then, and
+/// its connection goes on: behind the work, or at once.
+#[test]
+fn own_chunks_end_as_the_connection_does() {
+    for mpm in [Mpm::Event, Mpm::Worker, Mpm::Prefork] {
+        for keep in [false, true] {
+            let connection = if keep { "Keep" } else { "Close" };
+            let httpd =
+                start(builder(mpm).config(&format!("FinishRequest Auto\nFinishRequestConnection {connection}")));
+            httpd.install("chunked.lua", CHUNKED);
+            let background = httpd.background();
+            let client = httpd.connect();
+            client.get(&background.query("/chunked.lua"), &[("Connection", "close")]);
+            let response = client.response();
+            assert_eq!((response.body, response.framing), (body(1500), Framing::Chunked));
+            assert_eq!(client.end().kind, EndKind::Fin);
+            assert!(!background.is_done());
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "");
+
+            let background = httpd.background();
+            let client = httpd.connect();
+            client.get(&background.query("/chunked.lua"), &[]);
+            let response = client.response();
+            assert_eq!((response.body.clone(), response.framing), (body(1500), Framing::Chunked));
+            assert_ne!(response.header("Connection"), Some("close"));
+            background.wait_for_begin();
+            client.get("/idiom.lua", &[]);
+            if keep {
+                assert_eq!(client.response().body, body(1500));
+                assert!(!background.is_done(), "{mpm:?}");
+            }
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "");
+            if !keep {
+                assert_eq!(client.response().body, body(1500), "{mpm:?}: what the work printed is lost, and no more");
+            }
+            httpd.stop();
+        }
+    }
+}
+
+on_every_handler_and_mpm!(a_client_whose_connection_is_closed_anyway_is_let_go);
+
+/// The length is right, and nothing but the client says that the connection ends: it is let go at the length, and the work goes on. Only then is
+/// the response one that was finished.
+fn a_client_whose_connection_is_closed_anyway_is_let_go(handler: Handler, mpm: Mpm) {
+    let httpd = with_status(Httpd::builder(mpm).handler(handler))
+        .config("FinishRequest Auto\nCustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %>s %U\"")
+        .start();
+    let asks = [
+        "GET {} HTTP/1.0\r\nHost: localhost\r\n\r\n",
+        "GET {} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n",
+    ];
+    for ask in asks {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        connection.send(ask.replace("{}", &path_of(&background, handler.page())));
+        let response = connection.response();
+        assert_body(&response, &body(BYTES));
+        assert_eq!(connection.end().kind, EndKind::Fin);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+    }
+    let page = handler.page().trim_start_matches('/');
+    let noted = format!("auto 200 /{page}");
+    wait_for("both in the log", || {
+        let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();
+        (log.lines().filter(|line| *line == noted).count() == asks.len()).then_some(())
+    });
+    assert_eq!(counts(&httpd)["Finished"], asks.len() as u64);
+    httpd.stop();
+}
+
+on_every_handler_and_mpm!(pages_whose_handlers_end_are_ordinary);
+
+/// The commonest page has the right length, and no work behind it.
+fn pages_whose_handlers_end_are_ordinary(handler: Handler, mpm: Mpm) {
+    let httpd = with_status(Httpd::builder(mpm).handler(handler))
+        .config("FinishRequest Auto\nCustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %{finish-request-us}n %>s\"")
+        .start();
+    let page = format!("/{}?mark=none", handler.page().trim_start_matches('/'));
+    let mut asked = 0;
+    for &protocol in mpm.protocols() {
+        for headers in [&[][..], &[("Connection", "close")]] {
+            if protocol == Protocol::Http2 && !headers.is_empty() {
+                continue;
+            }
+            for _ in 0..5 {
+                let response = Client::connect(&httpd, protocol).get(&page, headers).response();
+                assert_body(&response, &body(BYTES));
+                asked += 1;
+            }
+        }
+    }
+    let lines = wait_for("all in the log", || {
+        let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();
+        let lines: Vec<_> = log.lines().filter(|line| line.ends_with(" 200")).map(str::to_owned).collect();
+        (lines.len() >= asked).then_some(lines)
+    });
+    // A machine that is slow enough has a handler go on for longer: then that is said, and counted.
+    let slow = lines.iter().filter(|line| line.starts_with("auto ")).count();
+    assert!(lines.iter().all(|line| line == "- - 200" || line.starts_with("auto ")), "{lines:?}");
+    assert!(slow < asked / 2, "{slow} of {asked} were taken for finished");
+    assert_eq!(counts(&httpd)["Finished"], slow as u64);
+    assert_eq!(httpd.log().matches("finished early").count(), slow);
+    httpd.stop();
+}
+
+on_every_mpm!(without_a_place_it_is_ordinary_and_nobody_says_so);
+
+fn without_a_place_it_is_ordinary_and_nobody_says_so(mpm: Mpm) {
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi))
+        .config("FinishRequest Auto\nFinishRequestMax 0")
+        .start();
+    for handler in [Handler::Lua, Handler::Cgi] {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        connection.get(&path_of(&background, handler.page()), &[("Connection", "close")]);
+        background.wait_for_begin();
+        ran_to_its_end(&background);
+        assert_body(
+            &connection.response(),
+            &[body(BYTES), b"L".repeat(AFTER)].concat()[..if handler == Handler::Lua { BYTES } else { BYTES + AFTER }],
+        );
+    }
+    let counts = counts(&httpd);
+    assert_eq!((counts["Finished"], counts["OverLimit"]), (0, 0));
+    assert!(!httpd.log().contains("finished early"));
+    httpd.stop();
+}
+
+fn path_of(background: &Background, page: &str) -> String {
+    let path = crate::judge::path(background, page, "mark=none");
+    if path.starts_with('/') { path } else { format!("/{path}") }
 }

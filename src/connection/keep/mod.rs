@@ -10,7 +10,7 @@ mod unix;
 use std::io::ErrorKind;
 use std::os::fd::BorrowedFd;
 
-pub use self::body::ReadAhead;
+pub use self::body::{ReadAhead, is_complete as body_is_complete};
 pub use self::listener::{child_init, open, warn_if_unavailable};
 pub use self::message::HandOver;
 pub use self::receive::Receive;

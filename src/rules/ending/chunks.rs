@@ -105,37 +105,50 @@ impl Chunks {
         matches!(self.state, State::Ended)
     }
 
+    /// True if it is not in chunks, as it turned out.
+    pub const fn is_broken(&self) -> bool {
+        matches!(self.state, State::Broken(_))
+    }
+
     /// The verdict on the next bytes of the body.
     pub fn next(&mut self, input: &[u8]) -> Verdict {
         if self.state == State::Data && !input.is_empty() {
-            return self.data(input);
+            return Verdict::Pass(self.data(input));
         }
-        for (at, &byte) in input.iter().enumerate() {
-            if self.state == State::Data {
-                return Verdict::Drop(at);
-            }
-            self.state = self.framing(byte).unwrap_or_else(State::Broken);
-            if matches!(self.state, State::Ended | State::Broken(_)) {
-                break;
-            }
-        }
+        let taken = self.frame(input);
         match self.state {
             State::Ended => Verdict::End,
             State::Broken(fault) => Verdict::Broken(fault),
-            _ if input.is_empty() => Verdict::More,
-            _ => Verdict::Drop(input.len()),
+            _ if taken == 0 => Verdict::More,
+            _ => Verdict::Drop(taken),
         }
     }
 
-    /// Takes the content that `input` begins with.
-    fn data(&mut self, input: &[u8]) -> Verdict {
+    /// Takes what `input` begins with of the body, content or framing: so many bytes. None where it has ended, or is broken.
+    pub fn take(&mut self, input: &[u8]) -> usize {
+        if self.state == State::Data { self.data(input) } else { self.frame(input) }
+    }
+
+    /// Takes the framing that `input` begins with: so many bytes.
+    fn frame(&mut self, input: &[u8]) -> usize {
+        for (at, &byte) in input.iter().enumerate() {
+            if matches!(self.state, State::Data | State::Ended | State::Broken(_)) {
+                return at;
+            }
+            self.state = self.framing(byte).unwrap_or_else(State::Broken);
+        }
+        input.len()
+    }
+
+    /// Takes the content that `input` begins with: so many bytes.
+    fn data(&mut self, input: &[u8]) -> usize {
         let most = usize::try_from(self.remaining).unwrap_or(usize::MAX);
         let taken = most.min(input.len());
         self.remaining -= taken as u64;
         if self.remaining == 0 {
             self.state = State::DataCr;
         }
-        Verdict::Pass(taken)
+        taken
     }
 
     /// Takes one byte that is not content.

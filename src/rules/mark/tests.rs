@@ -1,5 +1,6 @@
 #![allow(clippy::unwrap_used, clippy::indexing_slicing)]
 
+use super::super::declared::Standing;
 use super::*;
 use crate::rules::quote::escaped;
 use proptest::prelude::*;
@@ -195,8 +196,8 @@ fn choice(said: &Said<'_>) -> Choice {
 
 #[test]
 fn who_is_first_wins() {
-    let auto = Said { auto: Some(Mark::On), ..Said::default() };
-    assert_eq!(choice(&auto), Choice::Marked(Mark::On, Source::Auto));
+    let auto = Said { auto: true, ..Said::default() };
+    assert_eq!(choice(&auto), Choice::Declared);
     let env = Said { env: &[b"length=1", b"length=2"], ..auto };
     assert_eq!(choice(&env), Choice::Marked(Mark::Length(1), Source::Env));
     let header = Said { header: &[b"flush"], ..env };
@@ -208,9 +209,9 @@ fn who_is_first_wins() {
 
 #[test]
 fn late_is_for_the_variable_and_behind_all_others() {
-    let auto = Said { auto: Some(Mark::On), ..Said::default() };
+    let auto = Said { auto: true, ..Said::default() };
     assert_eq!(choose(&Said { env: &[b" Late;"], ..Said::default() }), (Choice::Unmarked, vec![]));
-    assert_eq!(choice(&Said { env: &[b"late"], ..auto }), Choice::Marked(Mark::On, Source::Auto));
+    assert_eq!(choice(&Said { env: &[b"late"], ..auto }), Choice::Declared);
     assert_eq!(
         choice(&Said { env: &[b"late"], header: &[b"flush"], ..auto }),
         Choice::Marked(Mark::Flush, Source::Header)
@@ -232,13 +233,12 @@ fn late_is_for_the_variable_and_behind_all_others() {
 
 #[test]
 fn off_anywhere_wins() {
-    let all = Said { api: true, header: &[b"on"], env: &[b"on"], auto: Some(Mark::On) };
+    let all = Said { api: true, header: &[b"on"], env: &[b"on"], auto: true };
     let header = Said { header: &[b"off"], ..all };
     assert_eq!(choose(&header), (Choice::Off, vec![]));
     assert_eq!(choice(&Said { env: &[b"on", b"off"], ..all }), Choice::Off);
-    assert_eq!(choice(&Said { env: &[b"off"], header: &[], api: false, auto: None }), Choice::Off);
-    let auto = Said { auto: Some(Mark::Off), ..Said::default() };
-    assert_eq!(choice(&auto), Choice::Off);
+    assert_eq!(choice(&Said { env: &[b"off"], header: &[], api: false, auto: false }), Choice::Off);
+    assert_eq!(choice(&Said { env: &[b"off"], header: &[], api: false, auto: true }), Choice::Off);
     let (choice, rejected) = choose(&Said { header: &[b"what"], env: &[b"off"], ..all });
     assert_eq!(choice, Choice::Off);
     assert_eq!(rejected, [Rejected { source: Source::Header, value: b"what", error: Error::Unknown }]);
@@ -246,7 +246,7 @@ fn off_anywhere_wins() {
 
 #[test]
 fn what_does_not_parse_leaves_the_response_unmarked() {
-    let good = Said { api: true, header: &[b"on"], env: &[b"on"], auto: Some(Mark::On) };
+    let good = Said { api: true, header: &[b"on"], env: &[b"on"], auto: true };
     let (choice, rejected) = choose(&Said { header: &[b"length=-1"], ..good });
     assert_eq!(choice, Choice::Unmarked);
     assert_eq!(rejected, [Rejected { source: Source::Header, value: b"length=-1", error: Error::Length }]);
@@ -273,7 +273,7 @@ fn a_repeated_header_does_not_parse_unless_one_is_off() {
 
 #[test]
 fn auto_recognises_the_idioms_only() {
-    for (http2, close, length, chunked, marked) in [
+    for (http2, closes, length, chunked, marked) in [
         (false, true, Some(0), false, true),
         (false, true, Some(5), false, true),
         (false, false, Some(5), false, false),
@@ -287,8 +287,30 @@ fn auto_recognises_the_idioms_only() {
         (false, false, Some(5), true, true),
         (false, false, None, false, false),
     ] {
-        let idiom = Idiom { http2, close, content_length: length, chunked };
-        assert_eq!(recognise(&idiom), marked.then_some(Mark::On), "{idiom:?}");
+        let idiom = Idiom { http2, closes, content_length: length, chunked, bodiless: false };
+        assert_eq!(recognise(&idiom).is_some(), marked, "{idiom:?}");
+        let idiom = Idiom { bodiless: true, ..idiom };
+        let standing = recognise(&idiom).map(|declared| declared.standing());
+        assert_eq!(standing.is_some(), http2 || closes || chunked, "{idiom:?}");
+        assert!(chunked || standing.is_none_or(|standing| standing == Standing::AtEnd), "{idiom:?}");
+    }
+}
+
+#[test]
+fn of_two_lengths_none_counts_unless_they_are_one() {
+    for (values, length) in [
+        (&[][..], None),
+        (&[&b"5"[..]], Some(5)),
+        (&[b"5", b" 5"], Some(5)),
+        (&[b"5", b"6"], None),
+        (&[b"5", b"x"], None),
+        (&[b"x", b"5"], None),
+        (&[b"5, 5"], None),
+        (&[b"19 bytes"], None),
+        (&[b"0x13"], None),
+        (&[b""], None),
+    ] {
+        assert_eq!(declared_length(values.iter().copied()), length, "{values:?}");
     }
 }
 

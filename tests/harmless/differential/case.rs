@@ -104,7 +104,7 @@ pub struct Case {
     pub headers: Vec<(&'static str, &'static str)>,
     pub upload: Option<usize>,
     pub steps: Vec<Step>,
-    /// The length that the application declares, where it is a number and stands there once.
+    /// The length that the application declares, where it is a number.
     pub declared: Option<u64>,
     /// The body has chunks of the application's own, or is said to.
     pub chunked: bool,
@@ -139,19 +139,6 @@ impl Case {
 
     pub fn says(&self, line: &str) -> bool {
         self.steps.iter().any(|step| matches!(step, Step::Header(said) if said.eq_ignore_ascii_case(line)))
-    }
-
-    pub fn asks(&self, name: &str) -> bool {
-        self.headers.iter().any(|(asked, _)| *asked == name)
-    }
-
-    pub fn has_length(&self) -> bool {
-        self.steps.iter().any(|step| matches!(step, Step::Header(line) if line.starts_with("Content-Length:")))
-    }
-
-    /// How many bytes the application writes.
-    pub fn written(&self) -> u64 {
-        self.steps.iter().map(bytes).sum()
     }
 
     fn digits(&self) -> impl Iterator<Item = (usize, usize)> {
@@ -240,7 +227,8 @@ impl Case {
     /// Whether `Auto` finishes the response before its late output, whatever the time it takes: inside httpd, where a flush and a
     /// pause follow the declared length, and nothing of the request has filters wait for the end.
     pub fn ends_for_certain(&self) -> bool {
-        let recognised = self.way.is_http2() || self.says("Connection: close");
+        let closes = matches!(self.way, Way::Http10 | Way::Close) || self.says("Connection: close");
+        let recognised = self.way.is_http2() || closes;
         let plain = self.app == App::Lua && self.method == "GET" && self.headers.is_empty() && !self.chunked;
         let mut written = 0;
         let flushed = self.steps.windows(2).any(|steps| {
@@ -262,13 +250,13 @@ fn bytes(step: &Step) -> u64 {
     }
 }
 
+/// Of several the last counts: that is all that PHP, or httpd of a script's header, passes on.
 fn declared(steps: &[Step]) -> Option<u64> {
-    let mut lengths = steps.iter().filter_map(|step| match step {
+    let lengths = steps.iter().filter_map(|step| match step {
         Step::Header(line) => line.strip_prefix("Content-Length: "),
         _ => None,
     });
-    let first = lengths.next()?.parse().ok()?;
-    lengths.next().is_none().then_some(first)
+    lengths.last()?.parse().ok()
 }
 
 fn encoded(step: &Step) -> String {

@@ -1,7 +1,6 @@
 //! Cases that have names: applications that declare something odd or wrong, as they are in the wild.
 
 use super::case::{App, Case, LONG, Piece, Step, Way};
-use super::known::{close, data, length, own_chunks, raw, text_plain};
 
 pub fn all() -> Vec<Case> {
     let groups = [
@@ -14,6 +13,7 @@ pub fn all() -> Vec<Case> {
         an_ordinary_page(),
         a_head_of_a_file(),
         late_words(),
+        found_before(),
     ];
     groups.concat()
 }
@@ -100,4 +100,49 @@ fn late_words() -> Vec<Case> {
         .into_iter()
         .flat_map(|app| [Way::Close, Way::H2].map(|way| Case::get(app, way, steps.clone())))
         .collect()
+}
+
+/// Others that were wrong once, as they were found.
+fn found_before() -> Vec<Case> {
+    let mut head = Case::get(App::Cgi, Way::H2, vec![text_plain(), length(100), Step::Flush, Step::Pause(LONG)]);
+    head.method = "HEAD";
+    let short = vec![text_plain(), close(), length(245), data(256), Step::Flush, Step::Pause(20)];
+    let twice =
+        vec![text_plain(), close(), length(40), length(40), data(40), Step::Flush, Step::Pause(LONG), data(100)];
+    let last = raw("4\r\nlast\r\n0\r\n\r\n");
+    let parts = vec![text_plain(), close(), length(1507), data(7), Step::Pause(30), data(1500), Step::Pause(5)];
+    vec![
+        head,
+        Case::get(App::Lua, Way::Close, short).with("Accept-Encoding", "gzip"),
+        Case::get(App::Cgi, Way::Close, vec![text_plain(), close(), length(132), data(100), Step::Pause(20)]),
+        Case::get(App::Cgi, Way::H2, vec![text_plain(), length(100), data(100), Step::Flush, Step::Pause(LONG)]),
+        Case::get(App::Php, Way::Close, twice),
+        Case::get(App::Php, Way::H2, vec![text_plain(), own_chunks(), data(280), Step::Flush]),
+        Case::get(App::Php, Way::Kept, vec![text_plain(), own_chunks(), last, Step::Flush, Step::Pause(LONG)]),
+        Case::get(App::Php, Way::Close, parts).with("Accept-Encoding", "gzip").with("Range", "bytes=10-24"),
+    ]
+}
+
+fn text_plain() -> Step {
+    Step::Header("Content-Type: text/plain".to_owned())
+}
+
+fn close() -> Step {
+    Step::Header("Connection: close".to_owned())
+}
+
+fn own_chunks() -> Step {
+    Step::Header("Transfer-Encoding: chunked".to_owned())
+}
+
+fn length(bytes: usize) -> Step {
+    Step::Header(format!("Content-Length: {bytes}"))
+}
+
+fn data(bytes: usize) -> Step {
+    Step::Write(vec![Piece::Data('T', 0, bytes)])
+}
+
+fn raw(text: &str) -> Step {
+    Step::Write(vec![Piece::Raw(text.to_owned())])
 }

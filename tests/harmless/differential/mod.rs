@@ -5,7 +5,6 @@
 
 mod case;
 mod examples;
-mod known;
 mod observe;
 mod origin;
 
@@ -21,7 +20,6 @@ use proptest::test_runner::{Config, RngAlgorithm, TestCaseError, TestError, Test
 use support::{Handler, Httpd, Mpm};
 
 use case::{App, Case};
-use known::{KINDS, is_known};
 use observe::{Observation, Seen, observe};
 
 /// The folders of the server with the module, and what is set there.
@@ -103,18 +101,12 @@ impl Stand {
     ///
     /// # Errors
     ///
-    /// What is different, in a mode that has no known fault of that kind.
+    /// What is different.
     fn judge(&self, case: &Case) -> Result<(), String> {
-        for (mode, seen, stock) in self.differences(case) {
-            if !is_known(case, mode, &seen, &stock) {
-                let Stand { php, mpm, .. } = self;
-                let stock: String = stock.iter().map(|stock| format!("\n  or{stock:?}")).collect();
-                return Err(format!(
-                    "{case:?}\n  under {mpm:?}, PHP by {php:?}\n  with {mode}:{seen:?}\n  stock:{stock}"
-                ));
-            }
-        }
-        Ok(())
+        let Some((mode, seen, stock)) = self.differences(case).into_iter().next() else { return Ok(()) };
+        let Stand { php, mpm, .. } = self;
+        let stock: String = stock.iter().map(|stock| format!("\n  or{stock:?}")).collect();
+        Err(format!("{case:?}\n  under {mpm:?}, PHP by {php:?}\n  with {mode}:{seen:?}\n  stock:{stock}"))
     }
 
     /// The modes that show something else than stock httpd, with both.
@@ -149,11 +141,6 @@ impl Stand {
         let mut other: Vec<(&'static str, Observation)> =
             seen.into_iter().filter(|(mode, seen)| !right(mode, seen, &stock, &late, &cut)).collect();
         for (round, (before_each, before_end)) in SLOWER.into_iter().enumerate() {
-            // What is known is not looked at for long.
-            if round >= 4 && other.iter().all(|(mode, seen)| is_known(case, mode, seen, &[&stock[..], &late].concat()))
-            {
-                break;
-            }
             if other.is_empty() {
                 break;
             }
@@ -203,8 +190,6 @@ impl Stand {
             self.stock.allow_log(code);
             self.module.allow_log(code);
         }
-        // Part of the known kinds.
-        self.module.allow_log("is not what it claims to be");
         self.module.stop();
         self.stock.stop();
     }
@@ -297,23 +282,4 @@ fn php_fpm_on_worker() {
 #[test]
 fn mod_php_on_prefork() {
     same_as_stock(Handler::ModPhp, Mpm::Prefork);
-}
-
-/// Each kind of fault is still there: one that has been mended is to be taken out of the list.
-#[test]
-fn known_kinds() {
-    let stand = Stand::start(Handler::ModFcgid, Mpm::Event);
-    for kind in &KINDS {
-        let case = (kind.example)();
-        let shown = (0..5).any(|_| {
-            let differences = stand.differences(&case);
-            differences.iter().any(|(mode, seen, stock)| *mode != "on" && kind.explains(&case, seen, stock))
-        });
-        assert!(
-            shown,
-            "take it out of the list of known faults: {:?}; its example is now as with stock httpd:\n{case:?}",
-            kind.name
-        );
-    }
-    stand.stop();
 }

@@ -1,0 +1,127 @@
+//! A response that may end where its application has declared: it is passed on as it is, and looked at.
+
+use crate::abort;
+use crate::connection;
+use crate::finish;
+use crate::httpd::{Block, Brigade, Kind, Result, Status};
+use crate::response::declared::{At, Believed};
+use crate::response::{Body, Call};
+use crate::rules::course::{Order, Seen};
+use crate::rules::declared::{Declared, Pause};
+
+use super::output::{count, pass_on};
+
+/// Passes on a brigade as it is; and the end, if it is there.
+///
+/// # Errors
+///
+/// What the buckets and the filters below say.
+pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
+    let Call { request, response, settings, .. } = call;
+    if response.pass_header(request) && request.is_last() {
+        connection::begin(request, settings)?;
+    }
+    if response.declared.get().is_some() {
+        // It has been looked at above, or will be when it is read.
+        count(response, None);
+        return pass_on(call, brigade, is_all_taken);
+    }
+    let looked = response.watch(|watched| {
+        let glance = look_through(&mut watched.declared, brigade)?;
+        let paused = glance.ends_with_flush || (watched.pause == Pause::Brigade && !brigade.is_empty());
+        Ok((watched.declared.standing(), paused, glance))
+    });
+    let (standing, paused, glance) = looked.unwrap_or(Err(Status::GENERAL))?;
+    count(response, glance.bytes);
+    let order = if glance.is_read_later {
+        response.stand_in(request, brigade, false);
+        Order::PassOn
+    } else {
+        response.step(Seen::Looked { standing, paused, has_eos: glance.has_eos })
+    };
+    let passed = pass_on(call, brigade, is_all_taken);
+    if order != Order::PassOnAndEnd {
+        return passed;
+    }
+    abort::unless_client_gone(call, passed, brigade)?;
+    end(call, brigade)
+}
+
+/// The body is where it was declared to end, and the handler has not ended.
+fn end(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let Call { request, response, .. } = call;
+    match response.step(Seen::DeclaredEnd(&mut Believed { request, response })) {
+        Order::FinishDeclared => finish(call, None, brigade),
+        Order::AwaitBody => {
+            response.body.set(Body::Awaited);
+            Ok(())
+        }
+        _ => Ok(()),
+    }
+}
+
+/// What was passed on has come to `passed`, with the end of the stream if `ends`: finishes the response, where its end was found on the way.
+///
+/// # Errors
+///
+/// As for [`finish::finish_declared`]; where nothing is done, what came of it: `passed`.
+pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Brigade<'_>) -> Result {
+    match call.response.declared.get().map(|declared| declared.at()) {
+        Some(At::End) if ends || passed.is_err() => finish(call, Some(passed), brigade),
+        _ => passed,
+    }
+}
+
+fn finish(call: Call<'_>, passed: Option<Result>, brigade: &mut Brigade<'_>) -> Result {
+    let response = call.response;
+    if let Some(declared) = response.declared.get() {
+        declared.note_ended();
+    }
+    let ended = finish::finish_declared(call, passed, brigade);
+    if ended.is_err() {
+        response.background.withdraw();
+    }
+    response.step(ended.map_or_else(Seen::Failed, |()| Seen::Ended));
+    ended
+}
+
+/// What a look through a brigade has shown.
+#[derive(Default)]
+struct Glance {
+    has_eos: bool,
+    /// It has data of unknown length.
+    is_read_later: bool,
+    /// No data stands behind its last flush.
+    ends_with_flush: bool,
+    /// How much data it has, if that is known.
+    bytes: Option<u64>,
+}
+
+/// Looks through a brigade, which stays as it is.
+fn look_through(declared: &mut Declared, brigade: &mut Brigade<'_>) -> Result<Glance> {
+    let mut seen = Glance { bytes: Some(0), ..Glance::default() };
+    brigade.look_through(|bucket| {
+        match bucket.kind() {
+            Kind::Eos => seen.has_eos = true,
+            Kind::Flush => seen.ends_with_flush = true,
+            Kind::Eor | Kind::Metadata | Kind::Data(Some(0)) => {}
+            Kind::Data(Some(length)) => {
+                let mut length = length;
+                if declared.reads() {
+                    // A file may turn into several pieces.
+                    let bytes = bucket.read(Block::Yes)?;
+                    length = bytes.len() as u64;
+                    declared.take(bytes);
+                } else {
+                    declared.count(length);
+                }
+                seen.ends_with_flush = false;
+                seen.bytes = seen.bytes.map(|bytes| bytes + length);
+            }
+            // It is looked at when it is read.
+            Kind::Data(None) => (seen.is_read_later, seen.bytes, seen.ends_with_flush) = (true, None, false),
+        }
+        Ok(())
+    })?;
+    Ok(seen)
+}

@@ -1,0 +1,188 @@
+//! A declared end in what a program outside httpd sends, of which httpd does not know how much there is (a pipe, mod_fcgid's records).
+//!
+//! Nothing of it is read before its turn comes: a bucket of the module's own stands in its place, and reads from it when, and as, it is
+//! read itself. Where the body is at its declared end and the program has no more at hand, the bucket ends.
+
+use std::cell::Cell;
+
+use super::Response;
+use super::late::Rule;
+use crate::connection;
+use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status};
+use crate::rules::course::{Ask, Order, Seen};
+use crate::rules::declared::Standing;
+use crate::rules::ending::Ending;
+use crate::rules::mark::Source;
+
+/// What a bucket in its place reads from.
+pub struct StandIn {
+    request: RequestRecord,
+    source: BrigadeRecord,
+    at: Cell<At>,
+    /// True if mod_fcgid's buckets are read, which can only be waited for.
+    is_fcgid: bool,
+}
+
+/// How far the output is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum At {
+    /// Before its end.
+    Before,
+    /// At its end, which is being passed on.
+    End,
+    /// Behind it.
+    Behind,
+}
+
+impl Response {
+    /// Puts a bucket in the place of the first that has data of unknown length, and of all behind it up to the end of the stream. `is_fcgid` says
+    /// that mod_fcgid's filter is to have it next.
+    pub fn stand_in(&self, request: Request<'_>, brigade: &mut Brigade<'_>, is_fcgid: bool) {
+        if self.declared.get().is_some() {
+            return;
+        }
+        brigade.beside(|brigade, rest| {
+            brigade.move_all(rest);
+            while let Some(kind) = rest.first() {
+                if kind == Kind::Data(None) {
+                    let stand_in = self.declared.get_or_init(|| StandIn {
+                        request: RequestRecord::of(request),
+                        source: BrigadeRecord::of(&request.brigade()),
+                        at: Cell::new(At::Before),
+                        is_fcgid,
+                    });
+                    let mut source = stand_in.source.get();
+                    while rest.first().is_some_and(|kind| kind != Kind::Eos) {
+                        rest.move_first(&mut source);
+                    }
+                    // SAFETY: the response owns this, and lives as long as the request.
+                    unsafe { brigade.push_pulled(stand_in) };
+                    break;
+                }
+                rest.move_first(brigade);
+            }
+            rest.move_all(brigade);
+        });
+    }
+}
+
+impl StandIn {
+    /// How far the output is.
+    pub fn at(&self) -> At {
+        self.at.get()
+    }
+
+    /// The end has been passed on.
+    pub fn note_ended(&self) {
+        self.at.set(At::Behind);
+    }
+
+    /// What is left of the program's output.
+    pub fn source(&self) -> Brigade<'_> {
+        self.source.get()
+    }
+
+    /// The next data, of known length, is to be passed on.
+    fn look_at_first(&self, source: &mut Brigade<'_>, response: &Response) -> Result {
+        let looked = response.watch(|watched| {
+            let declared = &mut watched.declared;
+            match source.first() {
+                Some(Kind::Data(Some(_))) if declared.reads() => declared.take(source.read_first(Block::Yes)?),
+                Some(Kind::Data(Some(length))) => declared.count(length),
+                _ => {}
+            }
+            Ok(declared.standing())
+        });
+        let Some(standing) = looked else { return Ok(()) };
+        let standing = standing?;
+        response.step(Seen::Looked { standing, paused: false, has_eos: false });
+        if let (Standing::Wrong, Some(awaited)) = (standing, response.awaited.get()) {
+            awaited.set_rule(Rule::End);
+        }
+        Ok(())
+    }
+
+    /// The body is at its declared end: whether it ends here, as the program has no more at hand. Otherwise that has been read.
+    fn ends(&self, source: &mut Brigade<'_>, block: Block, request: Request<'_>, response: &Response) -> Result<bool> {
+        if !self.is_fcgid {
+            match source.read_first(Block::No) {
+                Err(status) if status.is_again() => {}
+                read => return read.map(|_| false),
+            }
+            if block == Block::No {
+                return Err(Status::AGAIN);
+            }
+        }
+        if response.step(Seen::DeclaredEnd(&mut Believed { request, response })) == Order::FinishDeclared {
+            if request.connection().is_stream() {
+                connection::stream::ending(request);
+            }
+            self.at.set(At::End);
+            return Ok(true);
+        }
+        source.read_first(block).map(|_| false)
+    }
+}
+
+impl Pull for StandIn {
+    fn read(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
+        let (mut source, request) = (self.source.get(), self.request.get());
+        let Some(response) = Response::of(request) else { return Ok(false) };
+        loop {
+            if self.at.get() != At::Before {
+                return Ok(false);
+            }
+            match source.first() {
+                None => return Ok(false),
+                Some(Kind::Data(None)) if !out.is_empty() => return Ok(true),
+                Some(Kind::Data(None)) => {
+                    let standing = response.watch(|watched| watched.declared.standing());
+                    if standing != Some(Standing::AtEnd) {
+                        source.read_first(block)?;
+                    } else if self.ends(&mut source, block, request, response)? {
+                        return Ok(false);
+                    }
+                }
+                Some(Kind::Data(Some(0))) => source.delete_first(),
+                Some(_) => {
+                    self.look_at_first(&mut source, response)?;
+                    source.move_first(out);
+                }
+            }
+        }
+    }
+}
+
+/// What there is to know of a response whose end is believed to be there.
+pub struct Believed<'f> {
+    /// The request.
+    pub request: Request<'f>,
+    /// Its response.
+    pub response: &'f Response,
+}
+
+impl Ask for Believed<'_> {
+    fn handler_ends(&mut self) -> bool {
+        false
+    }
+
+    fn has_eos(&mut self) -> bool {
+        false
+    }
+
+    fn waits_for_body(&mut self) -> bool {
+        self.response.waits_for_body(self.request)
+    }
+
+    fn may_end(&mut self) -> bool {
+        self.request.is_last() || connection::may_go_on(self.request)
+    }
+
+    fn is_short(&mut self, _ending: &Ending) -> bool {
+        false
+    }
+
+    fn has_place(&mut self, source: Source) -> bool {
+        self.response.background.claim(self.request, source)
+    }
+}
