@@ -7,8 +7,8 @@ use std::time::{Duration, Instant};
 use support::http1::EndKind;
 use support::{Background, Client, Exchange, Framing, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
 
+use crate::administrator::status::{counts, with_status};
 use crate::judge::{AFTER, BYTES, assert_body, ran_to_its_end};
-use crate::status::{counts, with_status};
 
 /// How long a client is watched that must not be released.
 const SHORT: Duration = Duration::from_millis(700);
@@ -328,7 +328,9 @@ fn own_chunks_end_as_the_connection_does() {
     }
 }
 
-on_every_handler_and_mpm!(a_client_whose_connection_is_closed_anyway_is_let_go);
+mod a_client_whose_connection_is_closed_anyway {
+    on_every_handler_and_mpm!(super::a_client_whose_connection_is_closed_anyway_is_let_go);
+}
 
 /// The length is right, and nothing but the client says that the connection ends: it is let go at the length, and the work goes on. Only then is
 /// the response one that was finished.
@@ -360,7 +362,9 @@ fn a_client_whose_connection_is_closed_anyway_is_let_go(handler: Handler, mpm: M
     httpd.stop();
 }
 
-on_every_handler_and_mpm!(pages_whose_handlers_end_are_ordinary);
+mod pages_whose_handlers_end {
+    on_every_handler_and_mpm!(super::pages_whose_handlers_end_are_ordinary);
+}
 
 /// The commonest page has the right length, and no work behind it.
 fn pages_whose_handlers_end_are_ordinary(handler: Handler, mpm: Mpm) {
