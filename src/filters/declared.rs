@@ -3,9 +3,9 @@
 use crate::abort;
 use crate::connection;
 use crate::finish;
-use crate::httpd::{Block, Brigade, Kind, Result, Status};
+use crate::httpd::{Block, Brigade, Kind, Request, Result, Status};
 use crate::response::declared::{At, Believed};
-use crate::response::{Body, Call};
+use crate::response::{Body, Call, Response};
 use crate::rules::course::{Order, Seen};
 use crate::rules::declared::{Declared, Pause};
 
@@ -45,6 +45,30 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
     }
     abort::unless_client_gone(call, passed, brigade)?;
     end(call, brigade)
+}
+
+/// The same above mod_fcgid's filter, which keeps what it gets until it has enough: what is there is looked at here, and the rest when it is read.
+///
+/// # Errors
+///
+/// What the buckets say.
+pub fn look_above_fcgid(request: Request<'_>, response: &Response, brigade: &mut Brigade<'_>) -> Result {
+    if response.declared.get().is_some() {
+        return Ok(());
+    }
+    let looked = response.watch(|watched| {
+        let mut declared = watched.declared.clone();
+        let is_read_later = look_through(&mut declared, brigade)?.is_read_later;
+        if is_read_later {
+            watched.declared = declared;
+        }
+        Ok(is_read_later.then(|| watched.declared.standing()))
+    });
+    if let Some(standing) = looked.unwrap_or(Ok(None))? {
+        response.step(Seen::Looked { standing, paused: false, has_eos: false });
+        response.stand_in(request, brigade, true);
+    }
+    Ok(())
 }
 
 /// The body is where it was declared to end, and the handler has not ended.

@@ -13,7 +13,7 @@ use crate::rules::course::Order;
 use crate::rules::ending::Verdict;
 use crate::rules::header_end::{HeaderEnd, Seen};
 
-use super::late;
+use super::{declared, late};
 
 /// Stands in the place of mod_fcgid's filter, which keeps its name, type and place: mod_fcgid relies on them for a 304.
 pub struct Fcgid;
@@ -96,7 +96,7 @@ impl Replacement for Fcgid {
         let order = decide(response, request, settings);
         late::take(response, brigade, true)?;
         if order == Order::Look {
-            response.stand_in(request, brigade, true);
+            declared::look_above_fcgid(request, response, brigade)?;
         }
         let (marked, ended) = response.phase(|phase| match phase {
             Phase::Marked(marked) => (true, marked.ending.clone().next(&[]) == Verdict::End),

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use support::http1::EndKind;
 use support::{Background, Client, Exchange, Framing, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
 
-use crate::administrator::status::{counts, with_status};
+use crate::administrator::status::{counts, wait_for_running, with_status};
 use crate::judge::{AFTER, BYTES, assert_body, ran_to_its_end};
 
 /// How long a client is watched that must not be released.
@@ -350,6 +350,8 @@ fn a_client_whose_connection_is_closed_anyway_is_let_go(handler: Handler, mpm: M
         assert_body(&response, &body(BYTES));
         assert_eq!(connection.end().kind, EndKind::Fin);
         assert!(!background.is_done());
+        // It has lasted long enough.
+        wait_for_running(&httpd, 1);
         ran_to_its_end(&background);
     }
     let page = handler.page().trim_start_matches('/');

@@ -252,11 +252,11 @@ fn bytes(step: &Step) -> u64 {
 
 /// Of several the last counts: that is all that PHP, or httpd of a script's header, passes on.
 fn declared(steps: &[Step]) -> Option<u64> {
-    let lengths = steps.iter().filter_map(|step| match step {
+    let mut lengths = steps.iter().filter_map(|step| match step {
         Step::Header(line) => line.strip_prefix("Content-Length: "),
         _ => None,
     });
-    lengths.last()?.parse().ok()
+    lengths.next_back()?.parse().ok()
 }
 
 fn encoded(step: &Step) -> String {
