@@ -2,14 +2,13 @@
 
 use crate::abort;
 use crate::connection;
-use crate::finish;
 use crate::httpd::{Block, Brigade, Kind, Request, Result, Status};
-use crate::response::declared::{At, Believed};
+use crate::response::declared::Believed;
 use crate::response::{Body, Call, Response};
 use crate::rules::course::{Order, Seen};
 use crate::rules::declared::{Declared, Pause};
 
-use super::output::{count, pass_on};
+use super::passed::{finish, pass_on};
 
 /// Passes on a brigade as it is; and the end, if it is there.
 ///
@@ -23,7 +22,7 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
     }
     if response.declared.get().is_some() {
         // It has been looked at above, or will be when it is read.
-        count(response, None);
+        response.count(None);
         return pass_on(call, brigade, is_all_taken);
     }
     let looked = response.watch(|watched| {
@@ -32,7 +31,7 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
         Ok((watched.declared.standing(), paused, glance))
     });
     let (standing, paused, glance) = looked.unwrap_or(Err(Status::GENERAL))?;
-    count(response, glance.bytes);
+    response.count(glance.bytes);
     let order = if glance.is_read_later {
         response.stand_in(request, brigade, false);
         Order::PassOn
@@ -82,31 +81,6 @@ fn end(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         }
         _ => Ok(()),
     }
-}
-
-/// What was passed on has come to `passed`, with the end of the stream if `ends`: finishes the response, where its end was found on the way.
-///
-/// # Errors
-///
-/// As for [`finish::finish_declared`]; where nothing is done, what came of it: `passed`.
-pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Brigade<'_>) -> Result {
-    match call.response.declared.get().map(|declared| declared.at()) {
-        Some(At::End) if ends || passed.is_err() => finish(call, Some(passed), brigade),
-        _ => passed,
-    }
-}
-
-fn finish(call: Call<'_>, passed: Option<Result>, brigade: &mut Brigade<'_>) -> Result {
-    let response = call.response;
-    if let Some(declared) = response.declared.get() {
-        declared.note_ended();
-    }
-    let ended = finish::finish_declared(call, passed, brigade);
-    if ended.is_err() {
-        response.background.withdraw();
-    }
-    response.step(ended.map_or_else(Seen::Failed, |()| Seen::Ended));
-    ended
 }
 
 /// What a look through a brigade has shown.

@@ -7,4 +7,5 @@ pub mod header;
 pub mod interim;
 pub mod late;
 pub mod output;
+mod passed;
 mod walk;

@@ -8,7 +8,7 @@ use crate::httpd::{Brigade, Filter, FilterHandle, FilterType, OutputFilter, Requ
 use crate::response::{Call, Response, decide::decide};
 use crate::rules::course::Order;
 
-use super::{declared, late, walk};
+use super::{declared, late, passed, walk};
 
 /// The output filter.
 pub struct FinishRequest;
@@ -63,27 +63,10 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         Order::Look => declared::look(call, brigade, is_all_taken),
         _ => {
             response.pass_header(request);
-            count(response, brigade.length());
-            pass_on(call, brigade, is_all_taken)
+            response.count(brigade.length());
+            passed::pass_on(call, brigade, is_all_taken)
         }
     };
     abort::unless_client_gone(call, passed, brigade)?;
     late::drain(call, brigade)
-}
-
-/// Passes a brigade on as it is, unless `is_all_taken` out of it. The response may have ended, where its end was found meanwhile.
-///
-/// # Errors
-///
-/// What the filters below say.
-pub fn pass_on(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
-    let ends = call.response.has_stand_in() && brigade.has_eos();
-    let passed = if is_all_taken { Ok(()) } else { call.filter.pass_on(brigade) };
-    let passed = late::passed_on(call, passed, ends, brigade);
-    declared::passed_on(call, passed, ends, brigade)
-}
-
-/// So many bytes of body are passed on; none where that is not known.
-pub fn count(response: &Response, bytes: Option<u64>) {
-    response.passed.set(response.passed.get().zip(bytes).map(|(passed, more)| passed + more));
 }

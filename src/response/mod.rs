@@ -225,6 +225,11 @@ impl Response {
         self.phase(|phase| matches!(phase, Phase::Finished))
     }
 
+    /// So many bytes of body are passed on; none where that is not known.
+    pub fn count(&self, bytes: Option<u64>) {
+        self.passed.set(self.passed.get().zip(bytes).map(|(passed, more)| passed + more));
+    }
+
     /// True if a bucket of the module's own stands for what a program outside httpd sends.
     pub fn has_stand_in(&self) -> bool {
         self.awaited.get().is_some() || self.declared.get().is_some()

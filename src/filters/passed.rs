@@ -1,0 +1,47 @@
+//! A brigade is passed on as it is, and the end of the response may be found on the way: in what is read on demand.
+
+use crate::finish;
+use crate::httpd::{Brigade, Result};
+use crate::response::Call;
+use crate::response::declared::At;
+use crate::rules::course::Seen;
+
+use super::late;
+
+/// Passes a brigade on as it is, unless `is_all_taken` out of it. The response may have ended, where its end was found meanwhile.
+///
+/// # Errors
+///
+/// What the filters below say.
+pub fn pass_on(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
+    let ends = call.response.has_stand_in() && brigade.has_eos();
+    let passed = if is_all_taken { Ok(()) } else { call.filter.pass_on(brigade) };
+    let passed = late::passed_on(call, passed, ends, brigade);
+    passed_on(call, passed, ends, brigade)
+}
+
+/// What was passed on has come to `passed`, with the end of the stream if `ends`: finishes the response, where its end was found on the way.
+fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Brigade<'_>) -> Result {
+    match call.response.declared.get().map(|declared| declared.at()) {
+        Some(At::End) if ends || passed.is_err() => finish(call, Some(passed), brigade),
+        _ => passed,
+    }
+}
+
+/// The declared end is the end, of what has been passed on with `passed`, or of what is still to be.
+///
+/// # Errors
+///
+/// As for [`finish::finish_declared`].
+pub fn finish(call: Call<'_>, passed: Option<Result>, brigade: &mut Brigade<'_>) -> Result {
+    let response = call.response;
+    if let Some(declared) = response.declared.get() {
+        declared.note_ended();
+    }
+    let ended = finish::finish_declared(call, passed, brigade);
+    if ended.is_err() {
+        response.background.withdraw();
+    }
+    response.step(ended.map_or_else(Seen::Failed, |()| Seen::Ended));
+    ended
+}
