@@ -8,6 +8,7 @@ use std::cell::Cell;
 use super::Response;
 use super::late::Rule;
 use crate::connection;
+use crate::handlers::cgi_script;
 use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status};
 use crate::rules::course::{Ask, Order, Seen};
 use crate::rules::declared::Standing;
@@ -102,6 +103,26 @@ impl StandIn {
         Ok(())
     }
 
+    /// The program's output is at its end. A script of mod_cgi that has closed it and works on is let do so, where its body is what it declared.
+    fn end_of_source(&self, request: Request<'_>, response: &Response) {
+        let is_whole = response.watch(|watched| watched.declared.standing()) == Some(Standing::AtEnd);
+        if is_whole && cgi_script::works_on(request) {
+            self.end(request, response);
+        }
+    }
+
+    /// Returns true if the response ends here, where it was declared to.
+    fn end(&self, request: Request<'_>, response: &Response) -> bool {
+        let ends = response.step(Seen::DeclaredEnd(&mut Believed { request, response })) == Order::FinishDeclared;
+        if ends {
+            if request.connection().is_stream() {
+                connection::stream::ending(request);
+            }
+            self.at.set(At::End);
+        }
+        ends
+    }
+
     /// The body is at its declared end: whether it ends here, as the program has no more at hand. Otherwise that has been read.
     fn ends(&self, source: &mut Brigade<'_>, block: Block, request: Request<'_>, response: &Response) -> Result<bool> {
         if !self.is_fcgid {
@@ -113,11 +134,7 @@ impl StandIn {
                 return Err(Status::AGAIN);
             }
         }
-        if response.step(Seen::DeclaredEnd(&mut Believed { request, response })) == Order::FinishDeclared {
-            if request.connection().is_stream() {
-                connection::stream::ending(request);
-            }
-            self.at.set(At::End);
+        if self.end(request, response) {
             return Ok(true);
         }
         source.read_first(block).map(|_| false)
@@ -133,7 +150,11 @@ impl Pull for StandIn {
                 return Ok(false);
             }
             match source.first() {
-                None => return Ok(false),
+                None if !out.is_empty() => return Ok(true),
+                None => {
+                    self.end_of_source(request, response);
+                    return Ok(false);
+                }
                 Some(Kind::Data(None)) if !out.is_empty() => return Ok(true),
                 Some(Kind::Data(None)) => {
                     let standing = response.watch(|watched| watched.declared.standing());

@@ -92,9 +92,9 @@ impl Place {
     }
 
     fn field(self, recipe: &'static Recipe, protocol: Protocol, gzip: bool) -> Field {
-        let promise = self.with_module.then(|| recipe.promise(self.platform, protocol, self.output_buffering));
+        let promise = self.with_module.then(|| recipe.promise(self.platform, protocol, gzip, self.output_buffering));
         let early = match promise {
-            Some(Promise::Released | Promise::Missing) => true,
+            Some(Promise::Released | Promise::Missing | Promise::Broken) => true,
             Some(Promise::Waits) => false,
             Some(Promise::AsOnStock) | None => {
                 page::early_on_stock(self.platform, recipe, protocol, gzip, self.output_buffering)

@@ -45,10 +45,11 @@ fn keep_their_promises(platform: Platform, output_buffering: u32) {
     for recipe in platform.recipes() {
         for &protocol in platform.protocols() {
             for gzip in [false, true] {
-                let expected = match recipe.promise(platform, protocol, output_buffering) {
+                let expected = match recipe.promise(platform, protocol, gzip, output_buffering) {
                     Promise::Released => clean(What::Released),
                     Promise::Waits => clean(What::Held),
                     Promise::Missing => clean(What::Missing),
+                    Promise::Broken => clean(What::Broken),
                     Promise::AsOnStock => place(false).measured().of(recipe, protocol, gzip),
                 };
                 let seen = seen.of(recipe, protocol, gzip);

@@ -102,6 +102,8 @@ pub enum Promise {
     Waits,
     /// The module leaves the response as it is.
     AsOnStock,
+    /// The body is not what the application meant, as on stock httpd; it ends early, and nothing leaks.
+    Broken,
     /// The application cannot run there.
     Missing,
 }
@@ -143,11 +145,13 @@ impl Recipe {
 
     /// Exceptions are what `FinishRequest Auto` does not take for a mark, and where PHP does not let go of the
     /// response, or of the session.
-    pub fn promise(&self, platform: Platform, protocol: Protocol, output_buffering: u32) -> Promise {
+    pub fn promise(&self, platform: Platform, protocol: Protocol, gzip: bool, output_buffering: u32) -> Promise {
         match self.name {
             _ if self.streams() => Promise::AsOnStock,
             // httpd drops the header that says so, and the module never sees it.
             "own-chunks" if platform == Platform::PhpFpm => Promise::AsOnStock,
+            // As without the module: chunks are no body, neither for HTTP/2 nor to be compressed.
+            "own-chunks" if gzip || protocol == Protocol::Http2 => Promise::Broken,
             // A length alone is no mark where the connection would be lost by it.
             "length-only" if protocol != Protocol::Http2 => Promise::AsOnStock,
             "fpm-finish" if platform == Platform::PhpFpm => Promise::AsOnStock,
