@@ -9,7 +9,7 @@ use super::waiting::{self, Queue, Waiting};
 use super::{poll, thread};
 use crate::directives::Buffer as Bounds;
 use crate::httpd::{
-    Block, Brigade, Connection, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result, Status,
+    Block, Brigade, Connection, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result, Spare, Status,
 };
 
 /// From how many bytes on they are offered to the kernel though no flush has come (`THRESHOLD_MIN_WRITE`).
@@ -86,7 +86,7 @@ pub fn send(connection: Connection<'_>, mut waiting: Waiting) -> Result {
 impl OutputFilter for BufferFilter {
     const NAME: &'static CStr = c"FINISH_REQUEST_BUFFER";
     const TYPE: FilterType = FilterType::NETWORK.above(1);
-    type Context = ();
+    type Context = Spare;
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();
@@ -193,17 +193,14 @@ impl Taking {
 
     /// The response was an ordinary one: httpd sends what waits, as it sends all else.
     fn give_back(self, connection: Connection<'_>, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        // SAFETY: start adds the filter with nothing.
-        let mut before = unsafe { filter.take_brigade() };
         let waiting = self.rest();
-        waiting.pieces().for_each(|piece| before.push_bytes(piece));
         connection.count_sent(i64::try_from(waiting.len()).map_or(0, |bytes| -bytes));
-        drop(waiting);
-        brigade.move_all(&mut before);
-        let passed = filter.pass_on(&mut before);
-        // SAFETY: as above; the filter is the connection's, and outlives the request that may have ended.
-        unsafe { filter.give_back(before) };
-        passed
+        filter.with_brigade::<BufferFilter, _>(|before| {
+            waiting.pieces().for_each(|piece| before.push_bytes(piece));
+            drop(waiting);
+            brigade.move_all(before);
+            filter.pass_on(before)
+        })
     }
 }
 

@@ -1,6 +1,7 @@
 //! `ap_filter_t`: a filter's node in a chain of output filters.
 
 use std::any::Any;
+use std::cell::Cell;
 use std::ffi::CStr;
 use std::marker::PhantomData;
 use std::ptr::NonNull;
@@ -87,6 +88,29 @@ impl<'f> Filter<'f> {
         unsafe { (*self.raw).ctx = brigade.raw().cast() };
     }
 
+    /// Calls `run` with an empty brigade, which lives as long as the filter, an `F`: the same at each call, as new ones would pile up. What is
+    /// left in it is destroyed.
+    pub fn with_brigade<F: OutputFilter<Context = Spare>, T>(self, run: impl FnOnce(&mut Brigade<'f>) -> T) -> T {
+        let pool = self.request().map_or_else(|| self.connection().pool(), Request::pool);
+        let kept = self.context::<F>().and_then(|spare| spare.0.take());
+        let mut brigade = match kept {
+            // SAFETY: it is in the pool that the context is in, and nobody else has it.
+            Some(raw) => unsafe { Brigade::from_raw(raw.as_ptr()) },
+            None => Brigade::new(self.connection(), pool),
+        };
+        let result = run(&mut brigade);
+        brigade.clear();
+        let spare = Spare(Cell::new(NonNull::new(brigade.raw())));
+        match self.context::<F>() {
+            Some(Spare(place)) => place.set(spare.0.take()),
+            // SAFETY: the filter is in a live chain (invariant 1), of this thread (invariant 2), and has no context (invariant 6). The pool lives
+            // as long as the chain.
+            None if self.is::<F>() => unsafe { (*self.raw).ctx = pool.own(spare).as_ptr().cast() },
+            None => {}
+        }
+        result
+    }
+
     /// The name it was registered by, in lower case.
     pub fn name(self) -> &'f [u8] {
         // SAFETY: a filter has a registration with a name (invariants 1 and 3).
@@ -132,6 +156,9 @@ const OWN: &[u8] = b"finish_request";
 pub fn is_ours(name: &[u8]) -> bool {
     name.starts_with(OWN)
 }
+
+/// The context of a filter that needs a brigade now and then ([`Filter::with_brigade`]).
+pub struct Spare(Cell<Option<NonNull<sys::apr_bucket_brigade>>>);
 
 /// A filter before all others of a connection: what writes to the connection past a request's filters meets it, what a request's
 /// filters pass on does not. It is taken out when it is dropped.

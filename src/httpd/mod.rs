@@ -29,7 +29,7 @@ pub use self::bucket_read::{OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
 pub use self::connection::{Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
-pub use self::filter::{Filter, Foremost, is_ours};
+pub use self::filter::{Filter, Foremost, Spare, is_ours};
 pub use self::filter_entry::{
     FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, PutBack, Replaced, Replacement,
 };
