@@ -3,7 +3,7 @@
 use std::ffi::{CStr, c_int};
 
 use crate::connection::{buffer, detach, keep, stream};
-use crate::directives::{self, COMMANDS, Settings};
+use crate::directives::{self, COMMANDS, MANUAL, Settings};
 use crate::filters::{body_end, fcgid, header, interim, output};
 use crate::handlers::digits;
 use crate::httpd::{
@@ -15,7 +15,7 @@ use crate::{abort, api, background, begin, connection, report};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
-pub static finish_request_module: Module = Module::of::<FinishRequest, _>(&COMMANDS);
+pub static finish_request_module: Module = Module::of::<FinishRequest, { MANUAL.len() }>(&COMMANDS);
 
 /// The module.
 pub struct FinishRequest;
