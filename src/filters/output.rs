@@ -4,7 +4,7 @@ use std::ffi::CStr;
 
 use crate::abort;
 use crate::connection::detach;
-use crate::httpd::{Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, dir_config};
+use crate::httpd::{Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, Spare, dir_config};
 use crate::response::{Call, Response, decide::decide};
 use crate::rules::course::Order;
 
@@ -22,7 +22,7 @@ impl OutputFilter for FinishRequest {
     const NAME: &'static CStr = c"FINISH_REQUEST";
     // Below OLD_WRITE and FCGID_OUT, which have the type RESOURCE - 10, and above all that change the body.
     const TYPE: FilterType = FilterType::RESOURCE.above(5);
-    type Context = ();
+    type Context = Spare;
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();
@@ -59,7 +59,7 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
             brigade.clear();
             return Err(status);
         }
-        Order::Walk => walk::walk(call, brigade),
+        Order::Walk => call.filter.with_brigade::<FinishRequest, _>(|body| walk::walk(call, body, brigade)),
         Order::Look => declared::look(call, brigade, is_all_taken),
         _ => {
             response.pass_header(request);

@@ -24,25 +24,20 @@ const SHORT: &str = "it ended before the end that it promised";
 /// How many buckets behind the end are looked at, to see whether the handler ends there as well.
 const LOOK_AHEAD: usize = 16;
 
-/// Walks along a brigade, and does what the course orders where it has come to.
+/// Walks along a brigade, and does what the course orders where it has come to. `body` is empty, and lives as long as the filter.
 ///
 /// # Errors
 ///
 /// What the filters below say.
-pub fn walk(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+pub fn walk<'f>(call: Call<'f>, body: &mut Brigade<'f>, brigade: &mut Brigade<'_>) -> Result {
     let Some(walking) = call.response.walk() else { return call.filter.pass_on(brigade) };
-    // SAFETY: the filter is added with nothing.
-    let mut body = unsafe { call.filter.take_brigade() };
     let way = Way { call, early: walking.marked.early };
-    let mut walk = Walk { walking, way, body: &mut body, looked_at: 0, refused: None };
+    let mut walk = Walk { walking, way, body, looked_at: 0, refused: None };
     let reached = match walk.advance(brigade) {
         Ok(Reached::More) => walk.pass().map(|()| Reached::More),
         reached => reached,
     };
-    let passed = walk.arrive(reached, brigade);
-    // SAFETY: as above.
-    unsafe { call.filter.give_back(body) };
-    passed
+    walk.arrive(reached, brigade)
 }
 
 /// What a walk and its questions have in common.

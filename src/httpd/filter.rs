@@ -60,34 +60,6 @@ impl<'f> Filter<'f> {
         self.is::<F>().then(|| unsafe { (*self.raw).ctx.cast::<F::Context>().as_ref() }).flatten()
     }
 
-    /// An empty brigade, that lives as long as the filter: the one that was given back, where there is one. Made anew at each
-    /// call, they would pile up.
-    ///
-    /// # Safety
-    ///
-    /// The filter was added with nothing, and keeps nothing but this.
-    pub unsafe fn take_brigade(self) -> Brigade<'f> {
-        // SAFETY: the filter is in a live chain (invariant 1); its context is null, or the brigade that was given back.
-        let kept = unsafe { std::mem::replace(&mut (*self.raw).ctx, std::ptr::null_mut()) };
-        match (kept.is_null(), self.request()) {
-            // SAFETY: as above.
-            (false, _) => unsafe { Brigade::from_raw(kept.cast()) },
-            (true, Some(request)) => request.brigade(),
-            (true, None) => self.connection().brigade(),
-        }
-    }
-
-    /// Gives it back. What is still in it is destroyed.
-    ///
-    /// # Safety
-    ///
-    /// As for [`Filter::take_brigade`], which gave the brigade for this filter.
-    pub unsafe fn give_back(self, mut brigade: Brigade<'_>) {
-        brigade.clear();
-        // SAFETY: the filter is in a live chain (invariant 1), of this thread (invariant 2).
-        unsafe { (*self.raw).ctx = brigade.raw().cast() };
-    }
-
     /// Calls `run` with an empty brigade, which lives as long as the filter, an `F`: the same at each call, as new ones would pile up. What is
     /// left in it is destroyed.
     pub fn with_brigade<F: OutputFilter<Context = Spare>, T>(self, run: impl FnOnce(&mut Brigade<'f>) -> T) -> T {

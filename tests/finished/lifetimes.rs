@@ -70,49 +70,56 @@ fn assert_weather(response: &Response) {
 #[test]
 fn a_client_of_streams_reads_late() {
     let logs = ["Client", "End", "End", "Client"].into_iter().cycle();
-    side_by_side(ON_STREAMS.into_iter().zip(logs), |((handler, mpm), log)| {
-        let config = format!(
-            "FinishRequest On\nFinishRequestMax 4\nFinishRequestLog {log}\nSendBufferSize 16384\n\
+    let mut cases: Vec<_> = ON_STREAMS.into_iter().zip(logs).collect();
+    // Half of them at a time: each server has much to send, and the applications wait for that without a word.
+    let later = cases.split_off(ON_STREAMS.len() / 2);
+    for cases in [cases, later] {
+        side_by_side(cases, reads_late);
+    }
+}
+
+fn reads_late(((handler, mpm), log): ((Handler, Mpm), &'static str)) {
+    let config = format!(
+        "FinishRequest On\nFinishRequestMax 4\nTimeout 300\n<IfModule fcgid_module>\nFcgidIOTimeout 300\n</IfModule>\nFinishRequestLog {log}\nSendBufferSize 16384\n\
              CustomLog \"${{ROOT}}/parts.log\" \"%{{finish-request}}n %>s %B\" env=!ordinary\n\
              SetEnvIf Request_URI large ordinary"
-        );
-        let httpd = Httpd::builder(mpm).handler(handler).modules(&["setenvif"]).poisoned().config(&config).start();
-        let page = WHEN_TOLD.install(&httpd, handler, "told");
-        let large = body(LARGE);
-        write(&httpd, "large.txt", &large);
-        let connect = if log == "Client" { Httpd::connect_wide_http2 } else { Httpd::connect_wide_h2c };
-        let connection: Http2 = connect(&httpd);
-        let works: Vec<Background> = (0..4).map(|_| httpd.background()).collect();
-        let streams: Vec<Stream> = works.iter().map(|work| connection.get(&path(work, &page, ""), &[])).collect();
-        for work in &works {
-            wait_for("the application", || file(&httpd, work, "came").exists().then_some(()));
-        }
-        connection.stop_reading();
-        let filling = connection.get("/large.txt", &[]);
-        httpd.wait_for_full_socket();
+    );
+    let httpd = Httpd::builder(mpm).handler(handler).modules(&["setenvif"]).poisoned().config(&config).start();
+    let page = WHEN_TOLD.install(&httpd, handler, "told");
+    let large = body(LARGE);
+    write(&httpd, "large.txt", &large);
+    let connect = if log == "Client" { Httpd::connect_wide_http2 } else { Httpd::connect_wide_h2c };
+    let connection: Http2 = connect(&httpd);
+    let works: Vec<Background> = (0..4).map(|_| httpd.background()).collect();
+    let streams: Vec<Stream> = works.iter().map(|work| connection.get(&path(work, &page, ""), &[])).collect();
+    for work in &works {
+        wait_for("the application", || file(&httpd, work, "came").exists().then_some(()));
+    }
+    connection.stop_reading();
+    let filling = connection.get("/large.txt", &[]);
+    httpd.wait_for_full_socket();
 
-        for work in &works {
-            fs::write(file(&httpd, work, "go"), "").unwrap();
-            work.wait_for_begin();
-            ran_to_its_end(work);
-        }
-        let ended = || httpd.log().matches("the background work has ended").count();
-        wait_for("the end of the works", || (ended() == works.len()).then_some(()));
-        let logged = || fs::read_to_string(httpd.root().join("parts.log")).unwrap_or_default();
-        wait_for("the lines in the log", || (logged().lines().count() == works.len()).then_some(()));
-        assert!(logged().lines().all(|line| line == "header 200 4096"), "{}", logged());
-        assert!(streams.iter().all(|stream| stream.so_far().is_none()));
-        // There are four places.
-        early(&httpd, Protocol::Http2, handler.page(), "mark=on", BYTES);
+    for work in &works {
+        fs::write(file(&httpd, work, "go"), "").unwrap();
+        work.wait_for_begin();
+        ran_to_its_end(work);
+    }
+    let ended = || httpd.log().matches("the background work has ended").count();
+    wait_for("the end of the works", || (ended() == works.len()).then_some(()));
+    let logged = || fs::read_to_string(httpd.root().join("parts.log")).unwrap_or_default();
+    wait_for("the lines in the log", || (logged().lines().count() == works.len()).then_some(()));
+    assert!(logged().lines().all(|line| line == "header 200 4096"), "{}", logged());
+    assert!(streams.iter().all(|stream| stream.so_far().is_none()));
+    // There are four places.
+    early(&httpd, Protocol::Http2, handler.page(), "mark=on", BYTES);
 
-        connection.read_on();
-        streams.iter().for_each(|stream| assert_weather(&stream.response()));
-        assert_body(&filling.response(), &large);
-        assert!(connection.is_open());
-        drop(connection);
-        assert_eq!(logged().lines().count(), works.len() + 1);
-        httpd.stop();
-    });
+    connection.read_on();
+    streams.iter().for_each(|stream| assert_weather(&stream.response()));
+    assert_body(&filling.response(), &large);
+    assert!(connection.is_open());
+    drop(connection);
+    assert_eq!(logged().lines().count(), works.len() + 1);
+    httpd.stop();
 }
 
 /// The same, but the client goes without having read anything: it resets its streams, or closes its connection.
