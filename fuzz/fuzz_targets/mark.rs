@@ -59,7 +59,7 @@ fuzz_target!(|input: (u8, &[u8])| {
     }
 
     let api = flags & 0x10 != 0;
-    let auto = (flags & 0x20 != 0).then_some(Mark::On);
+    let auto = flags & 0x20 != 0;
     let said = Said { api, header: &header, env: &env, auto };
     let (choice, rejected) = mark::choose(&said);
 
@@ -75,8 +75,10 @@ fuzz_target!(|input: (u8, &[u8])| {
         Choice::Marked(mark, Source::Header)
     } else if let Some(mark) = first(&env).filter(|mark| *mark != Mark::Late) {
         Choice::Marked(mark, Source::Env)
+    } else if auto {
+        Choice::Declared
     } else {
-        auto.map_or(Choice::Unmarked, |mark| Choice::Marked(mark, Source::Auto))
+        Choice::Unmarked
     };
     assert_eq!(choice, expected);
     let all_parse = !marks.contains(&None) && !header.iter().any(|value| model(value) == Some(Mark::Late));
