@@ -20,7 +20,11 @@ pub fn take(response: &Response, brigade: &mut Brigade<'_>, is_fcgid: bool) -> R
     let Some((awaited, rule)) = response.awaited.get().zip(response.phase(rule)) else { return Ok(false) };
     let had_something = !brigade.is_empty();
     awaited.take(brigade, rule, is_fcgid)?;
-    Ok(had_something && brigade.is_empty())
+    let is_all_taken = had_something && brigade.is_empty();
+    if is_all_taken && awaited.at() == At::Before {
+        awaited.owe_brigade();
+    }
+    Ok(is_all_taken)
 }
 
 /// mod_fcgid's filter has passed on all that it has collected: at the digits the end follows, by itself, as it does at the handler's end.

@@ -1,7 +1,7 @@
 //! A brigade is passed on as it is, and the end of the response may be found on the way: in what is read on demand.
 
 use crate::finish;
-use crate::httpd::{Brigade, Result};
+use crate::httpd::{Brigade, Kind, Result};
 use crate::response::Call;
 use crate::response::declared::At;
 use crate::rules::course::Seen;
@@ -15,9 +15,22 @@ use super::late;
 /// What the filters below say.
 pub fn pass_on(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
     let ends = call.response.has_stand_in() && brigade.has_eos();
-    let passed = if is_all_taken { Ok(()) } else { call.filter.pass_on(brigade) };
+    let passed =
+        if is_all_taken { Ok(()) } else { pass_first_alone(call, brigade).and_then(|()| call.filter.pass_on(brigade)) };
     let passed = late::passed_on(call, passed, ends, brigade);
     passed_on(call, passed, ends, brigade)
+}
+
+/// Where the handler has passed on a brigade all of which was held: what is left of that comes first, by itself. With the end of the stream behind
+/// it the filters below would see a complete body.
+fn pass_first_alone(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let owes = call.response.awaited.get().is_some_and(|awaited| awaited.pays_brigade());
+    if !owes || !matches!(brigade.first(), Some(Kind::Data(Some(1..)))) {
+        return Ok(());
+    }
+    let mut first = call.request.brigade();
+    brigade.move_first(&mut first);
+    call.filter.pass_on(&mut first)
 }
 
 /// What was passed on has come to `passed`, with the end of the stream if `ends`: finishes the response, where its end was found on the way.

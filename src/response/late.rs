@@ -10,7 +10,7 @@ use super::{Body, Phase, Response};
 use crate::connection;
 use crate::directives::{After, Settings};
 use crate::handlers::{cgi_script, digits};
-use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, dir_config};
+use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status, dir_config};
 use crate::rules::late::Late;
 use crate::rules::mark;
 
@@ -30,6 +30,10 @@ pub struct Awaited {
     is_fcgid: Cell<bool>,
     /// How many bytes mod_fcgid's filter has been given that it has not passed on.
     kept_above: Cell<u64>,
+    /// True if all of a brigade is held, and nothing of the response has been passed on since.
+    owes_brigade: Cell<bool>,
+    /// True once a reader that does not wait has been told that nothing is there yet, where the end is.
+    has_paused: Cell<bool>,
 }
 
 /// What the digits mean, by what was said about the response besides.
@@ -98,7 +102,19 @@ impl Awaited {
             at: Cell::new(At::Before),
             is_fcgid: Cell::new(false),
             kept_above: Cell::new(0),
+            owes_brigade: Cell::new(false),
+            has_paused: Cell::new(false),
         }
+    }
+
+    /// Notes that all of a brigade is held.
+    pub fn owe_brigade(&self) {
+        self.owes_brigade.set(true);
+    }
+
+    /// True once after a brigade all of which was held: what comes out of it now is a brigade of its own, as the handler passed it on.
+    pub fn pays_brigade(&self) -> bool {
+        self.owes_brigade.take()
     }
 
     /// Says what the digits mean from now on.
@@ -381,6 +397,10 @@ impl Awaited {
         let Some(mut source) = self.source() else { return Ok(false) };
         loop {
             match (source.first(), self.at.get()) {
+                // That a program has ended is seen later than what it wrote last, but by chance.
+                (_, at) if at.is_end() && out.is_empty() && block == Block::No && !self.has_paused.replace(true) => {
+                    return Err(Status::AGAIN);
+                }
                 (_, at) if at.is_end() => return Ok(!out.is_empty()),
                 (None, At::Before) => {
                     self.push(out, Late::end);

@@ -132,6 +132,23 @@ fn what_is_cut_off_is_not_shown(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_program_and_mpm!(its_length_is_told_as_if_there_were_no_digits);
+
+/// Also where the end is seen in the same moment as the last bytes, or what may be a part of the digits is all that there is: nobody knows
+/// the length when the header goes.
+fn its_length_is_told_as_if_there_were_no_digits(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    for &protocol in mpm.protocols() {
+        let response = finished(&httpd, handler, protocol, "n1000.d0-64.f.w.tLATE", &body(1000));
+        assert_eq!(response.header("Content-Length"), None);
+        if handler == Handler::PhpFpm {
+            let response = ordinary(&httpd, handler, protocol, "d0-1");
+            assert_eq!((response.body.len(), response.header("Content-Length")), (1, None));
+        }
+    }
+    httpd.stop();
+}
+
 on_every_mpm!(few_digits_are_sent_and_many_wait);
 
 /// mod_fcgid collects, and mod_proxy_fcgi flushes nothing: a CGI program alone is seen at once.
