@@ -14,7 +14,7 @@ RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 # The scripts are given to their shells by name: a folder may be on a file system that is mounted noexec, and they say so.
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install uninstall supported demo test differential bench lint packages build-packages toolchain clean
+.PHONY: help module install uninstall supported demo test differential bench lint doc dist deb packages build-packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -28,6 +28,9 @@ help:
 	@echo '  make differential  compares many more applications with stock httpd; CASES=1000, SEED=1 say how many, which'
 	@echo '  make bench         measures what the module costs, and what it gains'
 	@echo '  make lint          checks format, clippy and documentation'
+	@echo '  make doc           makes the manual as HTML, and the manual page, in $(TARGET)/doc'
+	@echo '  make dist          makes the source release of what is committed, with all crates, in $(TARGET)/dist'
+	@echo '  make deb           makes Debian packages of it, in $(TARGET)/deb'
 	@echo '  make packages      installs what demo and test need (they do it by themselves)'
 	@echo '  make clean         removes all that was built'
 	@echo 'APXS=/path/to/apxs chooses the httpd, for each of them.'
@@ -67,6 +70,15 @@ lint: toolchain supported build-packages
 	$(CARGO) fmt --all --check
 	$(CARGO) clippy --workspace --all-targets -- -D warnings
 	RUSTDOCFLAGS='-D warnings' $(CARGO) doc --workspace --no-deps --document-private-items
+
+doc:
+	@sh packaging/doc.sh "$(TARGET)/doc"
+
+dist: toolchain
+	@sh packaging/dist.sh "$(TARGET)/dist"
+
+deb: toolchain supported
+	@sh packaging/deb.sh "$(TARGET)/deb"
 
 build-packages:
 	@sh tests/machine/packages.sh build

@@ -16,7 +16,7 @@
 #define MOD_FINISH_REQUEST_H
 
 /** The version of the module that this header came with. */
-#define MOD_FINISH_REQUEST_VERSION "0.1.0"
+#define MOD_FINISH_REQUEST_VERSION "0.2.0"
 
 #include "httpd.h"
 #include "apr_optional.h"

@@ -79,7 +79,7 @@ fn brings_all_that_belongs_to_the_module() {
         "docs/operations.md",
         "docs/recipes.md",
         "examples/mod_php.conf",
-        "README.md",
+        "libapache2-mod-finish-request/README.md",
         "LICENSE",
     ] {
         find(folder.path(), name);

@@ -13,6 +13,8 @@
 //!   examples.
 //! * `install`: `make install` puts all that belongs to the module where it is looked for, and `make uninstall` takes
 //!   it away.
+//! * `manual`: The manual holds together: links, contents, examples, and whatever an administrator may meet, by name.
+//! * `migration`: What `docs/migration.md` tells to paste works as it stands.
 //! * `readme`: What the README tells to paste works as it stands: each way's lines of configuration and its
 //!   application, on real servers.
 //! * `recipes`: The recipes that are found on the web, in applications that know nothing of the module: with
@@ -25,5 +27,7 @@ mod docs;
 mod house;
 mod httpd_conf;
 mod install;
+mod manual;
+mod migration;
 mod readme;
 mod recipes;
