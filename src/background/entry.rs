@@ -91,21 +91,23 @@ impl Slot {
 }
 
 /// The beginning of a text.
-struct Text<const N: usize> {
+pub struct Text<const N: usize> {
     /// Of the whole text.
     length: AtomicU32,
     bytes: [AtomicU8; N],
 }
 
 impl<const N: usize> Text<N> {
-    fn write(&self, text: &[u8]) {
+    /// Writes it. A reader may see a part of it meanwhile.
+    pub fn write(&self, text: &[u8]) {
         self.length.store(u32::try_from(text.len()).unwrap_or(u32::MAX), Relaxed);
         for (place, byte) in self.bytes.iter().zip(text) {
             place.store(*byte, Relaxed);
         }
     }
 
-    fn read(&self) -> Vec<u8> {
+    /// Returns it, with `...` at its end where it was cut.
+    pub fn read(&self) -> Vec<u8> {
         let length = self.length.load(Relaxed) as usize;
         let mut text: Vec<u8> = self.bytes.iter().take(length).map(|byte| byte.load(Relaxed)).collect();
         if length > N {

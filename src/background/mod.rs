@@ -2,6 +2,7 @@
 //! share, so that an administrator can see them and limit how many there are.
 
 mod entry;
+mod hosts;
 mod pauses;
 mod seldom;
 mod shared;
@@ -9,17 +10,20 @@ mod table;
 mod work;
 
 use std::cell::Cell;
+use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 pub use self::entry::{Entry, WORKS_ON};
+use self::hosts::Host;
 pub use self::pauses::Pauses;
 pub use self::seldom::seldom;
 pub use self::table::Kind;
 use self::table::{TABLE, Table, count};
 pub use self::work::Work;
-use crate::directives::Max;
-use crate::httpd::{Mpm, Request, now};
+use crate::directives::{Max, Settings};
+use crate::httpd::{Mpm, Request, dir_config, now};
 use crate::rules::mark::Source;
+use crate::rules::quote::escaped;
 
 /// The least number of places in the table: mod_http2 has workers of its own besides the MPM's.
 const PLACES: u32 = 1024;
@@ -37,8 +41,33 @@ pub fn configure(max: Max) -> Result<(), String> {
     })?;
     // Children may have ended while the configuration was one without the module.
     table.release_where(|pid| !is_own(pid));
-    table.set_limit(max.requests(Mpm::most_workers(), table.places()));
+    table.state().workers.store(Mpm::most_workers(), Relaxed);
+    SERVER_MAX.store(max.bits(), Relaxed);
+    table.set_limit(most(table, max));
     Ok(())
+}
+
+/// The value of `FinishRequestMax` for the server, as this process has read it, in bits.
+static SERVER_MAX: AtomicU64 = AtomicU64::new(0);
+
+/// Returns how many requests a limit is, of which the server's own is not looked at.
+fn most(table: &Table, max: Max) -> u32 {
+    max.requests(table.state().workers.load(Relaxed), table.places())
+}
+
+/// Returns how many requests of a request's virtual host may be in background work. Without a limit of its own it has the server's, which a
+/// restart may have changed since this process began.
+fn most_of_host(table: &Table, request: Request<'_>) -> u32 {
+    let max = dir_config::<Settings>(request).map_or_else(Default::default, Settings::max);
+    let limit = table.limit();
+    if max.bits() == SERVER_MAX.load(Relaxed) { limit } else { most(table, max).min(limit) }
+}
+
+/// Returns the virtual host of a request, to be counted.
+fn host(table: &'static Table, request: Request<'_>) -> Option<&'static Host> {
+    let host = Host::find(table.hosts(), request.server_name())?;
+    host.limit.store(most_of_host(table, request), Relaxed);
+    Some(host)
 }
 
 /// Returns true if this is the process that calls, or a child of its, which may have ended but has not been waited for.
@@ -60,8 +89,12 @@ pub fn child_ended(pid: u32) {
 }
 
 /// A request was finished.
-pub fn count_finished() {
-    count(|state| &state.finished);
+pub fn count_finished(request: Request<'_>) {
+    let Some(table) = TABLE.get() else { return };
+    table.state().finished.fetch_add(1, Relaxed);
+    if let Some(host) = host(table, request) {
+        host.finished.fetch_add(1, Relaxed);
+    }
 }
 
 /// The connection of a finished response was kept.
@@ -103,6 +136,33 @@ pub fn overview() -> Option<Overview> {
     })
 }
 
+/// The figures of a virtual host, as those of the server.
+pub struct HostOverview {
+    /// Its name, `...` at its end where it was cut.
+    pub name: Vec<u8>,
+    /// Requests that were finished.
+    pub finished: u64,
+    /// Requests in background work now.
+    pub running: u32,
+    /// The limit of that.
+    pub limit: u32,
+    /// Marked responses that were not finished early, because of a limit.
+    pub over_limit: u64,
+}
+
+/// The virtual hosts that had marked responses, always in the same order.
+pub fn hosts() -> Vec<HostOverview> {
+    let Some(table) = TABLE.get() else { return Vec::new() };
+    let overview = |(host, key, name): (&Host, _, _)| HostOverview {
+        name,
+        finished: host.finished.load(Relaxed),
+        running: table.running_of(key),
+        limit: host.limit.load(Relaxed),
+        over_limit: host.over_limit.load(Relaxed),
+    };
+    Host::all(table.hosts()).map(overview).collect()
+}
+
 /// The requests in background work now.
 pub fn entries() -> impl Iterator<Item = Entry> {
     TABLE.get().into_iter().flat_map(Table::entries).filter(|entry| entry.is_sure(now()))
@@ -130,18 +190,18 @@ impl Background {
     pub fn admit(&self, request: Request<'_>, source: Source) -> bool {
         let admitted = self.claim(request, source);
         if !admitted {
-            self.refuse();
+            self.refuse(request);
         }
         admitted
     }
 
     /// Returns true if it would be admitted as things are. Cheaper, and nothing is taken.
-    pub fn expects_place(&self) -> bool {
+    pub fn expects_place(&self, request: Request<'_>) -> bool {
         let claim = self.claim.take();
-        let expects = claim.is_some() || TABLE.get().is_some_and(|table| table.running() < table.limit());
+        let expects = claim.is_some() || TABLE.get().is_some_and(|table| has_room(table, request));
         self.claim.set(claim);
         if !expects {
-            self.refuse();
+            self.refuse(request);
         }
         expects
     }
@@ -177,25 +237,50 @@ impl Background {
         self.believed.get()
     }
 
-    fn refuse(&self) {
+    fn refuse(&self, request: Request<'_>) {
         let Some(table) = TABLE.get() else { return };
         if self.refused.replace(true) {
             return;
         }
         table.state().over_limit.fetch_add(1, Relaxed);
-        let limit = table.limit();
-        if limit == 0 {
-            // As the administrator wants it.
-            return;
+        if let Some(host) = host(table, request) {
+            host.over_limit.fetch_add(1, Relaxed);
         }
-        seldom(Kind::Limit, |more| {
+        let limit = table.limit();
+        let most = if table.running() < limit { most_of_host(table, request) } else { limit };
+        warn_of_limit(limit, most, request);
+    }
+}
+
+/// Returns true if a limit is not reached, neither the server's nor the virtual host's.
+fn has_room(table: &Table, request: Request<'_>) -> bool {
+    let (limit, most) = (table.limit(), most_of_host(table, request));
+    table.running() < limit && (most == limit || table.running_of(hosts::key(request.server_name())) < most)
+}
+
+/// Says that the server's limit is reached, or the virtual host's, if that is lower. One of 0 is as the administrator wants it.
+fn warn_of_limit(limit: u32, most: u32, request: Request<'_>) {
+    if most == 0 {
+        return;
+    }
+    if most < limit {
+        let name = escaped(request.server_name());
+        seldom(Kind::HostLimit, |more| {
             log::warn!(
-                "{limit} requests are in background work, as many as FinishRequestMax allows, and the clients of further \
-                 marked responses wait for their handlers: raise FinishRequestMax or MaxRequestWorkers, or have less work \
-                 done after the responses{more}"
+                "{most} requests of {name} are in background work, as many as FinishRequestMax allows this virtual host, and the \
+                 clients of further marked responses there wait for their handlers: raise it, or have less work done after the \
+                 responses{more}"
             );
         });
+        return;
     }
+    seldom(Kind::Limit, |more| {
+        log::warn!(
+            "{limit} requests are in background work, as many as FinishRequestMax allows, and the clients of further \
+             marked responses wait for their handlers: raise FinishRequestMax or MaxRequestWorkers, or have less work \
+             done after the responses{more}"
+        );
+    });
 }
 
 /// A place in the table.
@@ -209,7 +294,7 @@ impl Claim {
     fn new(request: Request<'_>, source: Source) -> Option<Self> {
         let table = TABLE.get()?;
         let pid = std::process::id();
-        let place = table.claim(pid)?;
+        let place = table.claim_for(pid, hosts::key(request.server_name()), most_of_host(table, request))?;
         let entry = Entry {
             pid,
             since: now(),

@@ -7,6 +7,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 use once_cell::sync::OnceCell;
 
 use super::entry::{Entry, Slot};
+use super::hosts::{self, Host};
 use super::shared::{Shared, zeroed};
 use crate::httpd::Seldom;
 
@@ -26,6 +27,8 @@ pub fn count(counter: impl FnOnce(&State) -> &AtomicU64) {
 pub enum Kind {
     /// As many requests are in background work as may be.
     Limit,
+    /// The same, of a virtual host.
+    HostLimit,
     /// Background work took too long.
     TimeLimit,
     /// A mark does not parse.
@@ -57,7 +60,10 @@ impl Kind {
 /// process may die at any time.
 pub struct Table {
     owners: &'static [AtomicU32],
+    /// By the same places: whose virtual host's the request is. 0 where the place is free, or not counted yet.
+    keys: &'static [AtomicU64],
     slots: &'static [Slot],
+    hosts: &'static [Host],
     state: &'static State,
 }
 
@@ -65,6 +71,8 @@ pub struct Table {
 pub struct State {
     /// How many requests may be in background work.
     limit: AtomicU32,
+    /// How many workers there are, of which percentages are meant.
+    pub workers: AtomicU32,
     /// No place from this one on has ever been taken.
     taken: AtomicU32,
     /// Requests that were finished.
@@ -91,7 +99,8 @@ impl Table {
     pub fn new(places: u32) -> io::Result<Self> {
         let count = usize::try_from(places).map_err(|_| io::ErrorKind::InvalidInput)?;
         let state = zeroed(1)?.first().ok_or(io::ErrorKind::InvalidInput)?;
-        Ok(Self { owners: zeroed(count)?, slots: zeroed(count)?, state })
+        let hosts = zeroed(hosts::MOST)?;
+        Ok(Self { owners: zeroed(count)?, keys: zeroed(count)?, slots: zeroed(count)?, hosts, state })
     }
 
     /// Returns how many places there are.
@@ -120,12 +129,40 @@ impl Table {
         u32::try_from(running).unwrap_or(u32::MAX)
     }
 
+    /// Returns the virtual hosts.
+    pub fn hosts(&self) -> &'static [Host] {
+        self.hosts
+    }
+
+    /// Returns the number of requests of this virtual host in background work.
+    pub fn running_of(&self, key: u64) -> u32 {
+        let running = self.used().zip(self.keys).filter(|(_, other)| other.load(SeqCst) == key).count();
+        u32::try_from(running).unwrap_or(u32::MAX)
+    }
+
+    /// Takes a place for a process, for a virtual host that may have so many of all; none where a limit is reached.
+    ///
+    /// Never has a host more than its limit, for the same reason as below. Of several that ask at once for its last place all may be refused.
+    pub fn claim_for(&self, pid: u32, key: u64, most: u32) -> Option<usize> {
+        let is_limited = most < self.limit();
+        if is_limited && self.running_of(key) >= most {
+            return None;
+        }
+        let place = self.claim(pid)?;
+        self.keys.get(place)?.store(key, SeqCst);
+        if is_limited && self.running_of(key) > most {
+            self.release(place, pid);
+            return None;
+        }
+        Some(place)
+    }
+
     /// Takes a place for a process; none where the limit is reached.
     ///
     /// Only the first places, as many as the limit allows, are taken. Those behind may still be used where the limit was
     /// lowered, so all are counted once more. Never are too many let in: whoever takes his place last of these sees
     /// those of the others.
-    pub fn claim(&self, pid: u32) -> Option<usize> {
+    fn claim(&self, pid: u32) -> Option<usize> {
         let limit = self.limit();
         let mut index = 0_u32;
         for owner in self.owners.iter().take(limit as usize) {
@@ -167,6 +204,9 @@ impl Table {
         let owned = owner.load(SeqCst) == pid;
         if owned {
             slot.clear();
+            if let Some(key) = self.keys.get(place) {
+                key.store(0, SeqCst);
+            }
             owner.store(0, SeqCst);
         }
         owned
@@ -260,6 +300,45 @@ mod tests {
         assert_eq!((table.claim(8), table.claim(8)), (Some(0), None));
         table.set_limit(3);
         assert_eq!((table.claim(8), table.claim(8)), (Some(1), None));
+    }
+
+    #[test]
+    fn a_host_has_its_part_and_no_more() {
+        let table = table(4);
+        let claim = |key, most| table.claim_for(7, key, most);
+        assert_eq!([claim(1, 2), claim(1, 2), claim(1, 2)], [Some(0), Some(1), None]);
+        assert_eq!((table.running(), table.running_of(1)), (2, 2), "a refusal takes nothing");
+        assert_eq!(
+            [claim(2, 4), claim(2, 4), claim(2, 4)],
+            [Some(2), Some(3), None],
+            "all have no more than the server"
+        );
+        table.release(0, 7);
+        assert_eq!((table.running_of(1), claim(1, 1)), (1, None));
+        assert_eq!((claim(1, 2), table.running_of(1)), (Some(0), 2));
+        table.release_all(7);
+        assert_eq!((table.running_of(1), table.running_of(2), claim(3, 0)), (0, 0, None));
+
+        // Many at once.
+        let inside = AtomicU32::new(0);
+        let admitted = AtomicU32::new(0);
+        thread::scope(|scope| {
+            for pid in 1..=8 {
+                let (table, inside, admitted) = (&table, &inside, &admitted);
+                scope.spawn(move || {
+                    for _ in 0..5_000 {
+                        if let Some(place) = table.claim_for(pid, 5, 2) {
+                            assert!(inside.fetch_add(1, Ordering::SeqCst) < 2);
+                            admitted.fetch_add(1, Ordering::SeqCst);
+                            inside.fetch_sub(1, Ordering::SeqCst);
+                            table.release(place, pid);
+                        }
+                    }
+                });
+            }
+        });
+        assert_eq!((table.running(), table.running_of(5)), (0, 0));
+        assert!(admitted.load(Ordering::SeqCst) > 0);
     }
 
     #[test]

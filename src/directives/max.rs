@@ -29,6 +29,16 @@ impl Max {
         }
     }
 
+    /// Returns the value as a number, for an atomic: each has another.
+    pub fn bits(self) -> u64 {
+        let (kind, number) = match self {
+            Self::None => (1, 0),
+            Self::Number(number) => (2, number),
+            Self::Percent(percent) => (3, percent),
+        };
+        kind << u32::BITS | u64::from(number)
+    }
+
     /// Returns how many requests that is, where the MPM can have so many workers and the table has so many places.
     pub fn requests(self, workers: u32, places: u32) -> u32 {
         let requests = match self {

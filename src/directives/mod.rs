@@ -129,7 +129,7 @@ impl Settings {
         self.log.unwrap_or(LogAt::Client)
     }
 
-    /// Returns the value that holds for `FinishRequestMax`: to be asked of the main server's settings.
+    /// Returns the value that holds for `FinishRequestMax`: the server's, or the part of it that a virtual host may have.
     pub fn max(&self) -> Max {
         self.max.unwrap_or_default()
     }
@@ -319,7 +319,7 @@ impl Directive<Settings> for FinishRequestMax {
         help: c"How many requests may run on after their clients were released, at once: a number, PERCENT% of the workers, or none",
         syntax: "FinishRequestMax NUMBER|PERCENT%|none",
         default: "FinishRequestMax 75%",
-        context: Context::Server,
+        context: Context::VirtualHost,
     };
 
     fn set(settings: &mut Settings, args: Args<'_>) -> Result<(), String> {

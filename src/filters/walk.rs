@@ -66,7 +66,7 @@ impl Way<'_> {
         if !response.pass_header(request) || !self.early {
             return Ok(());
         }
-        if !response.background.expects_place() {
+        if !response.background.expects_place(request) {
             self.early = false;
             return Ok(());
         }

@@ -13,8 +13,8 @@ pub enum Context {
     FileInfo,
     /// Server config, virtual host and directory.
     Directory,
-    /// Server config alone.
-    Server,
+    /// Server config and virtual host.
+    VirtualHost,
 }
 
 /// A directive's arguments, in order, as bytes.
@@ -65,9 +65,9 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
     argv: *const *mut c_char,
 ) -> *const c_char {
     guard(c"internal error".as_ptr(), || {
-        if D::MANUAL.context == Context::Server {
+        if D::MANUAL.context == Context::VirtualHost {
             // SAFETY: httpd gives the directive's parameters (invariant 1); the sentence about its place is in their pool.
-            let sentence = unsafe { sys::ap_check_cmd_context(parms, sys::GLOBAL_ONLY.cast_unsigned()) };
+            let sentence = unsafe { sys::ap_check_cmd_context(parms, sys::NOT_IN_DIR_CONTEXT.cast_unsigned()) };
             if !sentence.is_null() {
                 return sentence;
             }
@@ -80,7 +80,7 @@ unsafe extern "C" fn entry<T: 'static, D: Directive<T>>(
         // the configuration is read. The parameters and their pool live during the call (invariant 1).
         let (settings, pool) = unsafe { (settings_mut::<T>(settings), Pool::from_raw((*parms).pool)) };
         let (Some(settings), Some(pool)) = (settings, pool) else { return c"internal error".as_ptr() };
-        // SAFETY: as for GLOBAL_ONLY. httpd has a sentence where the directive stands in a .htaccess, in a section there, too.
+        // SAFETY: as for NOT_IN_DIR_CONTEXT. httpd has a sentence where the directive stands in a .htaccess, in a section there, too.
         let in_htaccess = !unsafe { sys::ap_check_cmd_context(parms, sys::NOT_IN_HTACCESS.cast_unsigned()) }.is_null();
         let set = if in_htaccess { D::set_in_htaccess } else { D::set };
         match set(settings, &args) {
@@ -143,7 +143,7 @@ impl Context {
         match self {
             Self::FileInfo => sys::OR_FILEINFO | sys::ACCESS_CONF | sys::RSRC_CONF,
             Self::Directory => sys::ACCESS_CONF | sys::RSRC_CONF,
-            Self::Server => sys::RSRC_CONF,
+            Self::VirtualHost => sys::RSRC_CONF,
         }
     }
 }

@@ -306,14 +306,17 @@ impl<'r> Request<'r> {
         unsafe { string((*self.raw()).the_request) }.unwrap_or_default()
     }
 
+    /// `ServerName` of its virtual host.
+    pub fn server_name(self) -> &'r [u8] {
+        // SAFETY: a live request has a server (invariant 1).
+        unsafe { Server::from_raw((*self.raw()).server) }.map_or(&[], Server::name)
+    }
+
     /// The virtual host that it is for, with the port that it came by: as mod_status shows it.
     pub fn virtual_host(self) -> Vec<u8> {
-        // SAFETY: a live request has a server, and a connection with an address (invariant 1).
-        let (server, port) = unsafe {
-            let address = (*self.connection().raw()).local_addr;
-            (Server::from_raw((*self.raw()).server), address.as_ref().map(|address| address.port))
-        };
-        let mut host = server.map_or_else(Vec::new, |server| server.name().to_vec());
+        // SAFETY: a live request has a connection with an address (invariant 1).
+        let port = unsafe { (*self.connection().raw()).local_addr.as_ref().map(|address| address.port) };
+        let mut host = self.server_name().to_vec();
         if let Some(port) = port {
             host.extend_from_slice(format!(":{port}").as_bytes());
         }

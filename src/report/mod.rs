@@ -26,7 +26,7 @@ pub fn note(request: Request<'_>, source: Source, released: i64) {
 
 /// Counts and logs a finished response, whose client was released at this time, microseconds of Unix time.
 pub fn finished(request: Request<'_>, response: &Response, source: Source, released: i64) {
-    background::count_finished();
+    background::count_finished(request);
     log::info!(
         "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
         source.as_str(),

@@ -2,9 +2,10 @@
 
 use std::fmt::Write;
 
-use crate::background::{self, Entry, Overview};
+use crate::background::{self, Entry, HostOverview, Overview};
 use crate::httpd::{Reply, Request, StatusFlags, StatusHook, now};
 use crate::rules::VERSION;
+use crate::rules::quote::escaped;
 
 /// The end of the page of `/server-status`.
 pub struct StatusPage;
@@ -12,12 +13,14 @@ pub struct StatusPage;
 impl StatusHook for StatusPage {
     fn status_hook(request: Request<'_>, flags: StatusFlags) -> Reply {
         let Some(overview) = background::overview() else { return Reply::Declined };
+        // Whose requests they are is for those who may see the requests of others too: as mod_status has it.
+        let hosts = if flags.is_extended() { background::hosts() } else { Vec::new() };
         let text = if flags.is_short() {
-            short(&overview)
+            short(&overview, &hosts)
         } else {
-            // Whose requests they are is for those who may see the requests of others too: as mod_status has it.
             let entries = flags.is_extended().then(background::entries);
-            page(&overview, &entries.into_iter().flatten().collect::<Vec<_>>(), now(), !flags.has_no_tables())
+            let entries: Vec<_> = entries.into_iter().flatten().collect();
+            page(&overview, &hosts, &entries, now(), !flags.has_no_tables())
         };
         // An error says that the client has gone, which mod_status finds out too.
         let _ = request.write(&text);
@@ -26,23 +29,36 @@ impl StatusHook for StatusPage {
 }
 
 /// Lines for programs: `?auto`.
-fn short(overview: &Overview) -> String {
-    let Overview { finished, running, kept, over_limit, timed_out, .. } = overview;
-    format!(
-        "FinishRequestVersion: {}\nFinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestKept: {kept}\n\
-         FinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n",
+fn short(overview: &Overview, hosts: &[HostOverview]) -> String {
+    let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
+    let mut text = format!(
+        "FinishRequestVersion: {}\nFinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestMax: {limit}\n\
+         FinishRequestKept: {kept}\nFinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n",
         env!("CARGO_PKG_VERSION"),
-    )
+    );
+    for (index, host) in hosts.iter().enumerate() {
+        let HostOverview { name, finished, running, limit, over_limit } = host;
+        // Writing to a String does not fail.
+        _ = write!(
+            text,
+            "FinishRequestHost[{index}]Name: {}\nFinishRequestHost[{index}]Finished: {finished}\n\
+             FinishRequestHost[{index}]Running: {running}\nFinishRequestHost[{index}]Max: {limit}\n\
+             FinishRequestHost[{index}]OverLimit: {over_limit}\n",
+            escaped(name),
+        );
+    }
+    text
 }
 
 /// A part of a page: with a table, or for browsers that have none.
-fn page(overview: &Overview, entries: &[Entry], now: i64, table: bool) -> String {
+fn page(overview: &Overview, hosts: &[HostOverview], entries: &[Entry], now: i64, table: bool) -> String {
     let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
     let mut text = format!(
         "<hr />\n<h2>Requests finished early</h2>\n<dl>\n<dt>{VERSION}</dt>\n\
          <dt>Finished: {finished}, in background work now: {running} of at most {limit}</dt>\n\
          <dt>Connections kept: {kept}, over the limit: {over_limit}, timed out: {timed_out}</dt>\n</dl>\n"
     );
+    text += &host_table(hosts, table);
     if entries.is_empty() {
         return text;
     }
@@ -61,6 +77,37 @@ fn page(overview: &Overview, entries: &[Entry], now: i64, table: bool) -> String
             )
         } else {
             writeln!(text, "<b>pid {pid}</b> {seconds} s, marked by {source}, <i>{vhost} {{{request}}}</i><br />")
+        };
+    }
+    if table {
+        text += "</table>\n";
+    }
+    text
+}
+
+/// The virtual hosts. Where there is but one, its figures are the server's.
+fn host_table(hosts: &[HostOverview], table: bool) -> String {
+    let mut text = String::new();
+    if hosts.len() < 2 {
+        return text;
+    }
+    if table {
+        text += "<table border=\"0\"><tr><th>VHost</th><th>Finished</th><th>In background work</th><th>Of at most</th><th>Over the limit</th></tr>\n";
+    }
+    for host in hosts {
+        let HostOverview { name, finished, running, limit, over_limit } = host;
+        let name = html(name);
+        // Writing to a String does not fail.
+        _ = if table {
+            writeln!(
+                text,
+                "<tr class=\"vhost\"><td nowrap>{name}</td><td>{finished}</td><td>{running}</td><td>{limit}</td><td>{over_limit}</td></tr>"
+            )
+        } else {
+            writeln!(
+                text,
+                "<i>{name}</i> finished {finished}, in background work {running} of at most {limit}, over the limit {over_limit}<br />"
+            )
         };
     }
     if table {
@@ -93,14 +140,42 @@ mod tests {
 
     const OVERVIEW: Overview = Overview { finished: 1, running: 2, limit: 3, kept: 4, over_limit: 5, timed_out: 6 };
 
+    fn hosts() -> Vec<HostOverview> {
+        let host = |name: &[u8], finished| HostOverview {
+            name: name.to_vec(),
+            finished,
+            running: 8,
+            limit: 9,
+            over_limit: 10,
+        };
+        vec![host(b"a.example", 7), host(b"<b>\n", 6)]
+    }
+
     #[test]
     fn lines_for_programs() {
+        let server = concat!("FinishRequestVersion: ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
+            + "FinishRequestFinished: 1\nFinishRequestRunning: 2\nFinishRequestMax: 3\nFinishRequestKept: 4\n\
+               FinishRequestOverLimit: 5\nFinishRequestTimedOut: 6\n";
+        assert_eq!(short(&OVERVIEW, &[]), server);
         assert_eq!(
-            short(&OVERVIEW),
-            concat!("FinishRequestVersion: ", env!("CARGO_PKG_VERSION"), "\n").to_owned()
-                + "FinishRequestFinished: 1\nFinishRequestRunning: 2\nFinishRequestKept: 4\n\
-             FinishRequestOverLimit: 5\nFinishRequestTimedOut: 6\n"
+            short(&OVERVIEW, &hosts()),
+            server
+                + "FinishRequestHost[0]Name: a.example\nFinishRequestHost[0]Finished: 7\nFinishRequestHost[0]Running: 8\n\
+                   FinishRequestHost[0]Max: 9\nFinishRequestHost[0]OverLimit: 10\n\
+                   FinishRequestHost[1]Name: <b>\\x0a\nFinishRequestHost[1]Finished: 6\nFinishRequestHost[1]Running: 8\n\
+                   FinishRequestHost[1]Max: 9\nFinishRequestHost[1]OverLimit: 10\n"
         );
+    }
+
+    #[test]
+    fn hosts_are_shown_where_there_are_several() {
+        let one: Vec<_> = hosts().into_iter().take(1).collect();
+        assert!(!page(&OVERVIEW, &one, &[], 0, true).contains("a.example"));
+        for table in [true, false] {
+            let text = page(&OVERVIEW, &hosts(), &[], 0, table);
+            assert!(text.contains("a.example") && text.contains("&lt;b&gt;\\x0a") && !text.contains("<b>"), "{text}");
+            assert_eq!(text.contains("<table"), table);
+        }
     }
 
     #[test]
@@ -113,7 +188,7 @@ mod tests {
             request: b"GET /\"'>\n\x00\x7f HTTP/1.1".to_vec(),
         };
         for table in [true, false] {
-            let text = page(&OVERVIEW, std::slice::from_ref(&entry), 7_999_999, table);
+            let text = page(&OVERVIEW, &[], std::slice::from_ref(&entry), 7_999_999, table);
             for part in ["&lt;b&gt;&amp;\\xe4", "GET /&quot;&#39;&gt;\\x0a\\x00\\x7f HTTP/1.1", "header", "7", "2"] {
                 assert!(text.contains(part), "{part} is not in {text}");
             }
@@ -121,7 +196,7 @@ mod tests {
             assert!(!text.contains("<b>&"));
         }
         // The clock may have been set back.
-        assert!(page(&OVERVIEW, &[entry], 0, true).contains("<td>0</td>"));
-        assert!(!page(&OVERVIEW, &[], 0, true).contains("<table"));
+        assert!(page(&OVERVIEW, &[], &[entry], 0, true).contains("<td>0</td>"));
+        assert!(!page(&OVERVIEW, &[], &[], 0, true).contains("<table"));
     }
 }

@@ -26,13 +26,13 @@ pub fn page(httpd: &Httpd, query: &str) -> String {
     String::from_utf8(response.body).expect("ASCII")
 }
 
-/// The module's numbers: `Finished`, `Running`, `Kept`, `OverLimit`, `TimedOut`.
+/// The module's counts: `Finished`, `Running`, `Kept`, `OverLimit`, `TimedOut`.
 #[track_caller]
 pub fn counts(httpd: &Httpd) -> HashMap<String, u64> {
     let page = page(httpd, "?auto");
     page.lines()
         .filter_map(|line| line.strip_prefix("FinishRequest")?.split_once(": "))
-        .filter(|(name, _)| *name != "Version")
+        .filter(|(name, _)| !["Version", "Max"].contains(name) && !name.starts_with("Host["))
         .map(|(name, count)| (name.to_owned(), count.parse().unwrap()))
         .collect()
 }

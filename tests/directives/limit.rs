@@ -110,6 +110,83 @@ fn full_and_free_again(mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_mpm!(a_virtual_host_has_its_part);
+
+/// A host has no more than its part, the others have what is left, none has more than the server; and all of it is counted by host.
+fn a_virtual_host_has_its_part(mpm: Mpm) {
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua))
+        .config(
+            "FinishRequestMax 4
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName small.test
+              FinishRequestMax 1
+            </VirtualHost>
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName large.test
+              FinishRequestMax none
+            </VirtualHost>
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName never.test
+              FinishRequestMax 0
+            </VirtualHost>",
+        )
+        .start();
+    httpd.expect_log(WARNING);
+    httpd.expect_log(
+        "finish_request:warn.*1 requests of small.test are in background work, as many as FinishRequestMax allows this",
+    );
+    let ask = |host: &str| {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let target = path(&background, "app.lua", "mark=on");
+        connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
+        background.wait_for_begin();
+        (background, connection)
+    };
+    let early = |host| {
+        let (background, connection) = ask(host);
+        assert_body(&connection.response(), &body(BYTES));
+        connection.end();
+        assert!(!background.is_done(), "{host}");
+        background
+    };
+    let ordinary = |host| {
+        let (background, connection) = ask(host);
+        ran_to_its_end(&background);
+        let response = connection.response();
+        assert_body(&response, &body(BYTES));
+        assert!(!response.header("Connection").unwrap_or_default().contains("close"), "{host}");
+    };
+    let small = early("small.test");
+    ordinary("small.test");
+    ordinary("never.test");
+    let large = [early("large.test"), early("large.test"), early("large.test")];
+    // The server's limit, not the host's: it has none of its own.
+    ordinary("large.test");
+    ran_to_its_end(&small);
+    wait_for_running(&httpd, 3);
+    let again = early("small.test");
+    ordinary("small.test");
+
+    let host = |name: &str| {
+        let page = page(&httpd, "?auto");
+        let line = page.lines().find(|line| line.ends_with(&format!("Name: {name}"))).expect("the host");
+        let prefix = line.split_once("Name").unwrap().0;
+        ["Finished", "Running", "Max", "OverLimit"].map(|number| {
+            let line = format!("{prefix}{number}: ");
+            page.lines().find_map(|each| each.strip_prefix(&line)).expect("a number").parse::<u64>().unwrap()
+        })
+    };
+    assert_eq!(host("small.test"), [2, 1, 1, 2]);
+    assert_eq!(host("large.test"), [3, 3, 4, 1]);
+    assert_eq!(host("never.test"), [0, 0, 0, 1]);
+    assert!(page(&httpd, "").contains(">small.test</td><td>2</td><td>1</td><td>1</td><td>2</td>"));
+    large.iter().chain([&again]).for_each(|work| _ = ran_to_its_end(work));
+    wait_for_running(&httpd, 0);
+    assert_eq!(host("large.test"), [3, 0, 4, 1]);
+    httpd.stop();
+}
+
 on_every_mpm!(exact_over_processes);
 
 /// Many at once: just so many clients are released while the gates are shut.
@@ -602,7 +679,7 @@ fn wrong_values_and_places() {
             ("FinishRequestMax -1", "'-1'", ACCEPTED),
             ("FinishRequestMax 4294967296", "'4294967296'", ACCEPTED),
             ("FinishRequestMax 5 %", "'5 %'", ACCEPTED),
-            ("<VirtualHost *>\nFinishRequestMax 5\n</VirtualHost>", "FinishRequestMax", "within <VirtualHost> section"),
+            ("<VirtualHost *>\nFinishRequestMax many\n</VirtualHost>", "'many'", ACCEPTED),
             ("<Location />\nFinishRequestMax 5\n</Location>", "FinishRequestMax", "not allowed in <Location> context"),
             (
                 "<Directory />\nFinishRequestMax 5\n</Directory>",

@@ -33,7 +33,7 @@ fn the_manual_has_each_directive_as_the_table_has_it() {
         let (context, over_ride) = match directive.context {
             Context::FileInfo => ("server config, virtual host, directory, .htaccess", "FileInfo"),
             Context::Directory => ("server config, virtual host, directory", ""),
-            Context::Server => ("server config", ""),
+            Context::VirtualHost => ("server config, virtual host", ""),
         };
         assert_eq!(field("Context"), context, "{name}");
         assert_eq!(field("Override"), over_ride, "{name}");

@@ -178,7 +178,8 @@ fn every_name_is_in_the_manual() {
     assert!(marks.contains(&"on".to_owned()) && marks.contains(&"late".to_owned()), "{marks:?}");
     names.extend(marks);
     names.extend(quoted("finish-request").into_iter().filter(|name| !name.contains(' ') && name != OWN));
-    let numbers = quoted("FinishRequest").into_iter().filter_map(|line| Some(line.split_once(": ")?.0.to_owned()));
+    let numbers =
+        quoted("FinishRequest").into_iter().filter_map(|line| Some(line.split_once(": ")?.0.replace("{index}", "0")));
     let numbers: BTreeSet<_> = numbers.collect();
     assert!(numbers.contains("FinishRequestFinished"), "{numbers:?}");
     names.extend(numbers);
