@@ -26,7 +26,10 @@ static MEMORY: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Where the thread is woken; none without a thread.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
 
-/// There is going to be a thread, which a byte at `wake` wakes. To be called in the main thread.
+/// What is written to wake the thread.
+pub const RING: [u8; 8] = 1_u64.to_ne_bytes();
+
+/// There is going to be a thread, which [`RING`] at `wake` wakes. To be called in the main thread.
 pub fn prepare(wake: RawFd) {
     if !is_threaded() {
         // SAFETY: memory that nobody uses; its address is kept for the thread, which frees it, once.
@@ -59,10 +62,10 @@ pub fn check() {
         return;
     }
     STATE.store(ASKED, Ordering::Release);
-    // SAFETY: one byte of a constant, to a socket that is open as long as the thread runs. write, nanosleep and _exit are allowed in a
+    // SAFETY: the bytes of a constant, to a descriptor that is open as long as the thread runs. write, nanosleep and _exit are allowed in a
     // signal handler.
     unsafe {
-        libc::write(wake, c"".as_ptr().cast(), 1);
+        libc::write(wake, RING.as_ptr().cast(), RING.len());
         for _ in 0..PATIENCE {
             if STATE.load(Ordering::Acquire) == DONE {
                 return;

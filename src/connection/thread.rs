@@ -2,10 +2,10 @@
 //! their connections on, or closes them as `ap_lingering_close` does: after FIN the client's bytes are read and discarded
 //! until it closes too. A socket closed with unread bytes would be reset, and the client might lose the end of the response.
 
-use std::io::{ErrorKind, Read};
+use std::fs::File;
+use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd, RawFd};
-use std::os::unix::net::UnixStream;
+use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -43,9 +43,33 @@ struct Thread {
     /// The process that the thread belongs to: a fork does not take it along.
     process: u32,
     clients: Sender<Client>,
-    /// A byte written here wakes the thread.
-    wake: UnixStream,
+    wake: Arc<Bell>,
     handle: JoinHandle<()>,
+}
+
+/// What wakes the thread: a number, which the kernel keeps, and which needs no memory to be added to, as a byte for a socket does.
+struct Bell(File);
+
+impl Bell {
+    fn new() -> io::Result<Self> {
+        // SAFETY: makes a descriptor.
+        let made = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
+        if made < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        // SAFETY: the kernel has just made it (invariant 11).
+        Ok(Self(unsafe { File::from_raw_fd(made) }))
+    }
+
+    fn ring(&self) {
+        // Where the number is full, it rings already.
+        while (&self.0).write(&stop::RING).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
+    }
+
+    /// Until it rings again.
+    fn hush(&self) {
+        let _ = (&self.0).read(&mut [0; stop::RING.len()]);
+    }
 }
 
 /// A client that the thread gets.
@@ -120,7 +144,8 @@ pub fn end() {
         hurry_when_terminated();
     }
     let Thread { clients, wake, handle, .. } = thread;
-    drop((clients, wake));
+    drop(clients);
+    wake.ring();
     let _ = handle.join();
 }
 
@@ -171,14 +196,13 @@ pub fn wake() {
     if let Ok(thread) = THREAD.try_lock()
         && let Some(Thread { wake, .. }) = &*thread
     {
-        // Errors: so many bytes wait that it will wake anyway.
-        let _ = std::io::Write::write(&mut &*wake, &[0]);
+        wake.ring();
     }
 }
 
 /// Gives a client to the thread, which is started where there is none. What it could not give, and what the kernel says where it
 /// gives no thread.
-fn hand_in(client: Client) -> Option<(Client, Option<std::io::Error>)> {
+fn hand_in(client: Client) -> Option<(Client, Option<io::Error>)> {
     let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
     if thread.as_ref().is_none_or(|thread| thread.process != std::process::id() || thread.handle.is_finished()) {
         match Thread::start() {
@@ -188,8 +212,7 @@ fn hand_in(client: Client) -> Option<(Client, Option<std::io::Error>)> {
     }
     let Thread { clients, wake, .. } = thread.as_ref()?;
     match clients.send(client) {
-        // Errors: so many bytes wait that it will wake anyway.
-        Ok(()) => _ = std::io::Write::write(&mut &*wake, &[0]),
+        Ok(()) => wake.ring(),
         // The thread has ended, for what is an error of this module: the next client gets another one.
         Err(SendError(client)) => {
             stop::forget();
@@ -201,12 +224,11 @@ fn hand_in(client: Client) -> Option<(Client, Option<std::io::Error>)> {
 }
 
 impl Thread {
-    fn start() -> std::io::Result<Self> {
+    fn start() -> io::Result<Self> {
         let (clients, incoming) = channel();
-        let (wake, woken) = UnixStream::pair()?;
-        wake.set_nonblocking(true)?;
-        woken.set_nonblocking(true)?;
-        stop::prepare(wake.as_raw_fd());
+        let wake = Arc::new(Bell::new()?);
+        let woken = Arc::clone(&wake);
+        stop::prepare(wake.0.as_raw_fd());
         let handle = without_signals(|| {
             std::thread::Builder::new()
                 .name("finish_request".into())
@@ -231,14 +253,13 @@ fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-fn run(incoming: &Receiver<Client>, mut woken: &UnixStream) {
+fn run(incoming: &Receiver<Client>, woken: &Bell) {
     let mut clients: Vec<Leaving> = Vec::new();
     let mut helped: Vec<Helped> = Vec::new();
     let mut ending = false;
     while !ending || !clients.is_empty() {
-        wait(&clients, &helped, if ending { None } else { Some(woken.as_raw_fd()) });
-        let mut bytes = [0; 64];
-        while matches!(woken.read(&mut bytes), Ok(read) if read > 0) {}
+        wait(&clients, &helped, if ending { None } else { Some(woken.0.as_raw_fd()) });
+        woken.hush();
         stop::answer();
         let now = Instant::now();
         loop {

@@ -2,6 +2,8 @@
 //!
 //! * `differential`: What a client sees of an application without a mark is what it sees from stock httpd, with the
 //!   module `On`, and with `Auto`, whose every way of finishing changes nothing but the time.
+//! * `each_call`: Each call of the module's that can fail fails in turn, at each of its occurrences: responses are whole or seen to be broken,
+//!   each job is done once, and all else goes on.
 //! * `faults`: What breaks stays small: whoever dies, and whatever the kernel refuses, the other requests of the
 //!   server go on, clients get all of their responses, and the log says what happened.
 //! * `regressions`: What was once wrong, each named after how it was found.
@@ -9,6 +11,7 @@
 //!   server without the module: the same bytes, on connections that are kept or closed alike.
 
 mod differential;
+mod each_call;
 pub mod faults;
 mod regressions;
 mod unmarked;

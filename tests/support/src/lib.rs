@@ -10,7 +10,7 @@
 //! # Contents
 //!
 //! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), memory that is
-//!   overwritten when it is given back (`poison`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
+//!   overwritten when it is given back, calls that fail ([`Faults`], `preloaded`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
 //! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, programs such as curl ([`tools`]), a reverse proxy in front
@@ -31,8 +31,8 @@ mod httpd;
 mod limit;
 pub mod machine;
 mod php_fpm;
-mod poison;
 mod ports;
+mod preloaded;
 mod process;
 mod programs;
 mod proxy;
@@ -50,6 +50,7 @@ pub use deadline::{DEADLINE, wait_for};
 pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
 pub use limit::{Limit, limit};
+pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};
 pub use programs::{finish_request_module, php_cgi_version};
 pub use proxy::{Proxy, ProxyKind};

@@ -21,8 +21,8 @@ use crate::error_log::{ErrorLog, READY, is_complaint};
 use crate::handler::Handler;
 use crate::machine;
 use crate::php_fpm::PhpFpm;
-use crate::poison;
 use crate::ports::free_port;
+use crate::preloaded::{self, CONTROL, Fault, Faults};
 use crate::process::Process;
 use crate::programs;
 use crate::user::User;
@@ -44,6 +44,7 @@ pub struct Builder {
     php_ini: String,
     network: Option<Arc<OwnedFd>>,
     with_proc: bool,
+    faults: Option<Option<(Fault, u32)>>,
 }
 
 /// Why a server did not start: all that it said.
@@ -82,6 +83,7 @@ impl Builder {
                 .to_owned(),
             network: None,
             with_proc: true,
+            faults: None,
         }
     }
 
@@ -155,8 +157,24 @@ impl Builder {
     /// When the library that does so cannot be built.
     #[track_caller]
     pub fn poisoned(self) -> Builder {
-        let library = poison::library().display().to_string();
-        self.env("LD_PRELOAD", &library).config("MaxMemFree 1")
+        self.preloaded("poison").config("MaxMemFree 1")
+    }
+
+    /// Has calls of the module fail, as [`Httpd::faults`] says then; when the server starts, this one at this occurrence, or none.
+    ///
+    /// # Panics
+    ///
+    /// When the library that does so cannot be built.
+    #[track_caller]
+    pub fn with_faults(mut self, first: Option<(Fault, u32)>) -> Builder {
+        self.faults = Some(first);
+        self.preloaded("faults")
+    }
+
+    #[track_caller]
+    fn preloaded(self, name: &'static str) -> Builder {
+        let library = preloaded::library(name).display().to_string();
+        self.env("LD_PRELOAD", &library)
     }
 
     /// The same httpd, as far as the machine matters: without our module and without configuration of its own.
@@ -230,6 +248,9 @@ impl Builder {
             }
         }
         fs::write(root.join("php/php.ini"), &self.php_ini)?;
+        if let Some(first) = self.faults {
+            fs::write(root.join(CONTROL), Faults::initial(first))?;
+        }
         fs::write(root.join("server.pem"), &Certificate::get().certificate_pem)?;
         fs::write(root.join("server.key"), &Certificate::get().key_pem)?;
         application::install_all(&root.join("www"), &root.join("gates"))
@@ -293,6 +314,9 @@ impl Builder {
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(fs::File::options().create(true).append(true).open(&log.stderr).expect("a file"));
+        if self.faults.is_some() {
+            command.env("FAULTS", root.join(CONTROL));
+        }
         if let Some(network) = self.network.clone() {
             let enter = move || {
                 let kind = Some(LinkNameSpaceType::Network);

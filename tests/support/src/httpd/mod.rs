@@ -24,6 +24,7 @@ use crate::error_log::{ErrorLog, READY};
 use crate::http1::Connection;
 use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
+use crate::preloaded::Faults;
 use crate::process::Process;
 
 /// How long a prefork server may take to stop gracefully.
@@ -182,6 +183,15 @@ impl Httpd {
     /// New background work for a request to this server.
     pub fn background(&self) -> Background {
         Background::new(&self.root().join("gates"))
+    }
+
+    /// Which call of the module fails, in a server [`with_faults`](Builder::with_faults).
+    ///
+    /// # Panics
+    ///
+    /// When it was started without.
+    pub fn faults(&self) -> Faults {
+        Faults::of(self.root())
     }
 
     /// Puts an application or a file into the document root. `name` may not be in a subfolder;

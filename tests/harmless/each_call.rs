@@ -1,0 +1,636 @@
+//! Each call of the module's that can fail fails in turn, at each of its occurrences in a request's course: calls of the kernel, of APR, of
+//! httpd and the filters below. The response is whole, or the client sees that it is not; no byte of it is another's, nobody waits in vain, no child
+//! ends; all other requests are answered; and each job is done once.
+//!
+//! A dry run counts the calls. `make test` has the shortest courses, `make check` all.
+
+use std::cell::Cell;
+use std::collections::HashMap;
+use std::fs;
+use std::os::unix::fs::PermissionsExt;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
+
+use support::http1::{Connection, Trouble};
+use support::{Builder, Fault, Handler, Httpd, Mpm, body, finish_request_module};
+
+use crate::administrator::restarts::children;
+use crate::administrator::status::{wait_for_running, with_status};
+use crate::judge::side_by_side;
+
+/// What the work writes that no client should see.
+const LEAK: &str = "what is written after the end";
+
+/// How long calls are looked for that are made when the client has its response and the work has ended.
+const AFTERWARDS: Duration = Duration::from_millis(30);
+
+/// Answers with `n` bytes, works for a moment, and notes what it does: a line each in a file that all share.
+const JOB: &str = r#"
+function handle(r)
+    local background = dofile(r.filename:match("^(.*)/") .. "/background.lua")
+    local query = r:parseargs()
+    local function note(word)
+        local ledger = assert(io.open("@GATES@/ledger", "a"))
+        ledger:write(query.id .. " " .. word .. "\n")
+        ledger:close()
+    end
+    note("began")
+    r.content_type = "text/plain"
+    if query.length ~= "none" then
+        r.headers_out["Content-Length"] = query.n
+    end
+    if query.mark then
+        r.headers_out["X-Finish-Request"] = query.mark
+    end
+    if query.close then
+        r.headers_out["Connection"] = "close"
+    end
+    r:write(background.body(tonumber(query.n)))
+    r:flush()
+    note("answered")
+    r.usleep(20000)
+    if query.mark or query.close then
+        r:write("what is written after the end")
+        r:flush()
+    end
+    note("ended")
+    return apache2.OK
+end
+"#;
+
+/// The same as a program, that marks its response late.
+const LATE: &str = "#!/bin/sh\n. ./background.sh\nquery id ''\nquery n 4096\n\
+    echo \"$id began\" >>@GATES@/ledger\n\
+    printf 'Content-Type: text/plain\\r\\n\\r\\n'\n\
+    body \"$n\"\n\
+    printf '%s%s' \"$FINISH_REQUEST\" \"$FINISH_REQUEST\"\n\
+    echo \"$id answered\" >>@GATES@/ledger\n\
+    sleep 0.02\n\
+    printf 'what is written after the end'\n\
+    echo \"$id ended\" >>@GATES@/ledger\n";
+
+/// What a request goes through.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Course {
+    /// Marked, on a connection that is closed.
+    Close,
+    /// The same over TLS.
+    Tls,
+    /// With a body that nobody reads.
+    Upload,
+    /// On a connection that is kept, with the next request behind it.
+    Keep,
+    /// With a client that reads slowly, and more than the kernel takes for it.
+    Slow,
+    /// A stream of HTTP/2.
+    Stream,
+    /// Recognised by `Auto`.
+    Auto,
+    /// A program that marks its response late.
+    Late,
+    /// A flush is the end.
+    Flush,
+    /// A boundary that never comes.
+    NoBoundary,
+    /// No mark.
+    Unmarked,
+}
+
+impl Course {
+    const ALL: [Course; 11] = [
+        Course::Close,
+        Course::Tls,
+        Course::Upload,
+        Course::Keep,
+        Course::Slow,
+        Course::Stream,
+        Course::Auto,
+        Course::Late,
+        Course::Flush,
+        Course::NoBoundary,
+        Course::Unmarked,
+    ];
+
+    fn runs_on(self, mpm: Mpm) -> bool {
+        self != Course::Stream || mpm.has_http2()
+    }
+
+    fn page(self) -> &'static str {
+        match self {
+            Course::Upload => "/close/job.lua",
+            Course::Keep => "/keep/job.lua",
+            Course::Auto => "/auto/job.lua",
+            Course::Late => "/late/job.cgi",
+            _ => "/job.lua",
+        }
+    }
+
+    fn query(self) -> &'static str {
+        match self {
+            Course::Auto => "&close=1",
+            Course::Late | Course::Unmarked => "",
+            Course::Flush => "&length=none&mark=flush",
+            Course::NoBoundary => "&length=none&mark=boundary=%22a-token-that-never-comes%22",
+            _ => "&mark=on",
+        }
+    }
+
+    fn bytes(self) -> usize {
+        if self == Course::Slow { 300_000 } else { 4096 }
+    }
+
+    /// Whether a filter below that refuses what has no mark yet is between it and the application, as in stock httpd: mod_lua does not care, and
+    /// what it writes next is all there is.
+    fn may_lack(self, fault: Option<Fault>) -> bool {
+        let unmarked = matches!(self, Course::Auto | Course::Late | Course::NoBoundary | Course::Unmarked);
+        unmarked && fault.is_some_and(|fault| fault.call == "ap_pass_brigade")
+    }
+
+    /// Everything that the client may get as the body.
+    fn body(self) -> Vec<u8> {
+        let mut whole = body(self.bytes());
+        if self == Course::NoBoundary {
+            whole.extend(LEAK.as_bytes());
+        }
+        whole
+    }
+}
+
+/// What a client has got.
+#[derive(Debug, PartialEq, Eq)]
+enum Answer {
+    Whole,
+    /// The client sees that it is not whole, or that the server could not make it.
+    Broken,
+}
+
+/// A server, the ledger of what was worked on, and the numbers of jobs.
+struct Trial {
+    httpd: Httpd,
+    course: Course,
+    job: AtomicUsize,
+    children: Vec<u32>,
+    fault: Cell<Option<Fault>>,
+}
+
+fn server(mpm: Mpm) -> Builder {
+    let config = "FinishRequest On
+         SendBufferSize 16384
+         MaxKeepAliveRequests 0
+         MaxConnectionsPerChild 0
+         FinishRequestBuffer 10M
+         FinishRequestMax none
+         LogLevel finish_request:notice
+         AcceptPathInfo On
+         AliasMatch ^/(?:close|keep|auto|late)/(.*) \"${WWW}/$1\"
+         <Location /keep>
+           FinishRequestConnection Keep
+         </Location>
+         <Location /auto>
+           FinishRequest Auto
+         </Location>
+         <Location /late>
+           SetEnv finish-request late
+         </Location>";
+    with_status(Httpd::builder(mpm).handler(Handler::Lua).handler(Handler::Cgi))
+        .modules(&["alias", "env"])
+        .workers(16)
+        .config(config)
+}
+
+impl Trial {
+    fn new(mpm: Mpm, course: Course) -> Trial {
+        let httpd = server(mpm).with_faults(None).start();
+        Trial::of(httpd, course)
+    }
+
+    fn of(httpd: Httpd, course: Course) -> Trial {
+        httpd.install("job.lua", JOB);
+        httpd.install("job.cgi", LATE);
+        httpd.install("plain.txt", "nothing is wrong here\n");
+        fs::write(httpd.root().join("gates/ledger"), "").unwrap();
+        fs::set_permissions(httpd.root().join("gates/ledger"), fs::Permissions::from_mode(0o666)).unwrap();
+        httpd.may_be_full();
+        httpd.allow_log("finish_request:(warn|error)");
+        let children = now(&httpd);
+        Trial { httpd, course, job: AtomicUsize::new(0), children, fault: Cell::new(None) }
+    }
+
+    /// The course, once. Gives what was asked for and what came.
+    fn run(&self) -> Vec<(usize, Answer)> {
+        match self.course {
+            Course::Stream => vec![self.stream()],
+            Course::Slow => vec![self.slow()],
+            Course::Keep => {
+                let connection = self.httpd.connect();
+                let first = self.ask(&connection, None);
+                let first = (first, self.answer(&connection));
+                let second = self.number();
+                // The connection may have been closed by now, as any kept connection may.
+                let sent = connection.try_send(self.request(second, None));
+                match sent.map(|()| connection.response_or_trouble(false)) {
+                    Ok(Ok(response)) => {
+                        assert!(response.body == self.course.body() || response.status >= 500, "another's bytes");
+                        vec![first, (second, Answer::Whole)]
+                    }
+                    _ => vec![first],
+                }
+            }
+            Course::Upload => {
+                let connection = self.httpd.connect();
+                let job = self.ask(&connection, Some(100_000));
+                vec![(job, self.answer(&connection))]
+            }
+            Course::Tls => {
+                let connection = self.httpd.connect_tls();
+                let job = self.ask(&connection, None);
+                vec![(job, self.answer(&connection))]
+            }
+            _ => {
+                let connection = self.httpd.connect();
+                let job = self.ask(&connection, None);
+                vec![(job, self.answer(&connection))]
+            }
+        }
+    }
+
+    fn number(&self) -> usize {
+        self.job.fetch_add(1, Ordering::Relaxed)
+    }
+
+    fn path(&self, job: usize) -> String {
+        format!("{}?id={job}&n={}{}", self.course.page(), self.course.bytes(), self.course.query())
+    }
+
+    fn request(&self, job: usize, body: Option<usize>) -> Vec<u8> {
+        let path = self.path(job);
+        match body {
+            None => format!("GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n").into_bytes(),
+            Some(length) => {
+                let head = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: {length}\r\n\r\n");
+                [head.into_bytes(), vec![b'u'; length]].concat()
+            }
+        }
+    }
+
+    fn ask(&self, connection: &Connection, body: Option<usize>) -> usize {
+        let job = self.number();
+        // Where it does not take all of a body, the answer says how it goes on.
+        let _ = connection.try_send(self.request(job, body));
+        job
+    }
+
+    fn answer(&self, connection: &Connection) -> Answer {
+        match connection.response_or_trouble(false) {
+            Ok(response) if response.status == 200 => {
+                let right = response.body == self.course.body() || self.course.may_lack(self.fault.get());
+                assert!(right, "a whole response of wrong bytes");
+                assert_eq!(response.header("X-Finish-Request"), None);
+                Answer::Whole
+            }
+            Ok(response) => {
+                assert!(response.status >= 500, "status {}", response.status);
+                Answer::Broken
+            }
+            Err(Trouble::End(_)) => {
+                if let Some(response) = connection.so_far()
+                    && response.status == 200
+                {
+                    let right = self.course.body().starts_with(&response.body);
+                    assert!(right || self.course.may_lack(self.fault.get()), "a broken response of wrong bytes");
+                }
+                Answer::Broken
+            }
+            Err(Trouble::Nonsense(nonsense)) => panic!("{nonsense}"),
+        }
+    }
+
+    fn stream(&self) -> (usize, Answer) {
+        let job = self.number();
+        let client = self.httpd.connect_http2();
+        let answer = match client.get(&self.path(job), &[]).response_or_failure() {
+            Ok(response) if response.status == 200 => {
+                assert!(response.body == self.course.body(), "a whole response of wrong bytes");
+                Answer::Whole
+            }
+            Ok(response) => {
+                assert!(response.status >= 500, "status {}", response.status);
+                Answer::Broken
+            }
+            Err(_) => Answer::Broken,
+        };
+        (job, answer)
+    }
+
+    fn slow(&self) -> (usize, Answer) {
+        let connection = self.httpd.connect_slow();
+        let job = self.ask(&connection, None);
+        // It reads when the work goes on without it. Where something fails, the work may wait for it.
+        let limit = Instant::now() + Duration::from_secs(2);
+        while !self.ledger().contains_key(&(job, "answered".to_owned()))
+            && !self.httpd.faults().has_failed()
+            && Instant::now() < limit
+        {
+            std::thread::sleep(Duration::from_millis(2));
+        }
+        connection.resume();
+        (job, self.answer(&connection))
+    }
+
+    /// How often each job has noted what.
+    fn ledger(&self) -> HashMap<(usize, String), usize> {
+        let text = fs::read_to_string(self.httpd.root().join("gates/ledger")).unwrap();
+        let mut ledger = HashMap::new();
+        for line in text.lines() {
+            if let Some((job, word)) = line.split_once(' ') {
+                *ledger.entry((job.parse().unwrap(), word.to_owned())).or_default() += 1;
+            }
+        }
+        ledger
+    }
+
+    /// The jobs have been done once; one whose client has got an error may not have been begun.
+    fn check(&self, answers: &[(usize, Answer)]) {
+        for (job, answer) in answers {
+            let noted = |word: &str| self.ledger().get(&(*job, word.to_owned())).copied().unwrap_or(0);
+            if *answer == Answer::Whole || noted("began") > 0 {
+                // A program whose client has gone too early, or whose output is refused, is ended, as without the module.
+                let may_be_ended = *answer == Answer::Broken || self.course.may_lack(self.fault.get());
+                if self.course != Course::Late || !may_be_ended {
+                    support::wait_for("the end of a job", || (noted("ended") > 0).then_some(()));
+                }
+                assert!(noted("began") == 1 && noted("ended") <= 1, "job {job} was done more than once");
+            }
+        }
+    }
+
+    /// Others are answered.
+    fn others_go_on(&self) {
+        let connection = self.httpd.connect();
+        connection.get("/plain.txt", &[]);
+        assert_eq!(connection.response().body, b"nothing is wrong here\n");
+        let job = self.number();
+        connection.get(&format!("/job.lua?id={job}&n=4096&mark=on"), &[]);
+        assert_eq!(connection.response().body, body(4096));
+        assert_eq!(connection.end().kind, support::http1::EndKind::Fin);
+        self.check(&[(job, Answer::Whole)]);
+        assert_eq!(now(&self.httpd), self.children, "a child has ended");
+    }
+}
+
+/// The server's children, where it does not change them by itself.
+fn now(httpd: &Httpd) -> Vec<u32> {
+    if httpd.log().contains("[mpm_prefork:") {
+        return Vec::new();
+    }
+    let mut children: Vec<_> = children(httpd.id()).into_iter().collect();
+    children.sort_unstable();
+    children
+}
+
+/// The course with each fault at each of its occurrences, or at the first ones. Gives how many calls failed.
+fn fail_in(mpm: Mpm, course: Course, most: u32) -> usize {
+    let mut trial = Trial::new(mpm, course);
+    // What is done once for a child has been done, by the second time.
+    for _ in 0..2 {
+        assert_all_whole(&trial.run());
+    }
+    let mut counts: HashMap<u64, u32> = HashMap::new();
+    for _ in 0..3 {
+        trial.httpd.faults().set(None);
+        let answers = trial.run();
+        trial.check(&answers);
+        assert_all_whole(&answers);
+        // What the child's thread does by itself counts too.
+        std::thread::sleep(AFTERWARDS);
+        for fault in Fault::all() {
+            let count = counts.entry(fault.number()).or_default();
+            *count = (*count).max(trial.httpd.faults().count(fault));
+        }
+    }
+    let mut failed = 0;
+    let mut wrong = Vec::new();
+    for fault in Fault::all() {
+        for occurrence in 1..=counts[&fault.number()].min(most) {
+            trial.fault.set(Some(fault));
+            trial.httpd.faults().set(Some((fault, occurrence)));
+            let result = catch_unwind(AssertUnwindSafe(|| {
+                let answers = trial.run();
+                trial.check(&answers);
+                let limit = Instant::now() + AFTERWARDS;
+                while !trial.httpd.faults().has_failed() && Instant::now() < limit {
+                    std::thread::sleep(Duration::from_millis(1));
+                }
+                let has_failed = trial.httpd.faults().has_failed();
+                if !has_failed {
+                    assert_all_whole(&answers);
+                }
+                trial.fault.set(None);
+                trial.httpd.faults().set(None);
+                wait_for_running(&trial.httpd, 0);
+                trial.others_go_on();
+                has_failed
+            }));
+            match result {
+                Ok(has_failed) => failed += usize::from(has_failed),
+                Err(panic) => {
+                    trial.httpd.faults().set(None);
+                    let said = panic.downcast_ref::<String>().cloned();
+                    let said = said.or_else(|| panic.downcast_ref::<&str>().map(|&said| said.to_owned()));
+                    wrong.push(format!("{course:?} on {mpm:?}, {fault:?}, occurrence {occurrence}: {said:?}"));
+                    let log = trial.httpd.log();
+                    let end: Vec<_> = log.lines().rev().take(3).collect();
+                    eprintln!("{}\n{}", wrong[wrong.len() - 1], end.join("\n"));
+                    // Whatever hangs there is not to be found again.
+                    let httpd = std::mem::replace(&mut trial, Trial::new(mpm, course)).httpd;
+                    httpd.crash();
+                    std::mem::forget(httpd);
+                }
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    trial.httpd.stop();
+    failed
+}
+
+fn assert_all_whole(answers: &[(usize, Answer)]) {
+    assert!(answers.iter().all(|(_, answer)| *answer == Answer::Whole), "without a fault: {answers:?}");
+}
+
+/// What cannot fail, or what nobody has to look at when it does: httpd ends a process that has no memory, and so does Rust.
+const NEVER: [&str; 46] = [
+    // They register, at the start.
+    "ap_hook_child_init",
+    "ap_hook_child_status",
+    "ap_hook_child_stopping",
+    "ap_hook_create_connection",
+    "ap_hook_insert_error_filter",
+    "ap_hook_insert_filter",
+    "ap_hook_insert_network_bucket",
+    "ap_hook_log_transaction",
+    "ap_hook_open_logs",
+    "ap_hook_post_config",
+    "ap_hook_pre_config",
+    "ap_hook_pre_connection",
+    "ap_hook_process_connection",
+    "ap_hook_quick_handler",
+    "ap_register_input_filter",
+    "ap_register_output_filter",
+    "apr_dynamic_fn_register",
+    "apr_optional_hook_add",
+    "apr_pool_cleanup_register",
+    "apr_pool_pre_cleanup_register",
+    // They have an answer for everything, and "none" is a common one.
+    "ap_check_cmd_context",
+    "ap_get_conn_module_loglevel",
+    "ap_get_module_config",
+    "ap_get_output_filter_handle",
+    "ap_get_request_module_loglevel",
+    "ap_run_get_suexec_identity",
+    "ap_state_query",
+    "ap_update_child_status",
+    "apr_dynamic_fn_retrieve",
+    "apr_strerror",
+    "apr_table_do",
+    "apr_table_elts",
+    "apr_table_get",
+    "apr_time_now",
+    // They say nothing.
+    "ap_add_input_filter_handle",
+    "ap_add_output_filter_handle",
+    "ap_die",
+    "ap_log_cerror_",
+    "ap_log_error_",
+    "ap_log_rerror_",
+    "ap_remove_input_filter",
+    "ap_remove_output_filter",
+    "ap_set_content_length",
+    "ap_set_module_config",
+    "apr_pool_cleanup_null",
+    "apr_brigade_cleanup",
+];
+
+/// They fail only for want of memory, or are no calls.
+const MEMORY: [&str; 6] =
+    ["ap_bucket_", "apr_bucket_", "apr_palloc", "apr_pstrmemdup", "apr_table_", "apr_brigade_create"];
+
+/// Those of the kernel's that cannot fail, that are asked where any answer will do, or that end the process.
+const SURE: [&str; 10] = [
+    "_exit",
+    "dlsym",
+    "free",
+    "geteuid",
+    "malloc",
+    "pthread_sigmask",
+    "sigfillset",
+    "sigismember",
+    "signal",
+    "sysconf",
+];
+
+/// Nobody adds a call that this test does not know.
+#[test]
+fn is_known() {
+    let known: Vec<&str> = Fault::all().iter().map(|fault| fault.call).collect();
+    let mut nm = Command::new("nm");
+    nm.args(["-D", "--undefined-only"]).arg(finish_request_module());
+    let output = support::tools::run(nm);
+    assert!(output.status.success(), "{}", output.stderr);
+    let imports = String::from_utf8(output.stdout).unwrap();
+    let names = imports.lines().filter_map(|line| line.split_whitespace().nth(1)?.split('@').next());
+    // Variables have no call's name.
+    let variables = ["ap_bucket_type_eor", "ap_conftree", "ap_listeners", "ap_num_listen_buckets", "ap_unixd_config"];
+    let httpd: Vec<_> = names.filter(|name| name.starts_with("ap_") || name.starts_with("apr_")).collect();
+    assert!(httpd.len() > 50, "{httpd:?}");
+    for name in httpd {
+        let sure =
+            NEVER.contains(&name) || variables.contains(&name) || MEMORY.iter().any(|call| name.starts_with(call));
+        assert!(known.contains(&name) || sure, "how can {name} fail? See tests/support/src/preloaded/faults.c");
+    }
+    let mut asked = 0;
+    for (file, text) in sources(&Path::new(env!("CARGO_MANIFEST_DIR")).join("src")) {
+        let text = text.split("#[cfg(test)]").next().unwrap_or_default();
+        for part in text.split("libc::").skip(1) {
+            let end = part.find(|letter: char| !letter.is_alphanumeric() && letter != '_').unwrap_or(part.len());
+            let (name, rest) = part.split_at(end);
+            if rest.starts_with('(') && name.chars().all(|letter| !letter.is_uppercase()) {
+                asked += 1;
+                let sure = known.contains(&name) || SURE.contains(&name);
+                assert!(sure, "how can {name} of {} fail? See tests/support/src/preloaded/faults.c", file.display());
+            }
+        }
+    }
+    assert!(asked > 20, "{asked} calls of the kernel");
+}
+
+/// The module's files, and what is in them.
+fn sources(folder: &Path) -> Vec<(PathBuf, String)> {
+    let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let read = |path: PathBuf| match path.is_dir() {
+        true => sources(&path),
+        false => vec![(path.clone(), fs::read_to_string(path).unwrap())],
+    };
+    entries.flat_map(read).collect()
+}
+
+/// While it starts, too: httpd says why it does not, or all is well but for what it says.
+#[test]
+#[ignore = "make check: minutes"]
+fn fails_at_the_start() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let dry = Trial::of(server(mpm).with_faults(None).start(), Course::Close);
+        assert_all_whole(&dry.run());
+        let counts: Vec<_> = Fault::all().into_iter().map(|fault| (fault, dry.httpd.faults().count(fault))).collect();
+        dry.httpd.stop();
+        let mut refused = 0;
+        for (fault, count) in counts {
+            for occurrence in 1..=count {
+                let what = format!("{mpm:?}, {fault:?}, occurrence {occurrence}");
+                match server(mpm).with_faults(Some((fault, occurrence))).try_start() {
+                    Ok(httpd) => {
+                        let trial = Trial::of(httpd, Course::Close);
+                        trial.fault.set(Some(fault));
+                        let answers = trial.run();
+                        trial.check(&answers);
+                        trial.httpd.faults().set(None);
+                        let job = trial.number();
+                        let connection = trial.httpd.connect();
+                        connection.get(&format!("/job.lua?id={job}&n=4096&mark=on"), &[]);
+                        assert_eq!(connection.response().body, body(4096), "{what}");
+                        trial.check(&[(job, Answer::Whole)]);
+                        trial.httpd.stop();
+                    }
+                    Err(error) => {
+                        assert!(error.0.contains("finish_request:"), "{what} is not told: {}", error.0);
+                        refused += 1;
+                    }
+                }
+            }
+        }
+        println!("{mpm:?} did not start {refused} times, and said why");
+    });
+}
+
+#[test]
+fn fails_in_a_course() {
+    side_by_side([Course::Close, Course::Keep], |course| {
+        assert!(fail_in(Mpm::Worker, course, 1) > 10, "hardly any call is made in {course:?}");
+    });
+}
+
+/// All courses under all MPMs.
+#[test]
+#[ignore = "make check: minutes"]
+fn fails_in_each_course() {
+    for mpm in Mpm::ALL {
+        side_by_side(Course::ALL.into_iter().filter(|course| course.runs_on(mpm)), |course| {
+            let failed = fail_in(mpm, course, u32::MAX);
+            println!("{mpm:?}, {course:?}: {failed} calls failed, one after the other");
+            assert!(failed > 0 || course == Course::Unmarked, "no call is made in {course:?}");
+        });
+    }
+}
