@@ -211,6 +211,13 @@ impl Awaited {
         self.search.borrow().as_ref().is_some_and(|search| search.may_be_passed() && !search.held().is_empty())
     }
 
+    /// What has been read is passed on, at a flush: with it goes what is held of few matching bytes.
+    pub fn pass_held(&self, to: &mut Brigade<'_>) {
+        if self.at.get() == At::Before {
+            self.push(to, Late::pass);
+        }
+    }
+
     /// Adds held bytes to the brigade, which are body.
     fn push(&self, brigade: &mut Brigade<'_>, held: fn(&mut Late) -> &[u8]) {
         let mut search = self.search.borrow_mut();
@@ -296,7 +303,7 @@ impl Awaited {
         let waits = match from.first() {
             Some(Kind::Data(Some(0))) => true,
             Some(Kind::Data(Some(_))) => goes_on(from.read_first(Block::Yes)?),
-            Some(Kind::Data(None)) if self.is_fcgid.get() => self.collects(),
+            Some(Kind::Data(None)) if self.is_fcgid.get() => true,
             // An error comes again, when the bucket's turn comes.
             Some(Kind::Data(None)) => from.read_first(Block::No).is_ok_and(goes_on),
             // What handlers pass on in pieces goes on with the next one.
@@ -397,16 +404,15 @@ impl Awaited {
         let Some(mut source) = self.source() else { return Ok(false) };
         loop {
             match (source.first(), self.at.get()) {
-                // That a program has ended is seen later than what it wrote last, but by chance.
-                (_, at) if at.is_end() && out.is_empty() && block == Block::No && !self.has_paused.replace(true) => {
-                    return Err(Status::AGAIN);
-                }
+                (_, At::End) if out.is_empty() && block == Block::No && self.pauses() => return Err(Status::AGAIN),
                 (_, at) if at.is_end() => return Ok(!out.is_empty()),
-                (None, At::Before) => {
-                    self.push(out, Late::end);
-                    return Ok(false);
+                // Behind data another read shows the end, as of a pipe.
+                (None, at) => {
+                    if at == At::Before {
+                        self.push(out, Late::end);
+                    }
+                    return Ok(!out.is_empty());
                 }
-                (None, _) => return Ok(false),
                 (Some(Kind::Data(None)), _) if !out.is_empty() => return Ok(true),
                 (Some(Kind::Data(None)), _) => {
                     if self.read_more(&mut source, block, out)? {
@@ -423,6 +429,12 @@ impl Awaited {
 }
 
 impl Awaited {
+    /// True once at the end, for a reader that does not wait: that a program has ended is seen later than what it wrote last, but by chance. Of a
+    /// header alone, which the flush that follows would send, a stream's client would see that it is all.
+    fn pauses(&self) -> bool {
+        !self.request.get().is_header_only() && !self.has_paused.replace(true)
+    }
+
     /// Reads the first bucket, which is of unknown length. Where nothing is there yet, what is held of few matching bytes is given instead, which
     /// gives true.
     fn read_more(&self, source: &mut Brigade<'_>, block: Block, out: &mut Brigade<'_>) -> Result<bool> {

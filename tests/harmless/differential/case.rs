@@ -173,10 +173,27 @@ impl Case {
         Some(case)
     }
 
+    /// The same without a body, where the header says that there is none: with a late mark the response may end there.
+    pub fn header_alone(&self) -> Option<Case> {
+        if self.method != "HEAD" && self.declared != Some(0) {
+            return None;
+        }
+        let mut case = self.clone();
+        case.steps.retain(|step| !matches!(step, Step::Write(_)));
+        Some(case)
+    }
+
     /// The application's timing made another one: without its short pauses, as on a busy machine.
     pub fn faster(&self) -> Case {
         let mut case = self.clone();
         case.steps.retain(|step| !matches!(step, Step::Pause(ms) if *ms < LONG));
+        case
+    }
+
+    /// The same without any pauses: what a machine that is very busy sees of them, once in a while.
+    pub fn at_once(&self) -> Case {
+        let mut case = self.clone();
+        case.steps.retain(|step| !matches!(step, Step::Pause(_)));
         case
     }
 
@@ -240,7 +257,7 @@ impl Case {
 }
 
 fn ends_chunks(text: &str) -> bool {
-    text.ends_with("0\r\n\r\n")
+    text.ends_with("0\r\n\r\n") || text.starts_with("0\r\n") && text.ends_with("\r\n\r\n")
 }
 
 fn bytes(step: &Step) -> u64 {

@@ -124,7 +124,7 @@ impl Stand {
             let stock = vec![join("stock httpd", stock)];
             (stock, modes.map(|(mode, thread)| (mode, join(mode, thread))))
         });
-        let (trimmed, at_digits) = (case.without_late(), case.until_digits());
+        let (trimmed, at_digits, bare) = (case.without_late(), case.until_digits(), case.header_alone());
         let mut cut: Vec<Observation> = Vec::new();
         let mut late: Vec<Observation> = Vec::new();
         // What certainly comes late is certainly dropped, unless the module is only `On`.
@@ -132,9 +132,11 @@ impl Stand {
         let drops = |mode: &str| recognises(mode) && case.ends_for_certain();
         let right =
             |mode: &str, seen: &Observation, stock: &[Observation], late: &[Observation], cut: &[Observation]| {
-                if mode == LATE && at_digits.is_some() {
-                    let alone: Vec<Observation> = cut.iter().map(Observation::response_alone).collect();
-                    return seen.response_alone().is_among(&alone);
+                if mode == LATE && (at_digits.is_some() || bare.is_some()) {
+                    let ends_so = seen.is_response_of(cut);
+                    if ends_so || at_digits.is_some() {
+                        return ends_so;
+                    }
                 }
                 !drops(mode) && seen.is_among(stock) || recognises(mode) && seen.is_among(late)
             };
@@ -149,7 +151,8 @@ impl Stand {
                 _ => case.slower(before_each, before_end),
             };
             let (again, trimmed) = (timed(case), trimmed.as_ref().map(timed));
-            cut.extend(at_digits.as_ref().map(timed).iter().flat_map(|case| self.sample(case)));
+            let ended = [&at_digits, &bare].into_iter().flatten();
+            cut.extend(ended.map(timed).flat_map(|case| self.sample(&case)));
             stock.extend(self.sample(&again));
             late.extend(trimmed.iter().flat_map(|trimmed| self.sample(trimmed)));
             other.retain(|(mode, seen)| !right(mode, seen, &stock, &late, &cut));
@@ -166,12 +169,21 @@ impl Stand {
         other.into_iter().map(|(mode, seen)| (mode, seen, distinct.clone())).collect()
     }
 
-    /// Whether the client got the same, only its end told in another way, and that but once: on a busy machine the end of a program
-    /// outside httpd may come in the same moment as what it wrote last, as rarely with the module as without it.
+    /// Whether it was so but once, on a busy machine. Either the client got the same, only its end told in another way: the end of a program
+    /// outside httpd may come in the same moment as what it wrote last, as rarely with the module as without it. Or stock httpd answers so where
+    /// the application makes no pauses.
     fn is_a_matter_of_moments(&self, case: &Case, mode: &str, seen: &Observation, stock: &[Observation]) -> bool {
         let outside = case.app != App::Lua && case.app != App::File;
-        let the_same = stock.iter().any(|stock| stock.without_framing() == seen.without_framing());
-        outside && the_same && (0..8).all(|_| observe(&self.module, mode, case).is_among(stock))
+        let the_same = outside && stock.iter().any(|stock| stock.without_framing() == seen.without_framing());
+        let at_once = [Some(case.at_once()), case.until_digits().map(|case| case.at_once())];
+        let mut right: Vec<Observation> = at_once.iter().flatten().flat_map(|case| self.sample(case)).collect();
+        let fits = |seen: &Observation, right: &[Observation]| match mode {
+            LATE => seen.is_response_of(right),
+            _ => seen.is_among(right),
+        };
+        let is_known = the_same || fits(seen, &right);
+        right.extend_from_slice(stock);
+        is_known && (0..8).all(|_| fits(&observe(&self.module, mode, case), &right))
     }
 
     /// What stock httpd answers to some clients at once, with as much to do as when the modes were looked at.

@@ -98,7 +98,7 @@ impl Observation {
 
 impl Observation {
     /// The response alone, without what it says of its connection, which a finished one does not have go on as an ordinary one has.
-    pub fn response_alone(&self) -> Observation {
+    fn response_alone(&self) -> Observation {
         let mut first: Vec<Seen> = self.0.first().map(Seen::without_offer).into_iter().collect();
         for seen in &mut first {
             if let Seen::Response { headers, .. } = seen {
@@ -106,6 +106,14 @@ impl Observation {
             }
         }
         Observation(first)
+    }
+}
+
+impl Observation {
+    /// Whether the response alone is among those of `others`.
+    pub fn is_response_of(&self, others: &[Observation]) -> bool {
+        let others: Vec<Observation> = others.iter().map(Observation::response_alone).collect();
+        self.response_alone().is_among(&others)
     }
 }
 
