@@ -132,7 +132,13 @@ impl Taking {
                 Kind::Eor => return Ok(Next::EndOfRequest),
                 Kind::Flush => self.offer(connection)?,
                 Kind::Eos | Kind::Metadata => {}
-                Kind::Data(_) => self.take_data(connection, brigade)?,
+                Kind::Data(_) => {
+                    self.send_ready(connection, brigade)?;
+                    if !matches!(brigade.first(), Some(Kind::Data(_))) {
+                        continue;
+                    }
+                    self.take_data(connection, brigade)?;
+                }
             }
             brigade.delete_first();
         }
@@ -155,6 +161,21 @@ impl Taking {
     /// Returns the bytes that the client has not got.
     fn rest(self) -> Waiting {
         std::mem::take(&mut *self.queue.lock())
+    }
+
+    /// Sends what the kernel takes of the data that is at hand, where nothing waits before it.
+    fn send_ready(&self, connection: Connection<'_>, brigade: &mut Brigade<'_>) -> Result {
+        let waiting = self.queue.lock();
+        let Some(socket) = connection.socket().filter(|_| waiting.is_empty()) else { return Ok(()) };
+        brigade.take_ready::<{ waiting::AT_A_TIME }>(|pieces| {
+            if pieces.iter().map(|piece| piece.len()).sum::<usize>() < WORTH_SENDING {
+                return 0;
+            }
+            // An error is seen again when what is left is sent.
+            let sent = waiting::send(socket, pieces).unwrap_or(0);
+            connection.count_sent(i64::try_from(sent).unwrap_or(0));
+            sent
+        })
     }
 
     fn take_data(&mut self, connection: Connection<'_>, brigade: &mut Brigade<'_>) -> Result {

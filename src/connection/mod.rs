@@ -4,7 +4,7 @@
 pub mod buffer;
 pub mod detach;
 pub mod keep;
-mod poll;
+pub mod poll;
 mod release;
 mod resources;
 mod stop;

@@ -12,6 +12,9 @@ static TOTAL: AtomicUsize = AtomicUsize::new(0);
 /// How much memory is asked for at a time: large pieces, that many small writes share.
 const PIECE: usize = 16_384;
 
+/// How many pieces are sent at a time.
+pub const AT_A_TIME: usize = 16;
+
 /// The bytes that one client has still to get, in order. They count in [`total`] until they are sent or dropped.
 #[derive(Default, Debug)]
 pub struct Waiting {
@@ -66,34 +69,54 @@ impl Waiting {
     ///
     /// `WouldBlock`: it does not take all, now. Others: the client has gone.
     pub fn send(&mut self, socket: BorrowedFd<'_>) -> io::Result<()> {
-        while let Some(first) = self.pieces.front().and_then(|first| first.get(self.sent..)) {
-            // SAFETY: the socket is open, and the kernel reads as many bytes as there are in the slice (invariant 11).
-            let sent = unsafe {
-                let flags = libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL;
-                libc::send(socket.as_raw_fd(), first.as_ptr().cast(), first.len(), flags)
-            };
-            let all = first.len();
-            match usize::try_from(sent) {
-                Ok(sent) => self.forget(sent.min(all), all),
-                Err(_) => {
-                    let error = io::Error::last_os_error();
-                    if error.kind() != ErrorKind::Interrupted {
-                        return Err(error);
-                    }
-                }
-            }
+        while !self.is_empty() {
+            let mut first: [&[u8]; AT_A_TIME] = [&[]; AT_A_TIME];
+            first.iter_mut().zip(self.pieces()).for_each(|(place, piece)| *place = piece);
+            let sent = send(socket, &first)?;
+            self.forget(sent);
         }
         Ok(())
     }
 
-    /// So many of `all` bytes of the first piece have been sent.
-    fn forget(&mut self, bytes: usize, all: usize) {
+    /// So many bytes have been sent.
+    fn forget(&mut self, bytes: usize) {
         TOTAL.fetch_sub(bytes, Ordering::Relaxed);
         self.length -= bytes;
         self.sent += bytes;
-        if bytes == all {
+        while let Some(first) = self.pieces.front().filter(|first| first.len() <= self.sent) {
+            self.sent -= first.len();
             self.pieces.pop_front();
-            self.sent = 0;
+        }
+    }
+}
+
+/// Sends what the kernel takes of these pieces, of [`AT_A_TIME`] at most, without waiting: how many bytes.
+///
+/// # Errors
+///
+/// `WouldBlock`: it takes nothing now. Others: the client has gone.
+pub fn send(socket: BorrowedFd<'_>, pieces: &[&[u8]]) -> io::Result<usize> {
+    let mut vectors = [libc::iovec { iov_base: std::ptr::null_mut(), iov_len: 0 }; AT_A_TIME];
+    for (vector, piece) in vectors.iter_mut().zip(pieces) {
+        *vector = libc::iovec { iov_base: piece.as_ptr().cast_mut().cast(), iov_len: piece.len() };
+    }
+    loop {
+        // SAFETY: the socket is open. A message of all zeros is an empty one; the kernel reads as many vectors as there are, and of each as many bytes
+        // as there are in its piece (invariant 11).
+        let sent = unsafe {
+            let mut message: libc::msghdr = std::mem::zeroed();
+            message.msg_iov = vectors.as_mut_ptr();
+            message.msg_iovlen = pieces.len().min(AT_A_TIME) as _;
+            libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_DONTWAIT | libc::MSG_NOSIGNAL)
+        };
+        match usize::try_from(sent) {
+            Ok(sent) => return Ok(sent),
+            Err(_) => {
+                let error = io::Error::last_os_error();
+                if error.kind() != ErrorKind::Interrupted {
+                    return Err(error);
+                }
+            }
         }
     }
 }

@@ -3,9 +3,11 @@
 
 use std::cell::Cell;
 use std::ffi::CStr;
+use std::time::Duration;
 
+use crate::connection::poll;
 use crate::httpd::{
-    Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, Result, Source,
+    Ahead, Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, Result, Source,
     dir_config,
 };
 use crate::response::{Phase, Response, decide::decide};
@@ -111,8 +113,17 @@ impl Replacement for Fcgid {
     }
 }
 
-/// Passes on each bucket as it comes. mod_fcgid's buckets can only be waited for, so nothing is known of the next one
-/// before it is there; `ended` says that the response needs none.
+/// How much is collected before it is passed on, as mod_fcgid's filter does (`FcgidOutputBufferSize`).
+const COLLECTED: usize = 65_536;
+
+/// A record of so many bytes is one of several, as programs write them that put out much.
+const LARGE: usize = 4096;
+
+/// How long the next record may take behind a large one before what has been collected is passed on.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Passes on what the program sends, as it comes: what is at hand is collected, and passed on where more must be waited for. `ended` says that the
+/// response needs none.
 fn stream(
     filter: Filter<'_>,
     request: Request<'_>,
@@ -125,8 +136,22 @@ fn stream(
         next.push_flush();
         filter.pass_on(&mut next)?;
     }
+    // The last record's length, that of all that have been collected, and how long they may still be waited for.
+    let (mut last, mut collected, mut pauses) = (0, 0, COLLECTED / LARGE);
     while let Some(kind) = brigade.first() {
-        if let Kind::Data(_) = kind {
+        if let Kind::Data(length) = kind {
+            if length.is_none() && !next.is_empty() {
+                let patience = if last >= LARGE { &mut pauses } else { &mut 0 };
+                let is_at_hand = response.work().is_none() && is_at_hand(request, response, brigade, patience);
+                if !is_at_hand {
+                    pause(response, &mut next);
+                }
+                if !is_at_hand || collected >= COLLECTED {
+                    filter.pass_on(&mut next)?;
+                    next.clear();
+                    (collected, pauses) = (0, COLLECTED / LARGE);
+                }
+            }
             // A record's header turns into an empty bucket, with the record and the next header behind it.
             let length = match response.work() {
                 Some(work) => work.read(brigade)?,
@@ -136,11 +161,44 @@ fn stream(
                 brigade.delete_first();
                 continue;
             }
+            (last, collected) = (length, collected + length);
         }
         brigade.move_first(&mut next);
+    }
+    if !next.is_empty() {
         filter.pass_on(&mut next)?;
-        next.clear();
     }
     filter.remove();
     Ok(())
+}
+
+/// True if the first bucket, which is of unknown length, can be read without waiting; or soon, where there is patience for it.
+fn is_at_hand(request: Request<'_>, response: &Response, brigade: &Brigade<'_>, patience: &mut usize) -> bool {
+    let behind = response.program_output();
+    let program = behind.as_ref().unwrap_or(brigade);
+    match program.ahead::<NextRecord>(request) {
+        Some(Ahead::Read) => true,
+        Some(Ahead::Socket(socket)) => {
+            let is_there = |within| poll::wait(socket, libc::POLLIN, Some(within)).unwrap_or(false);
+            if is_there(Duration::ZERO) {
+                return true;
+            }
+            *patience > 0 && {
+                *patience -= 1;
+                is_there(PAUSE)
+            }
+        }
+        None => behind.is_some_and(|program| !matches!(program.first(), Some(Kind::Data(None)))),
+    }
+}
+
+/// The program pauses behind what has been collected, which goes out at once.
+fn pause(response: &Response, collected: &mut Brigade<'_>) {
+    if let Some(awaited) = response.awaited.get() {
+        awaited.pass_held(collected);
+    }
+    let ends_at_flush = response.phase(|phase| matches!(phase, Phase::Marked(marked) if marked.ending.ends_at_flush()));
+    if !ends_at_flush {
+        collected.push_flush();
+    }
 }

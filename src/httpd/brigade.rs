@@ -121,6 +121,42 @@ impl<'b> Brigade<'b> {
         unsafe { read(bucket, block) }
     }
 
+    /// Calls `with` with its first data, as far as that can be read without waiting: of so many buckets at most. What `with` says is how many bytes
+    /// of it are done with: these are destroyed.
+    ///
+    /// # Errors
+    ///
+    /// As [`Brigade::split_first`].
+    pub fn take_ready<const MOST: usize>(&mut self, with: impl FnOnce(&[&[u8]]) -> usize) -> Result {
+        let mut pieces: [&[u8]; MOST] = [&[]; MOST];
+        let (mut count, mut next) = (0, self.first_raw());
+        while let (Some(bucket), Some(piece)) = (next, pieces.get_mut(count)) {
+            if !matches!(kind(bucket), Kind::Data(_)) {
+                break;
+            }
+            // SAFETY: the bucket is in the live brigade (invariant 1), which nobody changes before `with` has returned.
+            let Ok(bytes) = (unsafe { read(bucket, Block::No) }) else { break };
+            *piece = bytes;
+            count += 1;
+            // SAFETY: as above.
+            next = Some(unsafe { sys::fr_bucket_next(self.raw, bucket) }).filter(|next| !next.is_null());
+        }
+        let lengths = pieces.map(<[u8]>::len);
+        let mut done = with(pieces.get(..count).unwrap_or_default());
+        for length in lengths.into_iter().take(count) {
+            if done < length {
+                if done > 0 {
+                    self.split_first(done as u64)?;
+                    self.delete_first();
+                }
+                break;
+            }
+            done -= length;
+            self.delete_first();
+        }
+        Ok(())
+    }
+
     /// Splits the first bucket, so that it has `at` bytes and the rest is a bucket of its own.
     ///
     /// # Errors

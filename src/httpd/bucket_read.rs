@@ -1,9 +1,10 @@
 //! Another module's kind of bucket (`apr_bucket_type_t`) whose read function is replaced.
 
-use std::ffi::{CStr, c_char};
+use std::ffi::{CStr, c_char, c_int};
+use std::os::fd::BorrowedFd;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Configured, Status, guard};
+use super::{Brigade, Configured, Request, Status, guard};
 use crate::sys;
 
 /// A bucket's read function, as APR calls it.
@@ -31,6 +32,52 @@ pub trait ReplacedRead: 'static {
 
     /// Looks at what is behind the bucket when it has been read, a piece at a time.
     fn read(source: Source, bytes: &[u8]);
+}
+
+/// Where the next of a program's output comes from.
+pub enum Ahead<'b> {
+    /// Some of it has been read already.
+    Read,
+    /// All of it is still to be read from this socket.
+    Socket(BorrowedFd<'b>),
+}
+
+/// The beginning of what mod_fcgid has for the buckets of a request (`fcgid_bucket_ctx`), as in all its versions: no header says so. The
+/// request shows that it is this.
+#[repr(C)]
+struct Context {
+    time_limits: [c_int; 2],
+    /// A record that begins with the socket.
+    socket: *const c_int,
+    request: *const sys::request_rec,
+    /// What has been read, and no bucket has been made of.
+    buffer: *const sys::apr_bucket,
+}
+
+impl Brigade<'_> {
+    /// What is known of the next output of the program that the first bucket reads from, of the kind [`ReplacedRead::OF`]; none where nothing is.
+    pub fn ahead<R: ReplacedRead>(&self, request: Request<'_>) -> Option<Ahead<'_>> {
+        let function: ReadFunction = call::<R>;
+        // SAFETY: the brigade is live (invariant 1), and so is what its first bucket names, in the request's pool. Where the request stands in that
+        // as expected, the rest does, too; the socket is open as long as there is such a bucket.
+        unsafe {
+            let bucket = sys::fr_brigade_first(self.raw()).as_ref()?;
+            if (*bucket.type_).read.is_none_or(|read| read as usize != function as usize) {
+                return None;
+            }
+            let context = bucket.data.cast::<Context>().as_ref()?;
+            if !std::ptr::eq(context.request, request.raw()) {
+                return None;
+            }
+            match context.buffer.as_ref() {
+                Some(buffer) if buffer.length > 0 => Some(Ahead::Read),
+                _ => {
+                    let socket = *context.socket.as_ref()?;
+                    (socket >= 0).then(|| Ahead::Socket(BorrowedFd::borrow_raw(socket)))
+                }
+            }
+        }
+    }
 }
 
 /// The read function that was replaced.

@@ -25,7 +25,7 @@ mod status;
 mod table;
 
 pub use self::brigade::{Block, Brigade, BrigadeRecord, Kind};
-pub use self::bucket_read::{OriginalRead, ReplacedRead, Source};
+pub use self::bucket_read::{Ahead, OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
 pub use self::connection::{Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};

@@ -13,7 +13,7 @@ use std::sync::Arc;
 use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::handlers;
-use crate::httpd::{Connection, Filter, Foremost, Record, Request, Status};
+use crate::httpd::{Brigade, Connection, Filter, Foremost, Record, Request, Status};
 use crate::rules::course::{self, Marked, Order, Seen};
 use crate::rules::declared::Watched;
 use crate::rules::mark;
@@ -233,6 +233,12 @@ impl Response {
     /// True if a bucket of the module's own stands for what a program outside httpd sends.
     pub fn has_stand_in(&self) -> bool {
         self.awaited.get().is_some() || self.declared.get().is_some()
+    }
+
+    /// What is left of a program's output, where a bucket of the module's own stands for it.
+    pub fn program_output(&self) -> Option<Brigade<'_>> {
+        let awaited = self.awaited.get().and_then(late::Awaited::source);
+        awaited.or_else(|| self.declared.get().map(declared::StandIn::source))
     }
 
     /// True if the program may wait for a part of the request's body that has not been read: an end before that would have it wait for the rest.

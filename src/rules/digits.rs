@@ -1,5 +1,7 @@
 //! The digits by which a program says that its response ends: nobody outside can know them before.
 //!
+//! Of the sixteen only the ten that text has few of are used: what is none is passed over at once (`search.rs`).
+//!
 //! They are the key stream of ChaCha20 (RFC 8439) under a key that the kernel gives each process once, with a block for each response.
 
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -7,7 +9,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How many digits a program is given.
 pub const LENGTH: usize = 32;
 
-/// The digits of one response: hexadecimal, in lower case.
+/// The digits of one response: hexadecimal ones, and of those the decimal.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Digits([u8; LENGTH]);
 
@@ -15,7 +17,7 @@ impl Digits {
     fn new(secret: [u32; 4]) -> Self {
         let mut digits = [0; LENGTH];
         for (place, word) in digits.chunks_exact_mut(8).zip(secret) {
-            place.copy_from_slice(&hexadecimal(word).to_le_bytes());
+            place.copy_from_slice(&decimal(word).to_le_bytes());
         }
         Self(digits)
     }
@@ -32,15 +34,15 @@ impl Digits {
     }
 }
 
-/// The eight digits of a number, the lowest first, all at once.
-const fn hexadecimal(word: u32) -> u64 {
+/// Eight digits of a number, the lowest first, all at once: four bits each, where 10 to 15 are 4 to 9 again.
+const fn decimal(word: u32) -> u64 {
     const ONES: u64 = 0x0101_0101_0101_0101;
     let mut spread = word as u64;
     spread = (spread | spread << 16) & 0x0000_ffff_0000_ffff;
     spread = (spread | spread << 8) & 0x00ff_00ff_00ff_00ff;
     spread = (spread | spread << 4) & 0x0f0f_0f0f_0f0f_0f0f;
-    let letters = (spread + 6 * ONES) >> 4 & ONES;
-    spread + 0x30 * ONES + letters * (b'a' - b'0' - 10) as u64
+    let above = (spread + 6 * ONES) >> 4 & ONES;
+    spread + 0x30 * ONES - 6 * above
 }
 
 /// Makes digits: for all threads of a process.
@@ -165,18 +167,23 @@ mod tests {
     }
 
     #[test]
-    fn digits_are_hexadecimal_and_fresh() {
+    fn digits_are_fresh() {
         let source = Source::new([7; Source::KEY]);
         let mut rests = [Rest::NONE; 2];
         let all: HashSet<Vec<u8>> = (0..1000).map(|at| source.digits(&mut rests[at % 2]).as_bytes().to_vec()).collect();
         assert_eq!(all.len(), 1000);
-        assert!(all.iter().flatten().all(|digit| digit.is_ascii_digit() || (b'a'..=b'f').contains(digit)));
+        assert!(all.iter().flatten().all(u8::is_ascii_digit));
+        // Each of them stands at each place.
+        for place in 0..LENGTH {
+            let seen: HashSet<u8> = all.iter().map(|digits| digits[place]).collect();
+            assert_eq!(seen.len(), 10);
+        }
         rests = [Rest::NONE; 2];
         assert!(!all.contains(Source::new([8; Source::KEY]).digits(&mut rests[0]).as_bytes().as_slice()));
     }
 
     #[test]
     fn each_number_has_its_digits() {
-        assert_eq!(Digits::new([0x0123_4567, 0x89ab_cdef, 0, !0]).as_bytes(), b"76543210fedcba9800000000ffffffff");
+        assert_eq!(Digits::new([0x0123_4567, 0x89ab_cdef, 0, !0]).as_bytes(), b"76543210987654980000000099999999");
     }
 }

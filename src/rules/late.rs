@@ -8,7 +8,7 @@ use super::search::{Search, Set, Step};
 pub const SECRET: usize = 8;
 
 /// The characters of digits.
-const DIGITS: Set = Set::of(b"0123456789abcdef");
+static DIGITS: Set = Set::of(b"0123456789");
 
 /// The parts of a piece of the body.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,7 +32,7 @@ pub struct Late {
 impl Late {
     /// A search in a body of which nothing has come yet.
     pub fn new(digits: &Digits) -> Self {
-        Self { search: Search::of_set(Token::twice(digits), DIGITS), passed: 0 }
+        Self { search: Search::of_set(Token::twice(digits), &DIGITS), passed: 0 }
     }
 
     /// Takes the next piece of the body.
@@ -85,7 +85,7 @@ mod tests {
 
     use super::*;
 
-    const OWN: &str = "0123456789abcdef0123456789abcde7";
+    const OWN: &str = "01234567899876540123456789987657";
 
     fn late(digits: &str) -> Late {
         Late::new(&Digits::from_text(digits).unwrap())
@@ -163,22 +163,22 @@ mod tests {
 
     #[test]
     fn what_was_passed_on_does_not_come_twice() {
-        let mut late = late("abababababababababababababababac");
-        assert_eq!(late.next(b"ababab").body, 0);
-        assert_eq!(late.pass(), b"ababab");
-        assert_eq!(late.next(b"ab").body, 0);
+        let mut late = late("12121212121212121212121212121213");
+        assert_eq!(late.next(b"121212").body, 0);
+        assert_eq!(late.pass(), b"121212");
+        assert_eq!(late.next(b"12").body, 0);
         assert_eq!(late.pass(), b"");
-        assert_eq!(late.next(b"x"), Seen { restored: b"ab", body: 1, found: None });
+        assert_eq!(late.next(b"x"), Seen { restored: b"12", body: 1, found: None });
         // Of what was passed on a part may yet be the beginning.
-        assert_eq!(late.next(b"abab").body, 0);
-        assert_eq!(late.pass(), b"abab");
-        assert_eq!(late.next(b"b"), Seen { restored: b"", body: 1, found: None });
+        assert_eq!(late.next(b"1212").body, 0);
+        assert_eq!(late.pass(), b"1212");
+        assert_eq!(late.next(b"2"), Seen { restored: b"", body: 1, found: None });
         assert_eq!(late.end(), b"");
     }
 
     /// Digits with much repetition in them, and bodies made of their pieces.
     fn case() -> impl Strategy<Value = (String, Vec<u8>)> {
-        let digits = prop_oneof!["[01]{32}", "[0-9a-f]{32}", "(01){15}0[01]"];
+        let digits = prop_oneof!["[01]{32}", "[0-9]{32}", "(01){15}0[01]"];
         digits.prop_flat_map(|digits| {
             let twice = digits.repeat(2).into_bytes();
             let part = (0..=64_usize, 0..=64_usize).prop_map(move |(a, b)| twice[a.min(b)..a.max(b)].to_vec());

@@ -1,20 +1,28 @@
 //! The search for a token in a body that comes in pieces.
 
 use std::cell::OnceCell;
-use std::fmt;
 
 use memchr::memmem::Finder;
 
 use super::mark::Token;
 
-/// How many bytes in a row are looked at, from place to place.
+/// How many bytes in a row are looked at, from place to place, where a token is of few characters.
 const SAMPLE: usize = 8;
 
+/// How far these places are apart: a token of [`Set::LEAST`] bytes has one of them in it, wherever it stands.
+const STEP: usize = Set::LEAST + 1 - SAMPLE;
+
+/// How many bytes four steps take.
+const STEPS: usize = 4 * STEP;
+
 /// A set of bytes: for each, whether it is in it.
-#[derive(Clone, Copy)]
+#[derive(Debug)]
 pub struct Set([bool; 256]);
 
 impl Set {
+    /// The least length of a token that is looked for where its characters stand.
+    pub const LEAST: usize = 64;
+
     /// These bytes.
     pub const fn of(bytes: &[u8]) -> Self {
         let mut set = [false; 256];
@@ -35,12 +43,6 @@ impl Set {
     }
 }
 
-impl fmt::Debug for Set {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_set().entries((0..=u8::MAX).filter(|byte| self.has(*byte))).finish()
-    }
-}
-
 /// Looks for the first place of a token in a body.
 ///
 /// However the body is cut into pieces, the answer is the same. Bytes are kept only while they may be the token's beginning: always
@@ -48,9 +50,9 @@ impl fmt::Debug for Set {
 #[derive(Clone, Debug)]
 pub struct Search {
     token: Token,
-    /// The characters that are in it, or more.
-    set: Set,
-    /// Made where something looks like the token.
+    /// The characters that it is of, where they are few, and others are most of a body.
+    set: Option<&'static Set>,
+    /// Made where the token may stand.
     finder: OnceCell<Box<Finder<'static>>>,
     /// How many bytes of the token the body ends in so far.
     kept: usize,
@@ -70,12 +72,12 @@ pub struct Step {
 impl Search {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        Self::of_set(token, Set::of(token.as_bytes()))
+        Self { token, set: None, finder: OnceCell::new(), kept: 0 }
     }
 
-    /// The same, for a token whose characters are all in `set`.
-    pub const fn of_set(token: Token, set: Set) -> Self {
-        Self { token, set, finder: OnceCell::new(), kept: 0 }
+    /// The same, for a token of [`Set::LEAST`] bytes or more that are all in `set`.
+    pub const fn of_set(token: Token, set: &'static Set) -> Self {
+        Self { token, set: Some(set), finder: OnceCell::new(), kept: 0 }
     }
 
     /// The token.
@@ -122,36 +124,53 @@ impl Search {
         })
     }
 
-    /// Returns the place of the token in the piece. Wherever that stands it has [`SAMPLE`] bytes of its characters in a row at one of the places that are
-    /// looked at; only from the first such place on all bytes are.
+    /// Returns the place of the token in the piece.
     fn find(&self, piece: &[u8]) -> Option<usize> {
-        let length = self.token().len();
-        let sample = match length {
-            64.. => self.sample::<57>(piece),
-            32.. => self.sample::<25>(piece),
-            _ => self.sample::<9>(piece),
-        };
-        let at = sample?.saturating_sub(length - SAMPLE);
-        let finder = self.finder.get_or_init(|| Box::new(Finder::new(self.token()).into_owned()));
-        finder.find(piece.get(at..)?).map(|found| at + found)
+        match self.set {
+            Some(set) => self.find_in_set(set, piece),
+            None => self.find_in(piece),
+        }
     }
 
-    /// Returns the first place, of those that are `STEP` bytes apart, where bytes of the token's set stand. A token of `STEP` + 7 bytes or more
-    /// has one of these places in it.
-    fn sample<const STEP: usize>(&self, piece: &[u8]) -> Option<usize> {
-        let (steps, rest) = piece.as_chunks::<STEP>();
-        let looks_like = |bytes: &[u8]| match bytes.first_chunk::<SAMPLE>() {
-            Some(sample @ [first, ..]) => self.set.has(*first) && sample.iter().all(|byte| self.set.has(*byte)),
-            None => false,
-        };
-        let found = steps.iter().position(|step| looks_like(step));
-        found.or_else(|| looks_like(rest).then_some(steps.len())).map(|step| step * STEP)
+    fn find_in(&self, piece: &[u8]) -> Option<usize> {
+        self.finder.get_or_init(|| Box::new(Finder::new(self.token()).into_owned())).find(piece)
+    }
+
+    /// Looks where enough of the token's characters stand in a row. Of all else [`SAMPLE`] bytes are looked at, in most cases one.
+    fn find_in_set(&self, set: &Set, piece: &[u8]) -> Option<usize> {
+        let mut at = 0;
+        while let Some(rest) = piece.get(at..) {
+            if let Some(steps) = rest.first_chunk::<STEPS>()
+                && !(set.has(steps[0]) | set.has(steps[STEP]) | set.has(steps[2 * STEP]) | set.has(steps[3 * STEP]))
+            {
+                at += STEPS;
+                continue;
+            }
+            let sample = rest.first_chunk::<SAMPLE>()?;
+            if !sample.iter().all(|byte| set.has(*byte)) {
+                at += STEP;
+                continue;
+            }
+            let is_in_set = |byte: &&u8| set.has(**byte);
+            // No more than a step: the place before this has another byte in it, or stands behind one.
+            let before = piece.get(..at)?.iter().rev().take_while(is_in_set).count();
+            let row = piece.get(at - before..)?;
+            let row = row.get(..row.iter().take_while(is_in_set).count())?;
+            if row.len() >= self.token().len()
+                && let Some(found) = self.find_in(row)
+            {
+                return Some(at - before + found);
+            }
+            at += row.len() - before;
+        }
+        None
     }
 
     /// Returns how many bytes of the token the piece ends in, less than all.
     fn tail(&self, piece: &[u8]) -> usize {
         let token = self.token();
-        if piece.last().is_none_or(|last| !self.set.has(*last)) {
+        let is_in_token = |last: &u8| self.set.map_or_else(|| token.contains(last), |set| set.has(*last));
+        if !piece.last().is_some_and(is_in_token) {
             return 0;
         }
         let Some((first, longest)) = token.first().zip(token.len().checked_sub(1)) else { return 0 };
