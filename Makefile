@@ -26,7 +26,7 @@ help:
 	@echo '  make install       installs it where apxs says; below DESTDIR if that is set'
 	@echo '  make uninstall     takes all of that away'
 	@echo '  make differential  compares many more applications with stock httpd; CASES=1000, SEED=1 say how many, which'
-	@echo '  make bench         measures what the module costs, and what it gains'
+	@echo '  make bench         measures what the module costs, and what it gains; ONLY=name has one part, OUT=docs puts the report there'
 	@echo '  make lint          checks format, clippy and documentation'
 	@echo '  make doc           makes the manual as HTML, and the manual page, in $(TARGET)/doc'
 	@echo '  make dist          makes the source release of what is committed, with all crates, in $(TARGET)/dist'
@@ -62,8 +62,9 @@ differential: toolchain supported packages
 	    $(CARGO) test --test promises differential:: -- --nocapture --test-threads=2
 
 bench: toolchain supported packages module
+	@sh tests/machine/packages.sh bench
 	@$(CARGO) bench --no-run --bench cost
-	@$(RUN) bench --quiet --bench cost
+	@ONLY="$(ONLY)" OUT="$(OUT)" $(RUN) bench --quiet --bench cost
 
 lint: toolchain supported build-packages
 	@sh tests/machine/toolchain.sh fmt clippy

@@ -1,5 +1,6 @@
 #!/bin/sh
-# packages.sh [build]: installs the packages that the demo and the tests need, or only those that the build needs, where they are missing.
+# packages.sh [build|bench]: installs the packages that the demo and the tests need, or only those that the build needs, or those that the
+# bench needs besides, where they are missing.
 #
 # What is there already but older than what it was built for is brought up to date together with what they need, and nothing
 # else of the machine is. Where all is there, no network is asked.
@@ -41,8 +42,17 @@ binutils                | binutils
 openssl                 | openssl
 procps                  | procps
 '
-packages=$all
-[ "${1:-}" != build ] || packages=$build
+bench='
+strace                  | strace
+valgrind                | valgrind
+iproute2                | iproute2
+libnginx-mod-http-lua   | libnginx-mod-http-lua
+'
+case ${1:-} in
+build) packages=$build ;;
+bench) packages=$bench ;;
+*) packages=$all ;;
+esac
 
 if ! command -v dpkg-query >/dev/null || ! command -v apt-get >/dev/null; then
     [ "${1:-}" = build ] ||

@@ -9,7 +9,8 @@
 //!
 //! # Contents
 //!
-//! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), memory that is
+//! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), how many
+//!   instructions a request costs it ([`Instructions`]), memory that is
 //!   overwritten when it is given back, calls that fail ([`Faults`], `preloaded`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
@@ -28,6 +29,7 @@ mod handler;
 pub mod http1;
 pub mod http2;
 mod httpd;
+mod instructions;
 mod limit;
 pub mod machine;
 mod php_fpm;
@@ -49,6 +51,7 @@ pub use client::{Client, Exchange, Protocol};
 pub use deadline::{DEADLINE, wait_for};
 pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
+pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
 pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};

@@ -24,7 +24,6 @@ use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
 use crate::preloaded::{self, CONTROL, Fault, Faults};
 use crate::process::Process;
-use crate::programs;
 use crate::user::User;
 
 /// How often a server is started anew, on other ports, because someone took the first ones.
@@ -33,7 +32,7 @@ const TRIES: usize = 10;
 /// What a server is to be like.
 #[derive(Clone)]
 pub struct Builder {
-    pub(super) mpm: Mpm,
+    pub(crate) mpm: Mpm,
     pub(super) with_module: bool,
     pub(super) modules: Vec<String>,
     pub(super) handlers: Vec<Handler>,
@@ -45,6 +44,7 @@ pub struct Builder {
     network: Option<Arc<OwnedFd>>,
     with_proc: bool,
     faults: Option<Option<(Fault, u32)>>,
+    pub(crate) counted: bool,
 }
 
 /// Why a server did not start: all that it said.
@@ -84,6 +84,7 @@ impl Builder {
             network: None,
             with_proc: true,
             faults: None,
+            counted: false,
         }
     }
 
@@ -301,7 +302,7 @@ impl Builder {
     }
 
     pub(super) fn command(&self, root: &Path, log: &ErrorLog) -> Command {
-        let mut command = Command::new(programs::httpd());
+        let mut command = self.program(root);
         command
             .arg("-DFOREGROUND")
             .arg("-d")
