@@ -194,9 +194,16 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         After::Keep if connection.is_kept_alive() => After::Keep,
         _ => After::Close,
     };
-    // Whether a response counts as finished that is only believed to be complete is seen later. But TLS has nothing to say by then.
+    let closes = after == After::Close && !connection.is_stream();
+    // TLS has nothing more to say once it is shut down: mod_ssl frees its session with close_notify.
+    let is_secure = closes && !connection::is_plain(connection);
+    let is_plain = closes && !is_secure;
+    if is_plain {
+        connection::release(response.client(), request, after);
+    }
+    // Whether a response counts as finished that is only believed to be complete is seen later.
     let logs_now = if source == Source::Auto {
-        after == After::Close && !connection.is_stream() && !connection::is_plain(connection)
+        is_secure
     } else {
         report::note(request, source, now());
         settings.log() == LogAt::Client
@@ -207,14 +214,13 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         request.set_connection(connection.unaborted());
     }
     if logs_now {
-        if after == After::Close && !connection.is_stream() {
+        if is_secure {
             connection.close_after_response();
         }
-        // Before close_notify: mod_ssl frees its session with it.
         report::log(request, response);
     }
-    if !connection.is_stream() {
-        connection::release(connection, request, after);
+    if !is_plain && !connection.is_stream() {
+        connection::release(response.client(), request, after);
     }
     response.set_work(detach::detach(request, response.client(), settings, work_ended));
     Ok(())

@@ -26,11 +26,10 @@ pub struct Buffer {
     taking: RefCell<Option<Taking>>,
 }
 
-impl Buffer {
-    /// True if bytes wait for the client.
-    pub fn holds_something(&self) -> bool {
-        self.taking.borrow().as_ref().is_some_and(|taking| !taking.queue.lock().is_empty())
-    }
+/// True if bytes wait for the client.
+pub fn holds_something(connection: Connection<'_>) -> bool {
+    let taking = connection.extra::<Buffer>().map(|buffer| buffer.taking.borrow());
+    taking.is_some_and(|taking| taking.as_ref().is_some_and(|taking| !taking.queue.lock().is_empty()))
 }
 
 struct Taking {

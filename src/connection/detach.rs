@@ -4,7 +4,7 @@
 use std::ffi::CStr;
 use std::sync::{Arc, Weak};
 
-use super::keep;
+use super::{keep, release};
 use crate::background::Work;
 use crate::directives::Settings;
 use crate::httpd::{
@@ -28,6 +28,8 @@ pub struct Detached {
     work: Weak<Work>,
     request: RequestRecord,
     ended: Ended,
+    /// True if the client had gone before.
+    aborted: bool,
 }
 
 /// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
@@ -36,10 +38,11 @@ pub struct Detached {
 pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings, ended: Ended) -> Arc<Work> {
     let seen = request.connection();
     // mod_http2 says of a stream at any time that the client has gone.
-    let copies = seen.raw() == client.raw() && (client.is_stream() || client.is_aborted());
+    let aborted = client.is_aborted();
+    let copies = seen.raw() == client.raw() && (client.is_stream() || aborted);
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended };
+    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended, aborted };
     request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, detached);
     work
 }
@@ -102,8 +105,11 @@ impl OutputFilter for Sink {
         if brigade.first() != Some(Kind::Eor) {
             return discard(brigade, known.as_ref().map(|(_, work)| &**work));
         }
-        if let Some((Detached { request, ended, .. }, work)) = &known {
+        if let Some((Detached { request, ended, aborted, .. }, work)) = &known {
             ended(request.get(), work);
+            if !filter.connection().is_stream() {
+                release::work_ended(filter.connection(), *aborted);
+            }
         }
         pass_end_of_request(filter, brigade)
     }

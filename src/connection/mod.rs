@@ -54,7 +54,7 @@ pub fn after_own_end(request: Request<'_>) -> Result {
         return Ok(());
     }
     connection.flush(request.pool())?;
-    let waits = connection.extra().is_some_and(buffer::Buffer::holds_something);
+    let waits = buffer::holds_something(connection);
     if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
         release::shutdown(connection);
     }

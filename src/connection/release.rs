@@ -5,19 +5,29 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use super::thread::{self, Leaving};
+use super::waiting::Waiting;
 use super::{buffer, keep, resources};
 use crate::directives::After;
-use crate::httpd::{Connection, Request};
+use crate::httpd::{Connection, Request, is_async};
 
-/// Lets the client go. The request's connection is left with a socket that is at its end. To be called when the
-/// response has been passed to the connection's filters and flushed.
+/// Lets the client go. To be called when the response has been passed to the connection's filters and flushed.
+///
+/// A client that has all of it, and has sent all of its request, needs no more than FIN where its connection is closed: httpd keeps the socket, and
+/// closes it when the work has ended. Otherwise the request's connection is left with a socket that is at its end.
 pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
-    if after == After::Close {
+    // Asked before TLS is shut down. A client that writes all of its request before it reads would wait for the work to end.
+    let closes = after == After::Close;
+    let has_sent_all = closes && keep::body_is_complete(request);
+    if closes {
         // The client has all of the response: whether it wants to hear that nothing follows does not matter.
         let _ = connection.end_output();
     }
     connection.close_after_response();
     let waiting = buffer::take(connection);
+    if has_sent_all && waiting.is_empty() && !connection.holds_output() {
+        shutdown(connection);
+        return;
+    }
     let timeout = connection.timeout();
     match take(connection) {
         Ok(client) => {
@@ -41,6 +51,19 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, after: After) {
             let _ = buffer::send(connection, waiting);
             shutdown(connection);
         }
+    }
+}
+
+/// The work has ended, and httpd is about to close what it has of the client's connection. `aborted` says whether the client had gone before the work
+/// began: what the time limit has said since is no reason for a reset. httpd's thread, where it would wait for the client to close too, is spared that.
+pub fn work_ended(connection: Connection<'_>, aborted: bool) {
+    connection.set_aborted(aborted);
+    if aborted || is_async() || connection.holds_output() || buffer::holds_something(connection) {
+        return;
+    }
+    let is_at_end = connection.socket().is_none_or(|socket| thread::discard(socket, 1).is_none());
+    if !is_at_end && let Ok(client) = take(connection) {
+        thread::leave(Leaving::new(client, Waiting::default(), None, None));
     }
 }
 

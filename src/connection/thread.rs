@@ -5,7 +5,7 @@
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -23,8 +23,9 @@ const SILENCE: Duration = Duration::from_secs(2);
 /// How long it may go on sending (`MAX_SECS_TO_LINGER`).
 const LIMIT: Duration = Duration::from_secs(30);
 
-/// How often a socket is read before the others have their turn.
+/// How often a socket is read before the others have their turn, and how much of it in one go.
 const READS: usize = 16;
+const PIECE: usize = 65_536;
 /// How many sockets a child closes at a time; above that the oldest ones are cut.
 const MOST_LINGERING: usize = 256;
 /// How many clients a child's thread sends to at a time; above that their request's thread does it.
@@ -374,17 +375,11 @@ impl Leaving {
 
     /// Reads what is there. False when the client has closed, has been silent, or has sent for too long.
     fn linger(&mut self, now: Instant) -> bool {
-        let mut bytes = [0; 16_384];
-        for _ in 0..READS {
-            match self.socket.read(&mut bytes) {
-                Ok(0) => return false,
-                Ok(_) => self.silent = Some(now + SILENCE),
-                Err(error) if error.kind() == ErrorKind::Interrupted => {}
-                Err(error) if error.kind() != ErrorKind::WouldBlock => return false,
-                Err(_) => return self.next().is_none_or(|limit| now < limit),
-            }
+        let Some(got_something) = discard(self.socket.as_fd(), READS) else { return false };
+        if got_something {
+            self.silent = Some(now + SILENCE);
         }
-        self.limit.is_none_or(|limit| now < limit)
+        self.next().is_none_or(|limit| now < limit)
     }
 
     /// The child ends: how long it can stay depends on whether it ends gracefully.
@@ -417,6 +412,25 @@ impl Leaving {
         }
         None
     }
+}
+
+/// Reads what is there, so many times at the most, and discards it: whether it is anything. None when the client has closed, or has gone.
+pub fn discard(socket: BorrowedFd<'_>, times: usize) -> Option<bool> {
+    let mut got_something = false;
+    for _ in 0..times {
+        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
+        // SAFETY: the socket is open (invariant 11). With MSG_TRUNC the kernel discards the bytes of a TCP socket (tcp(7)), and writes nothing.
+        match unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), PIECE, flags) } {
+            0 => return None,
+            1.. => got_something = true,
+            _ => match io::Error::last_os_error().kind() {
+                ErrorKind::Interrupted => {}
+                ErrorKind::WouldBlock => break,
+                _ => return None,
+            },
+        }
+    }
+    Some(got_something)
 }
 
 /// Waits until something can be read or written, a client is handed in, or a time limit passes.

@@ -72,14 +72,14 @@ impl<'c> Connection<'c> {
         std::iter::successors(first, |filter| filter.next()).any(Filter::is::<F>)
     }
 
-    /// The names of the connection's own filters, in lower case: those of its input, and those of its output.
-    pub fn filters(self) -> [Vec<&'c [u8]>; 2] {
+    /// The names of the connection's own filters, in lower case: those of its input, then those of its output.
+    pub fn filters(self) -> impl Iterator<Item = &'c [u8]> {
         // SAFETY: the connection is live (invariant 1), with its two chains.
         let first = unsafe { [(*self.raw).input_filters, (*self.raw).output_filters] };
-        first.map(|first| {
+        first.into_iter().flat_map(|first| {
             // SAFETY: null, or the first of a live chain (invariant 1).
             let first = unsafe { Filter::from_raw(first) };
-            std::iter::successors(first, |filter| filter.next()).map(Filter::name).collect()
+            std::iter::successors(first, |filter| filter.next()).map(Filter::name)
         })
     }
 
@@ -213,7 +213,12 @@ impl<'c> Connection<'c> {
 
     /// Says that the client has gone: nothing more is written, and the connection ends with the request.
     pub fn abort(self) {
-        self.aborted().store(1, Ordering::Relaxed);
+        self.set_aborted(true);
+    }
+
+    /// Says whether it has.
+    pub fn set_aborted(self, aborted: bool) {
+        self.aborted().store(aborted.into(), Ordering::Relaxed);
     }
 
     /// The field that mod_http2's thread writes to as well.

@@ -463,7 +463,7 @@ impl<'r> Request<'r> {
     }
 
     /// Detaches this request, and those that were redirected to it, from their client. Writes go to the filter `O`, which gets `context`.
-    /// Reads come from `I`, behind what was put back by way of `P`. They get `connection`, `client` or a copy of it, as the record that
+    /// Reads come from `I`, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that
     /// their handler looks at.
     pub fn detach<O: OutputFilter, I: InputFilter, P: InputFilter>(
         self,
@@ -477,10 +477,10 @@ impl<'r> Request<'r> {
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
         // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
         unsafe {
-            let input = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
+            let end = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
             // The filter with what was put back stands above it, and is the request's own.
             let first = (*self.raw()).input_filters;
-            let input = if (*first).frec == P::handle().raw() { first } else { input };
+            let input = if (*first).frec == P::handle().raw() { first } else { end };
             let output = sys::ap_add_output_filter_handle(O::handle().raw(), context, none.cast(), client.raw());
             (*connection.raw()).output_filters = output;
             let mut request = Some(self);
@@ -488,6 +488,7 @@ impl<'r> Request<'r> {
                 (*each.raw()).output_filters = output;
                 (*each.raw()).proto_output_filters = output;
                 (*each.raw()).input_filters = input;
+                (*each.raw()).proto_input_filters = end;
                 request = each.prev();
             }
         }

@@ -7,6 +7,8 @@
 //!   answer, the log its status, and the background work goes on.
 //! * `backends`: mod_proxy in front of applications, whatever it speaks with them: the module is in httpd, not in the
 //!   application's server.
+//! * `closed`: With `Close` a client that has all, and has sent all, gets FIN at once, and httpd keeps the descriptor;
+//!   nobody waits for the client when the work has ended.
 //! * `compression`: The matrix's third dimension: what compresses the responses.
 //! * `endurance`: A hundred thousand finished requests leave nothing behind: neither descriptors nor memory.
 //! * `leaks`: What is written after the end reaches nobody, whatever the client does then: it goes on reading, has
@@ -23,6 +25,7 @@
 mod after_the_end;
 mod answers;
 mod backends;
+mod closed;
 pub mod compression;
 mod endurance;
 mod leaks;

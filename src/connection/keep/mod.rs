@@ -36,7 +36,7 @@ pub fn has_known_filters(connection: Connection<'_>) -> bool {
 }
 
 fn foreign_filter(connection: Connection<'_>) -> Option<&[u8]> {
-    connection.filters().into_iter().flatten().find(|name| !KNOWN.contains(name) && !is_ours(name))
+    connection.filters().find(|name| !KNOWN.contains(name) && !is_ours(name))
 }
 
 fn why_not(request: Request<'_>) -> Option<String> {

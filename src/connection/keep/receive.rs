@@ -134,10 +134,10 @@ fn is_done(connection: Connection<'_>) -> bool {
 }
 
 fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(HandOver, OwnedFd)> {
-    let mut buffer = vec![0; LONGEST];
+    let mut buffer = Vec::with_capacity(LONGEST);
     let deadline = Instant::now() + SENDING;
     let (message, client) = loop {
-        match unix::receive(socket, &mut buffer) {
+        match unix::receive(socket, buffer.spare_capacity_mut()) {
             // Nothing yet: one of the server's own is just about to send it. Nobody else is waited for.
             Err(error) if error.kind() == ErrorKind::WouldBlock => {
                 let left = deadline.saturating_duration_since(Instant::now());

@@ -3,7 +3,7 @@
 use std::ffi::OsString;
 use std::fs::{self, OpenOptions};
 use std::io::{self, ErrorKind};
-use std::mem::{size_of, zeroed};
+use std::mem::{MaybeUninit, size_of, zeroed};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
@@ -147,7 +147,10 @@ pub fn send(door: BorrowedFd<'_>, message: &[u8], descriptor: BorrowedFd<'_>) ->
 ///
 /// `WouldBlock`: there is none yet. Others are the kernel's; a message that is too long, or for whose descriptor there is
 /// no room in this process.
-pub fn receive<'b>(socket: BorrowedFd<'_>, buffer: &'b mut [u8]) -> io::Result<(&'b [u8], Option<OwnedFd>)> {
+pub fn receive<'b>(
+    socket: BorrowedFd<'_>,
+    buffer: &'b mut [MaybeUninit<u8>],
+) -> io::Result<(&'b [u8], Option<OwnedFd>)> {
     let mut control = [0_u64; CONTROL / 8];
     // SAFETY: as for send; the kernel writes what it read into both buffers, and a descriptor that it has just made is
     // nobody else's. There can be more than one: all are taken, so that all are closed but one.
@@ -178,7 +181,9 @@ pub fn receive<'b>(socket: BorrowedFd<'_>, buffer: &'b mut [u8]) -> io::Result<(
     if flags & libc::MSG_TRUNC != 0 {
         return Err(ErrorKind::InvalidData.into());
     }
-    Ok((buffer.get(..length).unwrap_or_default(), descriptors.pop()))
+    let message = buffer.get(..length).unwrap_or_default();
+    // SAFETY: the kernel has written so many bytes.
+    Ok((unsafe { &*(std::ptr::from_ref(message) as *const [u8]) }, descriptors.pop()))
 }
 
 /// The process and the user at the other end of a socket, as they were when it was connected.
@@ -267,7 +272,7 @@ mod tests {
         let accepted = accept(&listening);
         assert!(Name::of(accepted.as_fd()).unwrap() == name);
         assert_eq!(peer(accepted.as_fd()).unwrap().pid, std::process::id().cast_signed());
-        let mut buffer = [0; 100];
+        let mut buffer = [MaybeUninit::uninit(); 100];
         let (message, descriptor) = receive(accepted.as_fd(), &mut buffer).unwrap();
         assert_eq!(message, b"a message");
         let mut server = TcpStream::from(descriptor.unwrap());
@@ -303,9 +308,13 @@ mod tests {
         // SAFETY: the address is a valid one.
         check(unsafe { libc::connect(silent.as_raw_fd(), (&raw const address).cast(), length) }).unwrap();
         let accepted = accept(&listening);
-        assert_eq!(receive(accepted.as_fd(), &mut [0; 10]).unwrap_err().kind(), ErrorKind::WouldBlock);
+        assert_eq!(
+            receive(accepted.as_fd(), &mut [MaybeUninit::uninit(); 10]).unwrap_err().kind(),
+            ErrorKind::WouldBlock
+        );
         drop(silent);
-        let (message, descriptor) = receive(accepted.as_fd(), &mut [0; 10]).map(|(m, d)| (m.len(), d)).unwrap();
+        let mut buffer = [MaybeUninit::uninit(); 10];
+        let (message, descriptor) = receive(accepted.as_fd(), &mut buffer).map(|(m, d)| (m.len(), d)).unwrap();
         assert!(message == 0 && descriptor.is_none());
     }
 }
