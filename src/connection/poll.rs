@@ -1,7 +1,7 @@
-//! poll(2), for one socket.
+//! poll(2), for one socket; and epoll(7), for as many as there are, at a cost that does not depend on how many that is.
 
 use std::io::{self, ErrorKind};
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
 /// Waits until one of `events` (`POLLIN`, `POLLOUT`) is there, or the other side has gone. False when `within` has passed before
@@ -26,6 +26,73 @@ pub fn wait(socket: BorrowedFd<'_>, events: i16, within: Option<Duration>) -> io
                 }
             }
         }
+    }
+}
+
+/// How many sockets are told of at a time.
+const AT_ONCE: usize = 64;
+
+/// Sockets that are watched, each with a number of its own.
+pub struct Epoll(OwnedFd);
+
+impl Epoll {
+    /// One that watches nothing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: no descriptor, say.
+    pub fn new() -> io::Result<Self> {
+        // SAFETY: the kernel gives a new descriptor, which is nobody else's.
+        unsafe {
+            match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
+                ..0 => Err(io::Error::last_os_error()),
+                epoll => Ok(Self(OwnedFd::from_raw_fd(epoll))),
+            }
+        }
+    }
+
+    /// Watches a socket for `events` (`EPOLLIN`, `EPOLLOUT`), or for others than before.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: no memory, say.
+    pub fn watch(&self, socket: BorrowedFd<'_>, is_new: bool, events: i32, number: u64) -> io::Result<()> {
+        let what = if is_new { libc::EPOLL_CTL_ADD } else { libc::EPOLL_CTL_MOD };
+        self.control(what, socket.as_raw_fd(), events, number)
+    }
+
+    /// Does not watch it any more. To be called before the descriptor is closed: another process may have the socket, too, for a moment, and with
+    /// that it would go on being watched.
+    pub fn forget(&self, socket: BorrowedFd<'_>) {
+        // An error says that it was not watched.
+        let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_raw_fd(), 0, 0);
+    }
+
+    fn control(&self, what: i32, socket: RawFd, events: i32, number: u64) -> io::Result<()> {
+        let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: number };
+        // SAFETY: both descriptors are open, and the record is this function's own (invariant 11).
+        if unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, socket, &raw mut event) } < 0 {
+            return Err(io::Error::last_os_error());
+        }
+        Ok(())
+    }
+
+    /// Waits until something has come for one of them, and gives their numbers; none when `within` has passed before that, which none has without
+    /// limit.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's.
+    pub fn wait(&self, within: Option<Duration>) -> io::Result<impl Iterator<Item = u64>> {
+        let mut events = [libc::epoll_event { events: 0, u64: 0 }; AT_ONCE];
+        let (most, timeout) = (AT_ONCE as i32, within.map_or(-1, milliseconds));
+        // SAFETY: the array is this function's own, of the length that is given (invariant 11).
+        let count = unsafe { libc::epoll_wait(self.0.as_raw_fd(), events.as_mut_ptr(), most, timeout) };
+        let count = usize::try_from(count).or_else(|_| match io::Error::last_os_error() {
+            error if error.kind() == ErrorKind::Interrupted => Ok(0),
+            error => Err(error),
+        })?;
+        Ok(events.into_iter().take(count).map(|event| event.u64))
     }
 }
 

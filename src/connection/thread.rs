@@ -2,10 +2,11 @@
 //! their connections on, or closes them as `ap_lingering_close` does: after FIN the client's bytes are read and discarded
 //! until it closes too. A socket closed with unread bytes would be reset, and the client might lose the end of the response.
 
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
 use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,7 +14,7 @@ use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::keep::{self, HandOver};
-use super::poll::milliseconds;
+use super::poll::{self, Epoll};
 use super::waiting::{Queue, Waiting};
 use super::{resources, stop};
 use crate::httpd::{Connection, guard, is_threaded};
@@ -32,6 +33,9 @@ const MOST_LINGERING: usize = 256;
 const MOST_WRITING: usize = 256;
 /// How often a child that ends looks whether it has been told to hurry.
 const GLANCE: Duration = Duration::from_millis(200);
+
+/// When a client is looked at again that could not be attended to when it was due.
+const MOMENT: Duration = Duration::from_millis(1);
 
 /// The child's thread; started with the first socket that it gets.
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
@@ -229,11 +233,13 @@ impl Thread {
         let (clients, incoming) = channel();
         let wake = Arc::new(Bell::new()?);
         let woken = Arc::clone(&wake);
+        let epoll = Epoll::new()?;
+        epoll.watch(woken.0.as_fd(), true, libc::EPOLLIN, WOKEN)?;
         stop::prepare(wake.0.as_raw_fd());
         let handle = without_signals(|| {
             std::thread::Builder::new()
                 .name("finish_request".into())
-                .spawn(move || guard((), || run(&incoming, &woken)))
+                .spawn(move || guard((), || run(&incoming, &woken, epoll)))
         })
         .inspect_err(|_| stop::forget())?;
         Ok(Self { process: std::process::id(), clients, wake, handle })
@@ -254,41 +260,203 @@ fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-fn run(incoming: &Receiver<Client>, woken: &Bell) {
-    let mut clients: Vec<Leaving> = Vec::new();
-    let mut helped: Vec<Helped> = Vec::new();
+fn run(incoming: &Receiver<Client>, woken: &Bell, epoll: Epoll) {
+    let mut clients = Clients { epoll, all: HashMap::new(), due: BTreeSet::new(), lingering: BTreeSet::new(), next: 0 };
+    let mut helped = BTreeSet::new();
     let mut ending = false;
-    while !ending || !clients.is_empty() {
-        wait(&clients, &helped, if ending { None } else { Some(woken.0.as_raw_fd()) });
-        woken.hush();
-        stop::answer();
+    while !ending || !clients.all.is_empty() {
+        let glance = if ending { Some(GLANCE) } else { None };
+        let ready = clients.wait(glance);
         let now = Instant::now();
-        loop {
-            match incoming.try_recv() {
-                Ok(Client::Leaving(client)) => clients.push(client),
-                Ok(Client::Helped(client)) => helped.push(client),
-                Err(TryRecvError::Empty) => break,
-                Err(TryRecvError::Disconnected) => {
-                    ending = true;
-                    break;
+        let mut is_woken = false;
+        for number in ready {
+            if number == WOKEN {
+                is_woken = true;
+            } else {
+                clients.attend(number, now);
+            }
+        }
+        clients.attend_due(now);
+        if is_woken {
+            woken.hush();
+            stop::answer();
+            helped.retain(|&number| clients.attend(number, now));
+            loop {
+                match incoming.try_recv() {
+                    Ok(client) => {
+                        let is_helped = matches!(client, Client::Helped(_));
+                        let number = clients.add(client, now);
+                        if is_helped {
+                            helped.extend(number);
+                        }
+                    }
+                    Err(TryRecvError::Empty) => break,
+                    Err(TryRecvError::Disconnected) => {
+                        ending = true;
+                        break;
+                    }
                 }
             }
         }
-        helped.retain_mut(|client| client.goes_on(now));
         if ending {
-            // Their requests have ended.
-            helped.clear();
-            let graceful = GRACEFUL.load(Ordering::Relaxed);
-            clients.iter_mut().for_each(|client| client.hurry(now, graceful));
+            clients.hurry(now, GRACEFUL.load(Ordering::Relaxed));
         }
-        clients.retain_mut(|client| client.goes_on(now));
-        let mut too_many =
-            clients.iter().filter(|client| client.waiting.is_empty()).count().saturating_sub(MOST_LINGERING);
-        clients.retain(|client| {
-            let cut = too_many > 0 && client.waiting.is_empty();
-            too_many -= usize::from(cut);
-            !cut
-        });
+    }
+}
+
+/// The number by which the thread is woken.
+const WOKEN: u64 = u64::MAX;
+
+/// The clients that the thread has, by numbers that grow. What is done at a time is for those for whom something has come, or is due.
+struct Clients {
+    epoll: Epoll,
+    all: HashMap<u64, Watched>,
+    /// When to look at a client at the latest.
+    due: BTreeSet<(Instant, u64)>,
+    /// Those that have all of their responses.
+    lingering: BTreeSet<u64>,
+    next: u64,
+}
+
+struct Watched {
+    client: Client,
+    /// Its place in [`Clients::due`].
+    due: Option<Instant>,
+    /// What it is watched for; none where the kernel refused that.
+    events: Option<i32>,
+}
+
+impl Clients {
+    /// Waits until something can be read or written, the thread is woken, or something is due; gives the numbers.
+    fn wait(&self, glance: Option<Duration>) -> Vec<u64> {
+        let next = self.due.first().map(|(due, _)| due.saturating_duration_since(Instant::now()));
+        let ready = self.epoll.wait(next.into_iter().chain(glance).min());
+        ready.map(Iterator::collect).unwrap_or_else(|_| {
+            std::thread::sleep(GLANCE);
+            Vec::new()
+        })
+    }
+
+    /// Takes a client, unless all can be done for it now: its number.
+    fn add(&mut self, client: Client, now: Instant) -> Option<u64> {
+        let number = self.next;
+        self.next += 1;
+        self.all.insert(number, Watched { client, due: None, events: None });
+        if !self.attend(number, now) {
+            return None;
+        }
+        if self.lingering.len() > MOST_LINGERING
+            && let Some(oldest) = self.lingering.first().copied()
+        {
+            self.remove(oldest);
+        }
+        Some(number)
+    }
+
+    /// Does what can be done for a client now. False when it is out of this thread's hands.
+    fn attend(&mut self, number: u64, now: Instant) -> bool {
+        let Some(watched) = self.all.get_mut(&number) else { return false };
+        if !watched.client.goes_on(now) {
+            self.remove(number);
+            return false;
+        }
+        let events = watched.client.events();
+        if watched.events != Some(events) {
+            let is_new = watched.events.is_none();
+            let watches = self.epoll.watch(watched.client.socket(), is_new, events, number);
+            watched.events = watches.is_ok().then_some(events).or(watched.events);
+        }
+        if events == libc::EPOLLIN {
+            self.lingering.insert(number);
+        }
+        // Where the kernel does not watch it, it is tried now and then.
+        let glance = if watched.events == Some(events) { None } else { Some(now + GLANCE) };
+        let next = watched.client.next().into_iter().chain(glance).min().map(|next| next.max(now + MOMENT));
+        // A place that is too early is no harm.
+        if let Some(next) = next
+            && watched.due.is_none_or(|due| next < due || due <= now)
+        {
+            if let Some(due) = watched.due.replace(next) {
+                self.due.remove(&(due, number));
+            }
+            self.due.insert((next, number));
+        }
+        true
+    }
+
+    /// Does what is due.
+    fn attend_due(&mut self, now: Instant) {
+        while let Some(&(due, number)) = self.due.first()
+            && due <= now
+        {
+            if self.attend(number, now) && self.due.first() == Some(&(due, number)) {
+                // It has no time limit any more.
+                self.due.pop_first();
+                if let Some(watched) = self.all.get_mut(&number) {
+                    watched.due = None;
+                }
+            }
+        }
+    }
+
+    fn remove(&mut self, number: u64) {
+        if let Some(Watched { client, due, events }) = self.all.remove(&number) {
+            if events.is_some() {
+                self.epoll.forget(client.socket());
+            }
+            if let Some(due) = due {
+                self.due.remove(&(due, number));
+            }
+            self.lingering.remove(&number);
+        }
+    }
+
+    /// The child ends.
+    fn hurry(&mut self, now: Instant, graceful: bool) {
+        let numbers: Vec<u64> = self.all.keys().copied().collect();
+        for number in numbers {
+            match self.all.get_mut(&number).map(|watched| &mut watched.client) {
+                Some(Client::Leaving(client)) => {
+                    client.hurry(now, graceful);
+                    self.attend(number, now);
+                }
+                // Its request has ended.
+                _ => self.remove(number),
+            }
+        }
+    }
+}
+
+impl Client {
+    /// Does what can be done now. False when the client is out of this thread's hands.
+    fn goes_on(&mut self, now: Instant) -> bool {
+        match self {
+            Self::Leaving(client) => client.goes_on(now),
+            Self::Helped(client) => client.goes_on(now),
+        }
+    }
+
+    /// What it is waited for.
+    fn events(&self) -> i32 {
+        match self {
+            Self::Leaving(client) if client.waiting.is_empty() => libc::EPOLLIN,
+            _ => libc::EPOLLOUT,
+        }
+    }
+
+    /// When something is due, whatever it does.
+    fn next(&self) -> Option<Instant> {
+        match self {
+            Self::Leaving(client) => client.next(),
+            Self::Helped(client) => client.silent,
+        }
+    }
+
+    fn socket(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Leaving(client) => client.socket.as_fd(),
+            Self::Helped(client) => client.socket.as_fd(),
+        }
     }
 }
 
@@ -398,7 +566,16 @@ impl Leaving {
     /// Does all that is to do, while the caller waits.
     fn see_out(mut self) {
         while self.goes_on(Instant::now()) {
-            wait(std::slice::from_ref(&self), &[], None);
+            self.wait();
+        }
+    }
+
+    /// Waits until something can be read or written, or is due.
+    fn wait(&self) {
+        let events = if self.waiting.is_empty() { libc::POLLIN } else { libc::POLLOUT };
+        let next = self.next().map(|next| next.saturating_duration_since(Instant::now()));
+        if poll::wait(self.socket.as_fd(), events, next).is_err() {
+            std::thread::sleep(GLANCE);
         }
     }
 
@@ -408,7 +585,7 @@ impl Leaving {
             if self.waiting.is_empty() {
                 return Some(self);
             }
-            wait(std::slice::from_ref(&self), &[], None);
+            self.wait();
         }
         None
     }
@@ -433,25 +610,84 @@ pub fn discard(socket: BorrowedFd<'_>, times: usize) -> Option<bool> {
     Some(got_something)
 }
 
-/// Waits until something can be read or written, a client is handed in, or a time limit passes.
-fn wait(clients: &[Leaving], helped: &[Helped], woken: Option<RawFd>) {
-    let watch = |fd, events| libc::pollfd { fd, events, revents: 0 };
-    let of_client = |client: &Leaving| {
-        let events = if client.waiting.is_empty() { libc::POLLIN } else { libc::POLLOUT };
-        watch(client.socket.as_raw_fd(), events)
-    };
-    let of_helped = |client: &Helped| watch(client.socket.as_raw_fd(), libc::POLLOUT);
-    let mut fds: Vec<_> = woken.map(|fd| watch(fd, libc::POLLIN)).into_iter().collect();
-    fds.extend(clients.iter().map(of_client).chain(helped.iter().map(of_helped)));
-    let now = Instant::now();
-    let limits = clients.iter().filter_map(Leaving::next).chain(helped.iter().filter_map(|client| client.silent));
-    let next = limits.map(|limit| limit.saturating_duration_since(now)).min();
-    let glance = if woken.is_none() { Some(GLANCE) } else { None };
-    let timeout = next.into_iter().chain(glance).min();
-    // SAFETY: the array is this function's own, of the length that is given (invariant 11). What is ready is found out by trying.
-    let ready = unsafe { libc::poll(fds.as_mut_ptr(), fds.len() as libc::nfds_t, timeout.map_or(-1, milliseconds)) };
-    if ready < 0 {
-        // More than the limit of open files allows, say: it is tried now and then.
-        std::thread::sleep(GLANCE);
+#[cfg(test)]
+#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
+mod tests {
+    use std::net::TcpListener;
+
+    use super::*;
+
+    fn clients() -> Clients {
+        let epoll = Epoll::new().unwrap();
+        Clients { epoll, all: HashMap::new(), due: BTreeSet::new(), lingering: BTreeSet::new(), next: 0 }
+    }
+
+    /// A client whose response has ended, and its own end of the connection.
+    fn leaving(listener: &TcpListener) -> (Client, TcpStream) {
+        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
+        let mut client = Leaving::new(listener.accept().unwrap().0.into(), Waiting::default(), None, None);
+        client.shut();
+        (Client::Leaving(client), theirs)
+    }
+
+    fn listener() -> TcpListener {
+        TcpListener::bind("127.0.0.1:0").unwrap()
+    }
+
+    #[test]
+    fn only_who_does_something_is_attended_to() {
+        let (mut clients, listener) = (clients(), listener());
+        let mut theirs = Vec::new();
+        for _ in 0..100 {
+            let (client, other) = leaving(&listener);
+            clients.add(client, Instant::now()).unwrap();
+            theirs.push(other);
+        }
+        drop(theirs.remove(42));
+        assert_eq!(clients.wait(None), [42]);
+        assert!(!clients.attend(42, Instant::now()));
+        assert_eq!(clients.all.len(), 99);
+        assert!(!clients.all.contains_key(&42));
+        assert_eq!(clients.wait(Some(Duration::ZERO)), []);
+    }
+
+    #[test]
+    fn who_is_silent_is_closed_in_time() {
+        let (mut clients, listener) = (clients(), listener());
+        let theirs: Vec<_> = (0..10)
+            .map(|_| {
+                let (client, other) = leaving(&listener);
+                clients.add(client, Instant::now()).unwrap();
+                other
+            })
+            .collect();
+        // One says something, and has more time.
+        std::io::Write::write_all(&mut &theirs[3], b"S").unwrap();
+        assert_eq!(clients.wait(None), [3]);
+        let later = Instant::now() + SILENCE / 2;
+        assert!(clients.attend(3, later));
+        clients.attend_due(later);
+        assert_eq!(clients.all.len(), 10);
+        clients.attend_due(later + SILENCE - Duration::from_millis(1));
+        assert_eq!(clients.all.keys().collect::<Vec<_>>(), [&3]);
+        clients.attend_due(later + SILENCE);
+        assert!(clients.all.is_empty() && clients.due.is_empty() && clients.lingering.is_empty());
+    }
+
+    #[test]
+    fn the_oldest_goes_where_there_are_too_many() {
+        let (mut clients, listener) = (clients(), listener());
+        let theirs: Vec<_> = (0..MOST_LINGERING + 3)
+            .map(|_| {
+                let (client, other) = leaving(&listener);
+                clients.add(client, Instant::now()).unwrap();
+                other
+            })
+            .collect();
+        assert_eq!(clients.all.len(), MOST_LINGERING);
+        for number in 0..theirs.len() as u64 {
+            let cut = !clients.all.contains_key(&number);
+            assert_eq!(cut, number < 3);
+        }
     }
 }
