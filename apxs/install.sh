@@ -68,6 +68,7 @@ files() {
     for each in README.md CHANGELOG.md LICENSE; do echo "$source/$each|$docs/$each"; done
     for each in "$source"/docs/*.md; do echo "$each|$docs/docs/$(basename "$each")"; done
     for each in "$source"/httpd-conf/examples/*; do echo "$each|$docs/examples/$(basename "$each")"; done
+    for each in "$source"/monitoring/*; do echo "$each|$docs/examples/monitoring/$(basename "$each")"; done
 }
 
 put_module() {
@@ -142,7 +143,7 @@ uninstall() {
     files | while IFS='|' read -r from to; do take "$to"; done
     take "$file.debug"
     take "$file"
-    for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs" "$docs/examples" "$docs"; do
+    for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs" "$docs/examples/monitoring" "$docs/examples" "$docs"; do
         rmdir "$root$folder" 2>/dev/null || true
     done
     if [ -L "$root$config/mods-enabled/finish_request.load" ]; then

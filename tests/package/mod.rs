@@ -15,6 +15,7 @@
 //!   it away.
 //! * `manual`: The manual holds together: links, contents, examples, and whatever an administrator may meet, by name.
 //! * `migration`: What `docs/migration.md` tells to paste works as it stands.
+//! * `monitoring`: What `monitoring/` has for the usual tools reads a real server's page, and is of the form that each takes.
 //! * `readme`: What the README tells to paste works as it stands: each way's lines of configuration and its
 //!   application, on real servers.
 //! * `recipes`: The recipes that are found on the web, in applications that know nothing of the module: with
@@ -29,5 +30,6 @@ mod httpd_conf;
 mod install;
 mod manual;
 mod migration;
+mod monitoring;
 mod readme;
 mod recipes;
