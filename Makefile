@@ -14,7 +14,7 @@ RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 # The scripts are given to their shells by name: a folder may be on a file system that is mounted noexec, and they say so.
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install uninstall supported demo test differential bench lint doc dist deb packages build-packages toolchain clean
+.PHONY: help module install uninstall supported demo picture test apps differential bench lint doc dist deb packages build-packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -25,6 +25,7 @@ help:
 	@echo '  make               builds $(MODULE), optimised'
 	@echo '  make install       installs it where apxs says; below DESTDIR if that is set'
 	@echo '  make uninstall     takes all of that away'
+	@echo '  make apps          tries applications as Debian packages them, and a browser; needs more packages, which it installs'
 	@echo '  make differential  compares many more applications with stock httpd; CASES=1000, SEED=1 say how many, which'
 	@echo '  make bench         measures what the module costs, and what it gains; ONLY=name has one part, OUT=docs puts the report there'
 	@echo '  make lint          checks format, clippy and documentation'
@@ -53,8 +54,18 @@ demo: toolchain supported packages module
 	@bash apxs/build.sh build --example demo
 	@$(RUN) run --quiet --example demo
 
+# The picture of the demo's page in the README.
+picture: toolchain supported packages module
+	@bash apxs/build.sh build --example demo
+	@sh tests/demo/picture.sh "$(CURDIR)/$(MODULE)" docs/demo.png
+
 test: toolchain supported packages
 	@bash tests/machine/run.sh $(TEST)
+
+apps: toolchain supported
+	@sh tests/machine/packages.sh apps
+	@bash apxs/build.sh build --lib
+	@$(CARGO) test --test promises apps::$(TEST) -- --ignored --nocapture --test-threads=1
 
 differential: toolchain supported packages
 	@bash apxs/build.sh build --lib

@@ -7,6 +7,7 @@
 //! * `administrator`: the logs, the status page, restarts.
 //! * `harmless`: what carries no mark is stock httpd's; what breaks stays small.
 //! * `package`: building, installing, the demo, the documents, the order of the source.
+//! * `apps`: applications as they are packaged, and a browser: `make apps`.
 //!
 //! Their `mod.rs` say what each file shows. `judge` has the two ways in which a response can end. What all stand on is the crate `support`.
 //! Beside them: `machine`, which looks before the first test whether servers can run here, and `demo`, which `make demo` runs.
@@ -65,6 +66,7 @@ macro_rules! on_every_mpm {
 }
 
 mod administrator;
+mod apps;
 mod directives;
 mod finished;
 mod harmless;

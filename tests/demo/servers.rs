@@ -1,5 +1,6 @@
 //! The servers of the demo: one for each MPM, and the same again without the module.
 
+use std::net::SocketAddr;
 use std::thread;
 
 use support::http1::Connection;
@@ -17,6 +18,17 @@ const PLACES: [(Mpm, &[Handler]); 3] = [
     (Mpm::Event, &[Handler::ModFcgid, Handler::Cgi, Handler::Lua]),
     (Mpm::Worker, &[Handler::PhpFpm]),
 ];
+
+/// What the page for browsers asks for.
+const PAGE: [(&str, &str); 4] = [
+    ("job.php", include_str!("apps/job.php")),
+    ("jobs.php", include_str!("apps/jobs.php")),
+    ("report.php", include_str!("apps/report.php")),
+    ("finish_request.php", include_str!("../../php/finish_request.php")),
+];
+
+/// The page's six jobs, and what looks whether they have ended.
+const AT_ONCE: usize = 8;
 
 /// A server with the module and its like without.
 pub struct Pair {
@@ -88,7 +100,13 @@ impl Servers {
 
     /// Prints what one can try by oneself.
     pub fn invite(&self) {
-        say!("\nThe servers run until you press Ctrl-C. Try, with -w '%{{time_total}}\\n' if you like:\n");
+        say!("\nThe servers run until you press Ctrl-C.");
+        if let Some(pair) = self.pairs.iter().filter(|pair| pair.has_page()).max_by_key(|pair| pair.mpm.has_http2()) {
+            say!("\nIn a browser:  {}", pair.with.url("index.html"));
+            let protocol = if pair.mpm.has_http2() { "over HTTP/2" } else { "over TLS" };
+            say!("{:<14} {} (its certificate is its own)", protocol, pair.with.tls_url("index.html"));
+        }
+        say!("\nOr try, with -w '%{{time_total}}\\n' if you like:\n");
         for pair in &self.pairs {
             for &handler in &pair.handlers {
                 let page = page(handler);
@@ -130,8 +148,28 @@ impl Pair {
         );
         let with = builder.clone().config("FinishRequest On\n<Location /gzip/>\nFinishRequestBypass none\n</Location>");
         let pair = Pair { mpm, handlers, with: furnished(with), without: furnished(builder.without_module()) };
+        pair.install_page();
         pair.warm_up();
         pair
+    }
+
+    /// Whether there is a page for browsers: under php-fpm the server without the module would finish as well.
+    fn has_page(&self) -> bool {
+        self.handlers.iter().any(|handler| matches!(handler, Handler::ModPhp | Handler::ModFcgid))
+    }
+
+    /// The page has two lanes, one for each of the servers.
+    fn install_page(&self) {
+        let port = |address: SocketAddr| address.port().to_string();
+        let page = include_str!("apps/index.html")
+            .replace("@WITHOUT@", &port(self.without.address()))
+            .replace("@WITHOUT_TLS@", &port(self.without.tls_address()));
+        self.with.install("index.html", &page);
+        for httpd in [&self.with, &self.without] {
+            for (name, text) in PAGE {
+                httpd.install(name, text);
+            }
+        }
     }
 
     /// As on a server in use: programs are loaded, and mod_fcgid has idle processes. So many requests
@@ -139,7 +177,8 @@ impl Pair {
     fn warm_up(&self) {
         for (httpd, columns) in [(&self.with, 2), (&self.without, 1)] {
             for &handler in &self.handlers {
-                let waiting: Vec<_> = (0..columns * self.mpm.protocols().len())
+                let at_once = (columns * self.mpm.protocols().len()).max(if self.has_page() { AT_ONCE } else { 0 });
+                let waiting: Vec<_> = (0..at_once)
                     .map(|_| {
                         let (background, connection) = (httpd.background(), httpd.connect());
                         connection.get(&(background.query(handler.page()) + "&mark=none"), &[]);
