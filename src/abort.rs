@@ -4,8 +4,8 @@
 use crate::connection::detach;
 use crate::directives::OnAbort;
 use crate::finish::work_ended;
-use crate::httpd::{Brigade, LogTransaction, Reply, Request, Result};
-use crate::response::{Call, Response};
+use crate::httpd::{Brigade, Result};
+use crate::response::Call;
 use crate::rules::course::{Order, Seen};
 
 /// A brigade has been passed on, or could not be. If the client has gone: goes on without it, where the response is marked and the
@@ -35,16 +35,4 @@ pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<
         _ => {}
     }
     passed
-}
-
-/// The request of a client that went away is logged as one (`%X`).
-pub struct LogAborted;
-
-impl LogTransaction for LogAborted {
-    fn log_transaction(request: Request<'_>) -> Reply {
-        if let Some((_, response)) = Response::find(request, |response| response.aborted.get()) {
-            request.last().set_connection(response.client());
-        }
-        Reply::Declined
-    }
 }

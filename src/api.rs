@@ -51,6 +51,10 @@ const EMPTY_SUBREQUESTS: &CStr = c"finish-request-empty-subrequests";
 pub struct EmptySubrequest;
 
 impl QuickHandler for EmptySubrequest {
+    fn concerns(request: Request<'_>) -> bool {
+        request.is_subrequest()
+    }
+
     fn quick_handler(request: Request<'_>) -> Reply {
         let asks =
             |main: Request<'_>| main.notes().get(EMPTY_SUBREQUESTS) == Some(b"1") && Response::of(main).is_some();

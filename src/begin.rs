@@ -4,13 +4,13 @@
 use std::ffi::CStr;
 
 use crate::connection::detach;
-use crate::directives::{Mode, Settings};
-use crate::filters::{body_end, fcgid, interim, output};
+use crate::directives::{self, Mode, Settings};
+use crate::filters::{body, fcgid, interim, output};
 use crate::finish::work_ended;
-use crate::handlers::{self, digits};
+use crate::handlers::{self, Kind, digits};
 use crate::httpd::{InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
 use crate::response::{MARK, Response, late, private_record};
-use crate::rules::VERSION_NUMBER;
+use crate::rules::{VERSION_NUMBER, mark};
 
 /// The request note by which an application inside httpd sees that the module is there, and on.
 const VERSION_NOTE: &CStr = c"finish-request-version";
@@ -19,37 +19,58 @@ const VERSION_NOTE: &CStr = c"finish-request-version";
 pub struct Begin;
 
 impl InsertFilter for Begin {
+    fn concerns(request: Request<'_>) -> bool {
+        let is_on = || dir_config(request).is_some_and(|settings: &Settings| settings.mode() != Mode::Off);
+        directives::is_used() && (Response::is_in_chain_of(request) || is_on() || fcgid::is_there())
+    }
+
     fn insert_filter(request: Request<'_>) {
-        private_record::use_client_record(request);
         fcgid::before_handler(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
-        cut_off(request, settings);
-        if settings.mode() == Mode::Off || Response::of(request).is_some() {
+        let is_off = settings.mode() == Mode::Off;
+        if Response::is_in_chain_of(request) {
+            private_record::use_client_record(request);
+            cut_off(request, settings);
+            // An error document may be for nobody: its handler's request has been finished already.
+            if Response::of(request).is_some() || Response::find(request, Response::works_on).is_some() {
+                return;
+            }
+        }
+        if is_off {
             return;
         }
+        digits::take_away(request);
         if request.is_subrequest() {
-            digits::take_away(request);
             return;
         }
-        if Response::find(request, Response::works_on).is_some() {
-            // An error document for nobody: its handler's request has been finished already.
+        // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
+        request.unset_header(MARK);
+        let handler = handlers::kind(request);
+        if is_left_to_httpd(request, handler) {
+            Response::leave_to_httpd(request);
             return;
         }
         with_context(request, || {
-            // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.
-            request.unset_header(MARK);
-            let response = request.extra_or_init(|| Response::begin(request));
+            let response = request.extra_or_init(|| Response::begin(request, handler));
             output::insert(request);
-            body_end::watch(request);
+            body::watch(request, response);
             fcgid::before_handler(request, true);
             late::before_handler(request, response);
-            if handlers::runs_application(request) {
+            if handler != Kind::Default {
                 request.notes().set_constant(VERSION_NOTE, VERSION_NUMBER);
             }
             private_record::before_handler(request, response, settings);
             interim::watch(request, response);
         });
     }
+}
+
+/// True for a file that httpd's own handler sends, unless an administrator's variable may mark it.
+fn is_left_to_httpd(request: Request<'_>, handler: Kind) -> bool {
+    handler == Kind::Default
+        && request.is_for_file()
+        && request.is_single()
+        && !request.subprocess_env().has(mark::VARIABLE)
 }
 
 impl InsertErrorFilter for Begin {

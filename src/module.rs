@@ -4,14 +4,14 @@ use std::ffi::{CStr, c_int};
 
 use crate::connection::{buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, MANUAL, Settings};
-use crate::filters::{body_end, fcgid, header, interim, output};
+use crate::filters::{body, fcgid, header, interim, output};
 use crate::handlers::digits;
 use crate::httpd::{
     BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType,
     OpenLogs, Pool, PostConfig, PreConfig, Server, is_rehearsal, notice, refusal, server_config, with_context,
 };
 use crate::rules::VERSION;
-use crate::{abort, api, background, begin, connection, report};
+use crate::{api, background, begin, connection, report};
 
 /// The record that `LoadModule finish_request_module` looks for.
 #[unsafe(no_mangle)]
@@ -35,7 +35,8 @@ impl ModuleType for FinishRequest {
         hooks.output_filter::<detach::Sink>();
         hooks.output_filter::<buffer::BufferFilter>();
         hooks.input_filter::<keep::ReadAhead>();
-        hooks.input_filter::<body_end::BodyEnd>();
+        hooks.input_filter::<body::BodyBegin>();
+        hooks.input_filter::<body::BodyEnd>();
         hooks.input_filter::<detach::Empty>();
 
         hooks.pre_config::<Start>();
@@ -53,7 +54,6 @@ impl ModuleType for FinishRequest {
         hooks.quick_handler::<api::EmptySubrequest>();
         hooks.insert_filter::<begin::Begin>();
         hooks.insert_error_filter::<begin::Begin>();
-        hooks.log_transaction::<abort::LogAborted>();
         hooks.log_transaction::<report::LogOnce>();
         hooks.status_hook::<report::status::StatusPage>();
         hooks.optional_function::<api::FinishRequest>();

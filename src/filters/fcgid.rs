@@ -38,12 +38,20 @@ thread_local! {
     static HEADER: Cell<Header> = const { Cell::new(Header::Unknown) };
 }
 
+/// True if there is an mod_fcgid.
+pub fn is_there() -> bool {
+    Fcgid::original().is_there()
+}
+
 /// The handler is about to run, for a response that may be marked if `may_be_marked`.
 ///
 /// mod_fcgid looks at the byte behind each line of a program's header, to see whether the line goes on (`getsfunc_fcgid_BRIGADE`). Behind
 /// the blank line it would wait for it, though the program may have no more to say: the header is not seen before. So the bucket that stands
 /// for the program's next record gives nothing there, once.
 pub fn before_handler(request: Request<'_>, may_be_marked: bool) {
+    if !is_there() {
+        return;
+    }
     let reads = may_be_marked && request.handler() == Some(b"fcgid-script");
     HEADER.set(if reads { Header::Reading(None, HeaderEnd::START) } else { Header::Unknown });
 }
@@ -90,6 +98,10 @@ impl Replacement for Fcgid {
     fn original() -> &'static Replaced {
         static ORIGINAL: Replaced = Replaced::new();
         &ORIGINAL
+    }
+
+    fn concerns(request: Request<'_>) -> bool {
+        Response::is_in_chain_of(request)
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {

@@ -7,6 +7,7 @@
 use std::ffi::CStr;
 
 use crate::directives::{self, Mode, Settings};
+use crate::handlers;
 use crate::httpd::{Brigade, Filter, Replaced, Replacement, Request, Result, dir_config};
 use crate::response::{MARK, Response, decide};
 
@@ -26,6 +27,10 @@ impl Replacement for Http1 {
         &ORIGINAL
     }
 
+    fn concerns(request: Request<'_>) -> bool {
+        has_something(request)
+    }
+
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         strip(Self::original(), filter, brigade)
     }
@@ -39,9 +44,19 @@ impl Replacement for Http2 {
         &ORIGINAL
     }
 
+    fn concerns(request: Request<'_>) -> bool {
+        has_something(request)
+    }
+
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         strip(Self::original(), filter, brigade)
     }
+}
+
+/// True if a response may have to learn of its header, or the header may have the mark.
+fn has_something(request: Request<'_>) -> bool {
+    directives::is_used()
+        && (Response::is_in_chain_of(request) || (hides_mark(request) && decide::says_something(request)))
 }
 
 fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
@@ -66,7 +81,7 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
 /// configuration holds: there the header is a mark if it is one anywhere.
 fn hides_mark(request: Request<'_>) -> bool {
     let mode = dir_config(request).map_or(Mode::Off, Settings::mode);
-    mode != Mode::Off || (request.filename().is_none() && directives::is_used())
+    mode != Mode::Off || (!request.has_filename() && directives::is_used())
 }
 
 /// The header is going to be made of a response whose handler has had no turn: a quick handler made it, or a fixup. If it is marked, and
@@ -74,7 +89,10 @@ fn hides_mark(request: Request<'_>) -> bool {
 /// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
 fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
     let settings = dir_config::<Settings>(request)?;
-    let is_new = settings.mode() != Mode::Off && Response::of(request).is_none() && !request.is_subrequest();
+    let is_new = settings.mode() != Mode::Off
+        && Response::of(request).is_none()
+        && !Response::is_left_to_httpd(request)
+        && !request.is_subrequest();
     if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
         return None;
     }
@@ -83,6 +101,6 @@ fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Fi
     }
     // It is counted once more below.
     request.uncount(brigade.length()?);
-    request.extra_or_init(|| Response::begin(request));
+    request.extra_or_init(|| Response::begin(request, handlers::kind(request)));
     output::insert(request)
 }

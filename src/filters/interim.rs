@@ -43,7 +43,7 @@ enum At {
 pub fn watch(request: Request<'_>, response: &Response) {
     let earlier = std::iter::successors(request.prev(), |request| request.prev());
     earlier.filter_map(Response::of).for_each(Response::end_interim);
-    if handlers::may_send_interim(request) {
+    if handlers::may_send_interim(request, response.handler) {
         response.begin_interim(Foremost::add::<Interim>(request.connection(), Head::default()));
     }
 }

@@ -1,6 +1,6 @@
 //! The module's filters in a request's chains, and its functions in the place of other modules' filters.
 
-pub mod body_end;
+pub mod body;
 mod declared;
 pub mod fcgid;
 pub mod header;

@@ -72,7 +72,7 @@ impl Way<'_> {
         }
         connection::begin(request, settings)?;
         bypass::ranges(filter);
-        let announced = || request.header_values(c"Connection").into_iter().any(mark::has_close);
+        let announced = || request.header_values(c"Connection").any(mark::has_close);
         let closes = !request.connection().is_stream() && connection::after(request, settings) == After::Close;
         if closes {
             request.withdraw_offer();

@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 
-use super::{is_cgi, is_proxied, proxy_scheme};
+use super::{is_cgi, proxy_scheme};
 use crate::httpd::Request;
 
 /// `AP_TRUST_CGILIKE_CL_ENVVAR`.
@@ -16,11 +16,11 @@ const TRUST: &CStr = c"ap_trust_cgilike_cl";
 /// The schemes of mod_proxy whose responses httpd frames by itself.
 pub(super) const PROXY_SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
 
-/// Has httpd keep the header for now. Whether it did: not where the handler is none of these, nor where the
-/// administrator has decided.
+/// Has httpd keep the header for now: returns true unless the administrator has decided. To be called before the header is read; for
+/// mod_cgi after the program's environment has been made (`ap_add_common_vars`), which takes much longer where something stands there before.
 pub fn keep(request: Request<'_>) -> bool {
     let env = request.subprocess_env();
-    let keep = may_be_cgilike(request) && env.get(TRUST).is_none();
+    let keep = !env.has(TRUST);
     if keep {
         env.set(TRUST, c"1");
     }
@@ -33,8 +33,4 @@ pub fn drop_kept(request: Request<'_>) {
     if is_cgi(request) || proxy_scheme(request).is_some_and(|scheme| PROXY_SCHEMES.contains(&scheme)) {
         request.headers_out().unset(c"Content-Length");
     }
-}
-
-fn may_be_cgilike(request: Request<'_>) -> bool {
-    is_cgi(request) || is_proxied(request)
 }

@@ -7,18 +7,50 @@ pub mod length;
 use crate::httpd::Request;
 use crate::rules::declared::Pause;
 
-/// Returns true if the request is for mod_proxy.
-pub fn is_proxied(request: Request<'_>) -> bool {
-    let proxy = |name: &[u8]| name == b"proxy-server" || name.starts_with(b"proxy:");
-    request.handler().is_some_and(proxy) || request.filename().is_some_and(proxy)
+/// The handler that answers a request, as far as that is known before it runs.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// httpd's own for files, or one that nobody has named.
+    Default,
+    /// mod_proxy's.
+    Proxy,
+    /// mod_cgi's or mod_cgid's: by name, or by the old pseudo media type.
+    Cgi,
+    /// mod_fcgid's.
+    Fcgid,
+    /// mod_php's, or another one by a pseudo media type.
+    PseudoType,
+    /// Another one.
+    Other,
 }
 
-/// Returns true if the request is for mod_cgi or mod_cgid: by handler, or by the old pseudo media type.
-pub fn is_cgi(request: Request<'_>) -> bool {
-    match request.handler() {
-        Some(handler) => handler == b"cgi-script" || handler == b"application/x-httpd-cgi",
-        None => request.content_type() == Some(b"application/x-httpd-cgi"),
+/// Returns the kind of the handler that answers a request.
+pub fn kind(request: Request<'_>) -> Kind {
+    const PSEUDO: &[u8] = b"application/x-httpd-";
+    let handler = request.handler();
+    match handler.or_else(|| request.content_type().filter(|name| name.starts_with(PSEUDO))) {
+        Some(handler) if is_proxy(handler) => Kind::Proxy,
+        _ if request.filename_starts_with(b"proxy:") => Kind::Proxy,
+        None | Some(b"default-handler") => Kind::Default,
+        Some(b"cgi-script" | b"application/x-httpd-cgi") => Kind::Cgi,
+        Some(b"fcgid-script") => Kind::Fcgid,
+        Some(handler) if handler.starts_with(PSEUDO) => Kind::PseudoType,
+        Some(_) => Kind::Other,
     }
+}
+
+fn is_proxy(name: &[u8]) -> bool {
+    name == b"proxy-server" || name.starts_with(b"proxy:")
+}
+
+/// Returns true if the request is for mod_proxy.
+pub fn is_proxied(request: Request<'_>) -> bool {
+    kind(request) == Kind::Proxy
+}
+
+/// Returns true if the request is for mod_cgi or mod_cgid.
+pub fn is_cgi(request: Request<'_>) -> bool {
+    kind(request) == Kind::Cgi
 }
 
 /// The scheme of the backend that mod_proxy goes to, if the request is for mod_proxy.
@@ -46,15 +78,12 @@ fn scheme(url: &[u8]) -> &[u8] {
 
 /// Returns true if a program outside httpd makes the response.
 pub fn is_outside(request: Request<'_>) -> bool {
-    is_proxied(request) || is_cgi(request) || request.handler() == Some(b"fcgid-script")
+    matches!(kind(request), Kind::Proxy | Kind::Cgi | Kind::Fcgid)
 }
 
-/// Returns true if something other than a file may answer: mod_php and mod_cgi may be named by a pseudo media type.
+/// Returns true if something other than a file may answer.
 pub fn runs_application(request: Request<'_>) -> bool {
-    match request.handler() {
-        Some(handler) => handler != b"default-handler",
-        None => request.content_type().is_some_and(|name| name.starts_with(b"application/x-httpd-")),
-    }
+    kind(request) != Kind::Default
 }
 
 /// When the handler that answers is taken to pause. None of one whose responses are framed by whoever made them, so that it ends when
@@ -72,14 +101,11 @@ pub fn pause(request: Request<'_>) -> Option<Pause> {
 
 /// True unless the handler is known to send no interim responses: mod_cgi, mod_fcgid, mod_php, httpd's own for files, and mod_proxy's for
 /// backends that have none.
-pub fn may_send_interim(request: Request<'_>) -> bool {
-    let Some(handler) = request.handler() else { return false };
-    match backend(request) {
-        Some(scheme) => !length::PROXY_SCHEMES.contains(&scheme),
-        None => {
-            !matches!(handler, b"default-handler" | b"cgi-script" | b"fcgid-script" | b"server-status")
-                && !handler.starts_with(b"application/x-httpd-")
-        }
+pub fn may_send_interim(request: Request<'_>, kind: Kind) -> bool {
+    match kind {
+        Kind::Default | Kind::Cgi | Kind::Fcgid | Kind::PseudoType => false,
+        Kind::Proxy => backend(request).is_none_or(|scheme| !length::PROXY_SCHEMES.contains(&scheme)),
+        Kind::Other => request.handler() != Some(b"server-status"),
     }
 }
 

@@ -45,7 +45,7 @@ pub(super) unsafe extern "C" fn merge<T: PerDir>(
 }
 
 fn keep<T: PerDir>(pool: Pool<'_>, settings: T) -> *mut c_void {
-    pool.own(Node::new(settings, std::ptr::null())).as_ptr().cast()
+    Node::new(settings, std::ptr::null()).keep(pool).as_ptr().cast()
 }
 
 /// Returns the settings in a record of httpd's, if they are of this type.
@@ -72,11 +72,11 @@ pub(super) unsafe fn settings_mut<'c, T: 'static>(record: *mut c_void) -> Option
 pub fn dir_config<'r, T: PerDir>(request: Request<'r>) -> Option<&'r T> {
     // SAFETY: the request is live (invariant 1); the record in its vector lives as long as the configuration, or as the request where it was
     // merged for it. Directives are set before httpd gives the record to a request.
-    unsafe { settings(sys::ap_get_module_config((*request.raw()).per_dir_config, Module::raw())) }
+    unsafe { settings(Module::pointer_in((*request.raw()).per_dir_config)) }
 }
 
 /// Returns the settings of a server outside of all directories.
 pub fn server_config<'s, T: PerDir>(server: Server<'s>) -> Option<&'s T> {
     // SAFETY: the server is live (invariant 1), and so is the record. Directives are set before httpd gives the server to a hook.
-    unsafe { settings(sys::ap_get_module_config((*server.raw()).lookup_defaults, Module::raw())) }
+    unsafe { settings(Module::pointer_in((*server.raw()).lookup_defaults)) }
 }

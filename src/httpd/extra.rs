@@ -5,6 +5,8 @@
 use std::any::TypeId;
 use std::cell::Cell;
 use std::ffi::c_void;
+use std::mem::{ManuallyDrop, needs_drop};
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
@@ -29,8 +31,15 @@ pub(super) struct Node<T> {
 struct Gone;
 
 impl<T: 'static> Node<T> {
+    #[inline(always)]
     pub(super) fn new(value: T, next: *const Header) -> Self {
         Self { header: Header { kind: Cell::new(TypeId::of::<T>()), next }, value }
+    }
+
+    /// Gives it to the pool. A value that is never dropped stays as it is until the pool's memory goes.
+    #[inline(always)]
+    pub(super) fn keep(self, pool: Pool<'_>) -> NonNull<Self> {
+        if needs_drop::<T>() { pool.own(self) } else { pool.own(ManuallyDrop::new(self)).cast() }
     }
 }
 
@@ -78,7 +87,7 @@ trait Listed<'p>: Copy {
             // It has been added meanwhile.
             return found;
         }
-        let node = self.pool().own(Node::new(value, self.first()));
+        let node = Node::new(value, self.first()).keep(self.pool());
         self.set_first(node.as_ptr().cast_const().cast());
         // SAFETY: the pool has it, and lives for 'p.
         unsafe { &(*node.as_ptr()).value }
@@ -92,7 +101,7 @@ impl<'r> Listed<'r> for Request<'r> {
 
     fn first(self) -> *const Header {
         // SAFETY: the request is live (invariant 1), with its vector of modules' pointers.
-        unsafe { sys::ap_get_module_config((*self.raw()).request_config, Module::raw()).cast() }
+        unsafe { Module::pointer_in((*self.raw()).request_config).cast() }
     }
 
     fn set_first(self, first: *const Header) {
@@ -109,7 +118,7 @@ impl<'c> Listed<'c> for Connection<'c> {
 
     fn first(self) -> *const Header {
         // SAFETY: the connection is live (invariant 1), with its vector of modules' pointers.
-        unsafe { sys::ap_get_module_config((*self.raw()).conn_config, Module::raw()).cast() }
+        unsafe { Module::pointer_in((*self.raw()).conn_config).cast() }
     }
 
     fn set_first(self, first: *const Header) {
@@ -153,7 +162,7 @@ impl<'s> Accepted<'s> {
     /// Keeps a `T` with the socket, in `pool`, which is its connection's, unless there is one.
     pub fn set_extra<T: 'static>(self, pool: Pool<'s>, value: T) {
         if self.extra::<T>().is_none() {
-            let node = pool.own(Node::new(value, self.data().cast_const().cast()));
+            let node = Node::new(value, self.data().cast_const().cast()).keep(pool);
             self.set_data(node.as_ptr().cast());
         }
     }

@@ -64,6 +64,9 @@ pub trait Replacement: 'static {
     /// Returns the implementor's static.
     fn original() -> &'static Replaced;
 
+    /// False for a request of which nothing is to be done here. Most are so: this is asked outside of the guard, and can not panic.
+    fn concerns(request: Request<'_>) -> bool;
+
     /// Takes a brigade as the other would, which [`Replaced::pass`] still calls.
     ///
     /// # Errors
@@ -149,7 +152,12 @@ unsafe extern "C" fn call_replacement<R: Replacement>(
     brigade: *mut sys::apr_bucket_brigade,
 ) -> sys::apr_status_t {
     // SAFETY: the caller's promise.
-    unsafe { output(node, brigade, R::pass) }
+    unsafe {
+        match Request::from_raw((*node).r) {
+            Some(request) if R::concerns(request) => output(node, brigade, R::pass),
+            _ => R::original().call(node, brigade),
+        }
+    }
 }
 
 /// Calls `pass`, with messages logged about the request or the connection. An MPM calls a connection's first filter without a brigade,
@@ -158,6 +166,7 @@ unsafe extern "C" fn call_replacement<R: Replacement>(
 /// # Safety
 ///
 /// As for [`call_output`].
+#[inline(never)]
 unsafe fn output(
     node: *mut sys::ap_filter_t,
     brigade: *mut sys::apr_bucket_brigade,
@@ -278,15 +287,28 @@ impl Replaced {
     ///
     /// Its own; and where nothing was replaced.
     pub fn pass(&self, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+        // SAFETY: filter and brigade are live (invariant 1).
+        Status::check(unsafe { self.call(filter.raw(), brigade.raw()) })
+    }
+
+    /// # Safety
+    ///
+    /// As for [`call_output`].
+    unsafe fn call(&self, node: *mut sys::ap_filter_t, brigade: *mut sys::apr_bucket_brigade) -> sys::apr_status_t {
         let original = self.0.load(Ordering::Acquire);
         if original.is_null() {
-            return Err(Status::GENERAL);
+            return Status::code(Err(Status::GENERAL));
         }
-        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; filter and brigade are live (invariant 1).
+        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; the rest is the caller's promise.
         unsafe {
             let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
-            Status::check(original(filter.raw(), brigade.raw()))
+            original(node, brigade)
         }
+    }
+
+    /// True if a filter was replaced.
+    pub fn is_there(&self) -> bool {
+        !self.0.load(Ordering::Acquire).is_null()
     }
 }
 

@@ -2,7 +2,9 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// Runs the body of an entry from C; a panic becomes the fallback, after the panic hook has logged it.
+/// Runs the body of an entry from C; a panic becomes the fallback, after the panic hook has logged it. What an entry does before that, most
+/// often all, does not pay for it.
+#[inline(never)]
 pub fn guard<T>(fallback: T, body: impl FnOnce() -> T) -> T {
     catch_unwind(AssertUnwindSafe(body)).unwrap_or(fallback)
 }

@@ -21,17 +21,23 @@ impl Hooks {
     }
 }
 
-/// For each hook: its trait, and the method of [`Hooks`] that has httpd call an implementor. Behind the method stands what C gives, with an
+/// For each hook: its trait, and the method of [`Hooks`] that has httpd call an implementor. One that is called for all requests asks first
+/// whether it concerns this one. Behind the method stands what C gives, with an
 /// underscore where nobody needs it. Then comes httpd's function that adds to the hook, with the place among other modules.
 macro_rules! hooks {
     ($(
         $(#[$doc:meta])*
-        $trait:ident: $hook:ident $(<$life:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty
+        $trait:ident: $hook:ident $(<$life:lifetime>)? ($($argument:ident: $type:ty),*) -> $answer:ty $(where $concerns:ident($about:ident))?
             = C($($raw:ident: $raw_type:ty),*) by $add:path, $order:ident;
     )*) => {
         $(
             $(#[$doc])*
             pub trait $trait: 'static {
+                $(
+                    /// False where there is nothing to be done, as for most requests: it is asked outside of the guard, and can not panic.
+                    fn $concerns(request: Request<'_>) -> bool;
+                )?
+
                 $(#[$doc])*
                 fn $hook $(<$life>)? ($($argument: $type),*) -> $answer;
             }
@@ -44,6 +50,13 @@ macro_rules! hooks {
                     // One hook's arguments share their lifetime.
                     #[allow(clippy::extra_unused_lifetimes)]
                     unsafe extern "C" fn call<$($life,)? H: $trait>($($raw: $raw_type),*) -> <$answer as Answer>::Raw {
+                        $(
+                            // SAFETY: as below.
+                            match unsafe { Request::given($about) } {
+                                Some(request) if H::$concerns(request) => {}
+                                _ => return <$answer>::OTHERWISE,
+                            }
+                        )?
                         guard(<$answer>::OTHERWISE, || {
                             $(
                                 // SAFETY: httpd calls a hook with what its header says (invariant 9), live during the call (invariant 1), in the thread that
@@ -121,11 +134,11 @@ hooks! {
 
     /// A request, or a subrequest that is looked up and, with `lookup` 0, run: who answers here is asked before the URL is translated, and
     /// before all access control.
-    QuickHandler: quick_handler(request: Request<'_>) -> Reply
+    QuickHandler: quick_handler(request: Request<'_>) -> Reply where concerns(request)
         = C(request: RawRequest, _lookup: c_int) by sys::ap_hook_quick_handler, APR_HOOK_REALLY_FIRST;
 
     /// A handler is about to run: time to add filters. After other modules, which may set what is looked at.
-    InsertFilter: insert_filter(request: Request<'_>) -> ()
+    InsertFilter: insert_filter(request: Request<'_>) -> () where concerns(request)
         = C(request: RawRequest) by sys::ap_hook_insert_filter, APR_HOOK_LAST;
 
     /// httpd is about to send an error page of its own.
@@ -133,7 +146,7 @@ hooks! {
         = C(request: RawRequest) by sys::ap_hook_insert_error_filter, APR_HOOK_LAST;
 
     /// The end of a request, before any module logs it. mod_http2 may call it in another thread than the one that worked on the request.
-    LogTransaction: log_transaction(request: Request<'_>) -> Reply
+    LogTransaction: log_transaction(request: Request<'_>) -> Reply where concerns(request)
         = C(request: RawRequest) by sys::ap_hook_log_transaction, APR_HOOK_REALLY_FIRST;
 
     /// The end of mod_status's page, for the request that asks for it (`mod_status.h`). Never, where that is not loaded.

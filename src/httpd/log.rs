@@ -43,14 +43,16 @@ thread_local! {
 
 /// Runs `body` with its messages logged about this request or connection, which must live until it returns.
 pub fn with_context<T>(about: impl Into<About>, body: impl FnOnce() -> T) -> T {
-    struct Restore(About);
-    impl Drop for Restore {
+    struct Restore<'a>(&'a Cell<About>, About);
+    impl Drop for Restore<'_> {
         fn drop(&mut self) {
-            ABOUT.set(self.0);
+            self.0.set(self.1);
         }
     }
-    let _restore = Restore(ABOUT.replace(about.into()));
-    body()
+    ABOUT.with(|place| {
+        let _restore = Restore(place, place.replace(about.into()));
+        body()
+    })
 }
 
 /// Makes httpd's error log the place where this library's messages go. May be called at each load of the module.

@@ -59,6 +59,16 @@ impl Module {
         LOADED.load(Ordering::Acquire)
     }
 
+    /// The module's pointer in a vector of modules' pointers: what httpd's header does for `ap_get_module_config`, without a call.
+    ///
+    /// # Safety
+    ///
+    /// The vector is of a live object, and the module is loaded.
+    pub(super) unsafe fn pointer_in(vector: *mut sys::ap_conf_vector_t) -> *mut c_void {
+        // SAFETY: the caller's promise; httpd has given the module its index, which is a place in each such vector.
+        unsafe { *vector.cast::<*mut c_void>().offset((*Self::raw()).module_index as isize) }
+    }
+
     /// `APLOG_MODULE_INDEX`: httpd's number for the module, and none before it has one.
     pub(super) fn index() -> c_int {
         let record = Self::raw();

@@ -2,9 +2,13 @@
 
 use std::ffi::{CStr, c_char, c_void};
 use std::marker::PhantomData;
+use std::mem::needs_drop;
 use std::ptr::NonNull;
 
 use crate::sys;
+
+/// `APR_ALIGN_DEFAULT`'s number: memory of a pool is aligned so.
+const ALIGNMENT: usize = 8;
 
 /// A pool that lives for `'p` at least.
 #[derive(Clone, Copy)]
@@ -27,26 +31,27 @@ impl<'p> Pool<'p> {
     }
 
     /// Gives a value to the pool, which drops it when it is cleared or destroyed.
+    #[inline(always)]
     pub fn own<T: 'static>(self, value: T) -> NonNull<T> {
         unsafe extern "C" fn drop_value<T>(data: *mut c_void) -> sys::apr_status_t {
             super::guard((), || {
-                // SAFETY: `data` came from Box::into_raw below, and a pool runs a cleanup once.
-                drop(unsafe { Box::from_raw(data.cast::<T>()) });
+                // SAFETY: `data` is the value below, and a pool runs a cleanup once.
+                unsafe { data.cast::<T>().drop_in_place() };
             });
             0
         }
-        let value = NonNull::from(Box::leak(Box::new(value)));
-        // SAFETY: the pool is live (invariant 1); the cleanup gets the pointer that it expects. A child that is about to
-        // exec has no use for the destructor: apr_pool_cleanup_null.
+        const { assert!(align_of::<T>() <= ALIGNMENT) }
+        // SAFETY: the pool is live (invariant 1), and gives memory of this size that fits any value of this alignment. The cleanup gets the
+        // pointer that it expects. A child that is about to exec has no use for the destructor: apr_pool_cleanup_null.
         unsafe {
-            sys::apr_pool_cleanup_register(
-                self.raw(),
-                value.as_ptr().cast(),
-                Some(drop_value::<T>),
-                Some(sys::apr_pool_cleanup_null),
-            );
+            let place = NonNull::new_unchecked(sys::apr_palloc(self.raw(), size_of::<T>()).cast::<T>());
+            place.write(value);
+            if needs_drop::<T>() {
+                let (data, unneeded) = (place.as_ptr().cast(), Some(sys::apr_pool_cleanup_null as _));
+                sys::apr_pool_cleanup_register(self.raw(), data, Some(drop_value::<T>), unneeded);
+            }
+            place
         }
-        value
     }
 
     /// Has `wait` run when the pool is about to be cleared or destroyed, before it ends the processes that belong to it.

@@ -81,6 +81,12 @@ impl<'r> Request<'r> {
         unsafe { Self::from_raw((*self.raw()).prev) }
     }
 
+    /// True if it is neither an internal redirect of another, nor has been redirected itself.
+    pub fn is_single(self) -> bool {
+        // SAFETY: reads two fields of a live request (invariant 1).
+        unsafe { (*self.raw()).prev.is_null() && (*self.raw()).next.is_null() }
+    }
+
     /// The request as it came from the client: this one, before all internal redirects.
     pub fn first(self) -> Self {
         std::iter::successors(Some(self), |request| request.prev()).last().unwrap_or(self)
@@ -360,10 +366,31 @@ impl<'r> Request<'r> {
         self.first().uri().unwrap_or_default()
     }
 
+    /// True if its path leads to a file, and not to a folder or to nothing.
+    pub fn is_for_file(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        unsafe { (*self.raw()).finfo.filetype == sys::apr_filetype_e_APR_REG }
+    }
+
     /// The file, or for mod_proxy `proxy:` and the backend's URL.
     pub fn filename(self) -> Option<&'r [u8]> {
         // SAFETY: as for handler.
         unsafe { string((*self.raw()).filename) }
+    }
+
+    /// True if it has one, which httpd looks for after quick handlers were asked.
+    pub fn has_filename(self) -> bool {
+        // SAFETY: as for is_subrequest.
+        unsafe { !(*self.raw()).filename.is_null() }
+    }
+
+    /// True if that starts so.
+    pub fn filename_starts_with(self, prefix: &[u8]) -> bool {
+        // SAFETY: null, or a string of the request's (invariant 3), of which nothing is read behind its NUL: it differs there.
+        unsafe {
+            let name = (*self.raw()).filename;
+            !name.is_null() && prefix.iter().enumerate().all(|(at, byte)| *name.add(at) as u8 == *byte)
+        }
     }
 
     /// Has the client told this many body bytes, in place of any other `Content-Length`.
@@ -381,8 +408,8 @@ impl<'r> Request<'r> {
     }
 
     /// All values of a header of the response: httpd may have one of its own beside the application's.
-    pub fn header_values(self, name: &CStr) -> Vec<&'r [u8]> {
-        self.response_headers().into_iter().flat_map(|headers| headers.get_all(name)).collect()
+    pub fn header_values<'n>(self, name: &'n CStr) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
+        self.response_headers().into_iter().flat_map(move |headers| headers.values(name))
     }
 
     /// Takes a header out of the response.

@@ -1,6 +1,6 @@
 //! `apr_table_t`: headers and environments. Keys are compared without regard to case.
 
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::CStr;
 use std::marker::PhantomData;
 
 use crate::sys;
@@ -20,8 +20,11 @@ impl<'r> Table<'r> {
         Self { raw, life: PhantomData }
     }
 
-    /// The first value of the key.
+    /// The first value of the key. Many tables are empty.
     pub fn get(self, key: &CStr) -> Option<&'r [u8]> {
+        if self.len() == 0 {
+            return None;
+        }
         // SAFETY: the table is live (invariant 1), its values end in NUL (invariant 3) and stay in the pool when they are replaced.
         unsafe {
             let value = sys::apr_table_get(self.raw, key.as_ptr());
@@ -29,36 +32,43 @@ impl<'r> Table<'r> {
         }
     }
 
-    /// All values of the key, in order.
-    pub fn get_all(self, key: &CStr) -> Vec<&'r [u8]> {
-        unsafe extern "C" fn push(values: *mut c_void, _key: *const c_char, value: *const c_char) -> c_int {
-            // SAFETY: `values` is the Vec of the caller below, which waits for this call; the value ends in NUL (invariant 3).
-            unsafe { (*values.cast::<Vec<&[u8]>>()).push(CStr::from_ptr(value).to_bytes()) };
-            1
-        }
-        let mut values: Vec<&'r [u8]> = Vec::new();
-        // SAFETY: the table is live (invariant 1); the list of keys ends in a null pointer, as apr_table_do expects.
-        unsafe {
-            sys::apr_table_do(Some(push), (&raw mut values).cast(), self.raw, key.as_ptr(), std::ptr::null::<c_char>());
-        }
-        values
+    /// True if it has the key.
+    pub fn has(self, key: &CStr) -> bool {
+        // SAFETY: the table is live (invariant 1).
+        self.len() > 0 && unsafe { !sys::apr_table_get(self.raw, key.as_ptr()).is_null() }
+    }
+
+    /// All values of the key, in order. They are looked for where there is one: most often there is none.
+    pub fn values<'k>(self, key: &'k CStr) -> impl Iterator<Item = &'r [u8]> + use<'r, 'k> {
+        let count = if self.has(key) { self.len() } else { 0 };
+        let entries = (0..count).filter_map(move |at| self.entry(at));
+        let is_one = |name: &CStr| name.to_bytes().eq_ignore_ascii_case(key.to_bytes());
+        entries.filter(move |(name, _)| is_one(name)).map(|(_, value)| value.to_bytes())
     }
 
     /// The keys that begin with `first` and of which `is_wanted` is true, as they were set.
     pub fn keys(self, first: u8, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<&'r CStr> {
-        let mut keys = Vec::new();
-        // SAFETY: the table is live (invariant 1), and its array has so many entries, whose keys are null or end in NUL (invariant 3).
-        unsafe {
-            let entries = &*sys::apr_table_elts(self.raw);
-            let table: *const sys::apr_table_entry_t = entries.elts.cast();
-            for at in 0..entries.nelts as usize {
-                let key = (*table.add(at)).key;
-                if !key.is_null() && *key as u8 == first && is_wanted(CStr::from_ptr(key).to_bytes()) {
-                    keys.push(CStr::from_ptr(key));
-                }
-            }
+        let keys = (0..self.len()).filter_map(|at| self.entry(at)).map(|(key, _)| key);
+        keys.filter(|key| key.to_bytes_with_nul().first() == Some(&first) && is_wanted(key.to_bytes())).collect()
+    }
+
+    fn len(self) -> usize {
+        // SAFETY: the table is live (invariant 1).
+        usize::try_from(unsafe { (*sys::apr_table_elts(self.raw)).nelts }).unwrap_or(0)
+    }
+
+    /// The key and the value at a place, as the table is now.
+    fn entry(self, at: usize) -> Option<(&'r CStr, &'r CStr)> {
+        if at >= self.len() {
+            return None;
         }
-        keys
+        // SAFETY: the table is live (invariant 1), and its array has so many entries. Keys, which may be null, and values end in NUL (invariant 3), and
+        // stay in the pool when they are replaced.
+        unsafe {
+            let entry = &*(*sys::apr_table_elts(self.raw)).elts.cast::<sys::apr_table_entry_t>().add(at);
+            let key = if entry.key.is_null() { c"" } else { CStr::from_ptr(entry.key) };
+            Some((key, CStr::from_ptr(entry.val)))
+        }
     }
 
     /// Replaces all values of the key by this one.
@@ -75,7 +85,9 @@ impl<'r> Table<'r> {
 
     /// Takes all values of the key out.
     pub fn unset(self, key: &CStr) {
-        // SAFETY: the table is live (invariant 1).
-        unsafe { sys::apr_table_unset(self.raw, key.as_ptr()) }
+        if self.len() > 0 {
+            // SAFETY: the table is live (invariant 1).
+            unsafe { sys::apr_table_unset(self.raw, key.as_ptr()) }
+        }
     }
 }

@@ -6,6 +6,7 @@ pub mod status;
 use std::ffi::CStr;
 
 use crate::background::{self, WORKS_ON};
+use crate::directives;
 use crate::httpd::{LogTransaction, Reply, Request, now, with_context};
 use crate::response::Response;
 use crate::rules::mark::Source;
@@ -90,13 +91,26 @@ pub fn work_ended(request: Request<'_>) {
 }
 
 /// A request that has been logged is not logged again. httpd calls the hook when the request has really ended, and [`log()`] does before.
+/// That of a client that went away is logged as one (`%X`).
 pub struct LogOnce;
 
 impl LogTransaction for LogOnce {
+    fn concerns(request: Request<'_>) -> bool {
+        let is_logged = |response: &Response| response.logged.get() || response.aborted.get();
+        directives::is_used() && (!request.is_single() || Response::of(request).is_some_and(is_logged))
+    }
+
     fn log_transaction(request: Request<'_>) -> Reply {
-        match Response::find(request, |response| response.logged.get()) {
-            Some(_) => Reply::Done,
-            None => Reply::Declined,
+        let (mut reply, mut aborted) = (Reply::Declined, None);
+        for (_, response) in Response::chain(request) {
+            if response.logged.get() {
+                reply = Reply::Done;
+            }
+            aborted = aborted.or_else(|| response.aborted.get().then_some(response));
         }
+        if let Some(response) = aborted {
+            request.last().set_connection(response.client());
+        }
+        reply
     }
 }

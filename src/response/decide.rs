@@ -31,35 +31,43 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
 
 /// True if the variable says `late`: the handler is about to run.
 pub fn is_late(request: Request<'_>) -> bool {
-    match request.prev() {
-        Some(_) => mark::is_late(values(request)),
-        None => mark::is_late(request.subprocess_env().get(VARIABLE)),
-    }
+    mark::is_late(values(request, request.subprocess_env().get(VARIABLE)))
 }
 
 /// True if something was said about the response, by its header or the variable, whatever that is.
 pub fn says_something(request: Request<'_>) -> bool {
-    request.response_headers().into_iter().any(|headers| headers.get(MARK).is_some())
-        || request.subprocess_env().get(VARIABLE).is_some()
+    has_mark(request) || request.subprocess_env().has(VARIABLE)
+}
+
+fn has_mark(request: Request<'_>) -> bool {
+    request.response_headers().into_iter().any(|headers| headers.has(MARK))
 }
 
 fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said {
-    let [err_headers, headers] = request.response_headers();
-    let header = request.header_values(MARK);
-    request.unset_header(MARK);
+    let mut header: Vec<&[u8]> = Vec::new();
+    if has_mark(request) {
+        header.extend(request.header_values(MARK));
+        request.unset_header(MARK);
+    }
     response.end_interim();
     if request.switches_protocol() {
         drop_kept_length(response, request);
         return Said::Off;
     }
+    let (env, api) = (variable(response, request), response.asked.take());
+    let is_auto = settings.mode() == Mode::Auto;
+    if !is_auto && !api && header.is_empty() && env.is_empty() {
+        // Nothing is said of most responses.
+        drop_kept_length(response, request);
+        return Said::Nothing;
+    }
 
+    let [err_headers, headers] = request.response_headers();
     let values = |name| headers.get(name).or_else(|| err_headers.get(name));
     let content_length = mark::declared_length(request.header_values(c"Content-Length"));
     let chunked = values(c"Transfer-Encoding").is_some_and(mark::is_chunked);
-    let watched =
-        if settings.mode() == Mode::Auto { declared(response, request, content_length, chunked) } else { None };
-    let env = variable(response, request);
-    let said = mark::Said { api: response.asked.take(), header: &header, env: &env, auto: watched.is_some() };
+    let watched = if is_auto { declared(response, request, content_length, chunked) } else { None };
+    let said = mark::Said { api, header: &header, env: &env, auto: watched.is_some() };
     let (choice, rejected) = mark::choose(&said);
     log_rejected(request, &rejected);
 
@@ -118,12 +126,12 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said
 
 /// The end that the application has declared, if there is an application. Nothing of the response is changed for it.
 fn declared(response: &Response, request: Request<'_>, content_length: Option<u64>, chunked: bool) -> Option<Watched> {
-    let pause = handlers::pause(request).filter(|_| response.is_application)?;
+    let pause = handlers::pause(request).filter(|_| response.handler != handlers::Kind::Default)?;
     let status = request.status();
     let is_redirect = (300..400).contains(&status) && request.headers_out().get(c"Location").is_some();
     let declared = mark::recognise(&Idiom {
         http2: request.connection().is_stream(),
-        closes: request.is_last() || request.header_values(c"Connection").into_iter().any(mark::has_close),
+        closes: request.is_last() || request.header_values(c"Connection").any(mark::has_close),
         content_length,
         chunked,
         bodiless: matches!(status, httpd::HTTP_NO_CONTENT | httpd::HTTP_NOT_MODIFIED)
@@ -186,21 +194,25 @@ fn again(response: &Response, request: Request<'_>, _: &Settings) -> Said {
 
 /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.
 fn drop_kept_length(response: &Response, request: Request<'_>) {
-    if response.length_kept {
+    if response.length_kept.get() {
         length::drop_kept(request);
     }
 }
 
 /// The variable's values, which are looked at now.
 fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
-    response.seen.set(request.subprocess_env().get(VARIABLE).map(<[u8]>::as_ptr));
-    values(request)
+    let own = request.subprocess_env().get(VARIABLE);
+    response.seen.set(own.map(<[u8]>::as_ptr));
+    values(request, own)
 }
 
 /// The variable's values: the request's own, then those from before each internal redirect.
-fn values<'r>(request: Request<'r>) -> Vec<&'r [u8]> {
+fn values<'r>(request: Request<'r>, own: Option<&'r [u8]>) -> Vec<&'r [u8]> {
     let env = request.subprocess_env();
-    let mut values: Vec<&[u8]> = env.get(VARIABLE).into_iter().collect();
+    if own.is_none() && request.prev().is_none() {
+        return Vec::new();
+    }
+    let mut values: Vec<&[u8]> = own.into_iter().collect();
     let mut name = VARIABLE.to_bytes().to_vec();
     let mut earlier = request.prev();
     while let Some(before) = earlier {
@@ -220,8 +232,7 @@ fn variable_changed(response: &Response, request: Request<'_>) -> bool {
 
 /// True if mod_xsendfile is going to put a file in the place of the body.
 fn sends_file(request: Request<'_>) -> bool {
-    request.header_values(c"X-Sendfile").into_iter().any(|file| !file.is_empty())
-        && request.has_output_filter(b"xsendfile")
+    request.header_values(c"X-Sendfile").any(|file| !file.is_empty()) && request.has_output_filter(b"xsendfile")
 }
 
 fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {

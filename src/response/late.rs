@@ -73,11 +73,10 @@ impl At {
 
 /// The handler of a request is about to run. Its program gets digits, where the variable says `late`.
 pub fn before_handler(request: Request<'_>, response: &Response) {
-    digits::take_away(request);
     if super::decide::is_late(request)
         && let Some(digits) = digits::give(request)
     {
-        let _ = response.awaited.set(Awaited::new(request, Some(Late::new(&digits))));
+        let _ = response.awaited.set(Box::new(Awaited::new(request, Some(Late::new(&digits)))));
     }
 }
 
@@ -462,7 +461,7 @@ fn before_end(request: Request<'_>, response: &Response, settings: &Settings) {
     let _ = connection::begin(request, settings);
     if !response.header_is_made() && connection::after(request, settings) == After::Close {
         request.withdraw_offer();
-        if !request.header_values(c"Connection").into_iter().any(mark::has_close) {
+        if !request.header_values(c"Connection").any(mark::has_close) {
             request.announce_close();
         }
     }

@@ -12,7 +12,7 @@ use std::sync::Arc;
 
 use crate::background::{Background, Work};
 use crate::directives::Settings;
-use crate::handlers;
+use crate::handlers::{self, length};
 use crate::httpd::{Brigade, Connection, Filter, Foremost, Record, Request, Status};
 use crate::rules::course::{self, Marked, Order, Seen};
 use crate::rules::declared::Watched;
@@ -34,10 +34,10 @@ pub struct Response {
     ended_with_header: Cell<bool>,
     /// Body bytes passed on so far; none where that is not known.
     pub passed: Cell<Option<u64>>,
-    /// True if something other than a file may answer.
-    is_application: bool,
+    /// The handler that answers.
+    pub handler: handlers::Kind,
     /// Whether the module had httpd keep a `Content-Length` that it would have dropped.
-    length_kept: bool,
+    length_kept: Cell<bool>,
     /// The variable's value that was last looked at.
     seen: Cell<Option<*const u8>>,
     /// Whether the C function asked for the end, and nobody has looked at it yet.
@@ -59,13 +59,16 @@ pub struct Response {
     /// What watches interim responses, until this one begins.
     interim: OnceCell<Foremost>,
     /// The digits that may end it; none where its program was given none.
-    pub awaited: OnceCell<late::Awaited>,
+    pub awaited: OnceCell<Box<late::Awaited>>,
     /// What stands for the output of a program outside httpd that has declared its end; none before it has come.
     pub declared: OnceCell<declared::StandIn>,
 }
 
 /// How far the response is.
 pub type Phase = course::Phase<Status>;
+
+/// Kept with a request whose handler has its turn, and whose response is httpd's own affair.
+struct LeftToHttpd;
 
 /// How far the body of a request for mod_proxy has been read.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -97,8 +100,13 @@ impl Response {
         request.extra()
     }
 
+    /// False if neither this request has a response, nor one that it was redirected from or to: so it is mostly, and seen at a glance.
+    pub fn is_in_chain_of(request: Request<'_>) -> bool {
+        !request.is_single() || Self::of(request).is_some()
+    }
+
     /// The response to a request whose handler is about to run.
-    pub fn begin(request: Request<'_>) -> Self {
+    pub fn begin(request: Request<'_>, handler: handlers::Kind) -> Self {
         Self {
             phase: Cell::new(Phase::Undecided),
             told: OnceCell::new(),
@@ -106,8 +114,8 @@ impl Response {
             error_page: Cell::new(false),
             ended_with_header: Cell::new(false),
             passed: Cell::new(Some(0)),
-            is_application: handlers::runs_application(request),
-            length_kept: handlers::length::keep(request),
+            handler,
+            length_kept: Cell::new(handler == handlers::Kind::Proxy && length::keep(request)),
             seen: Cell::new(None),
             asked: Cell::new(false),
             body: Cell::new(Body::Unread),
@@ -123,11 +131,31 @@ impl Response {
         }
     }
 
+    /// The response is a file of httpd's own handler, and nobody can mark it any more.
+    pub fn leave_to_httpd(request: Request<'_>) {
+        request.extra_or_init(|| LeftToHttpd);
+    }
+
+    /// True if it is.
+    pub fn is_left_to_httpd(request: Request<'_>) -> bool {
+        request.extra::<LeftToHttpd>().is_some()
+    }
+
     /// The last response in a chain of internal redirects of which this is true, with its request: one that was finished may
     /// have an error document behind it.
     pub fn find<'r>(request: Request<'r>, is_wanted: impl Fn(&Self) -> bool) -> Option<(Request<'r>, &'r Self)> {
+        Self::chain(request).find(|(_, response)| is_wanted(response))
+    }
+
+    /// The responses in a chain of internal redirects, from the last one, each with its request.
+    pub fn chain<'r>(request: Request<'r>) -> impl Iterator<Item = (Request<'r>, &'r Self)> {
         let chain = std::iter::successors(Some(request.last()), |request| request.prev());
-        chain.filter_map(|request| Some((request, Self::of(request)?))).find(|(_, response)| is_wanted(response))
+        chain.filter_map(|request| Some((request, Self::of(request)?)))
+    }
+
+    /// Has httpd keep a `Content-Length` that it would drop. mod_cgi's program has its environment.
+    pub fn keep_length(&self, request: Request<'_>) {
+        self.length_kept.set(length::keep(request));
     }
 
     /// Says whether the response shall end at the next flush: the C function's mark.
@@ -151,7 +179,8 @@ impl Response {
     pub fn pass_header(&self, request: Request<'_>) -> bool {
         let first = self.told.get().is_none();
         if first {
-            let length = request.header_values(c"Content-Length").first().and_then(|value| mark::parse_length(value));
+            let [err_headers, headers] = request.response_headers().map(|headers| headers.get(c"Content-Length"));
+            let length = err_headers.or(headers).and_then(mark::parse_length);
             let _ = self.told.set(length);
         }
         first
@@ -237,7 +266,7 @@ impl Response {
 
     /// What is left of a program's output, where a bucket of the module's own stands for it.
     pub fn program_output(&self) -> Option<Brigade<'_>> {
-        let awaited = self.awaited.get().and_then(late::Awaited::source);
+        let awaited = self.awaited.get().and_then(|awaited| awaited.source());
         awaited.or_else(|| self.declared.get().map(declared::StandIn::source))
     }
 

@@ -31,15 +31,12 @@ pub fn use_client_record(request: Request<'_>) {
 /// mod_http2 may say in it that the client has gone before the response is decided. Not where it may become a tunnel: mod_proxy
 /// then takes a filter off the record's chain (`ap_proxy_tunnel_create`), and would go on with the chain of a copy.
 pub fn before_handler(request: Request<'_>, response: &Response, settings: &Settings) {
-    if request.asks_for_tunnel() {
-        return;
-    }
     let is_stream = request.connection().is_stream();
     let shields = match settings.on_abort() {
         OnAbort::Continue => is_proxied(request) || is_stream && runs_application(request),
         OnAbort::Stop => is_stream && is_proxied(request) && !is_for_proxy_http2(request),
     };
-    if shields {
+    if shields && !request.asks_for_tunnel() {
         give(request, response);
     }
 }

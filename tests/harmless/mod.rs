@@ -6,6 +6,7 @@
 //!   each job is done once, and all else goes on.
 //! * `faults`: What breaks stays small: whoever dies, and whatever the kernel refuses, the other requests of the
 //!   server go on, clients get all of their responses, and the log says what happened.
+//! * `instructions`: What is not marked costs next to nothing.
 //! * `regressions`: What was once wrong, each named after how it was found.
 //! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
 //!   server without the module: the same bytes, on connections that are kept or closed alike.
@@ -13,5 +14,6 @@
 mod differential;
 mod each_call;
 pub mod faults;
+mod instructions;
 mod regressions;
 mod unmarked;

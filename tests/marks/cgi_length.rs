@@ -53,6 +53,23 @@ fn unmarked() {
     }
 }
 
+/// To the script all is as without the module.
+#[test]
+fn a_script_does_not_see_what_keeps_its_length() {
+    for mpm in Mpm::ALL {
+        let servers = with_and_without(|| Httpd::builder(mpm).handler(Handler::Cgi));
+        for httpd in servers {
+            // app.cgi only reads this: to run a file that has just been written may fail, as a process that is being started meanwhile holds it.
+            let lines =
+                "printf 'Content-Type: text/plain\\n\\n'; env | grep -i -e ^ap_trust -e ^finish || echo none; exit";
+            httpd.install("background.sh", lines);
+            let response = Client::connect(&httpd, Protocol::Http1).get("/app.cgi", &[]).response();
+            assert_eq!(response.body.escape_ascii().to_string(), "none\\n");
+            httpd.stop();
+        }
+    }
+}
+
 #[test]
 fn mod_proxy_scgi() {
     for mpm in Mpm::ALL {

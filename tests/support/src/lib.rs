@@ -10,8 +10,8 @@
 //! # Contents
 //!
 //! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), how many
-//!   instructions a request costs it ([`Instructions`]), memory that is
-//!   overwritten when it is given back, calls that fail ([`Faults`], `preloaded`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
+//!   instructions a request costs it ([`Instructions`]), memory that is overwritten when it is given back, calls that fail ([`Faults`],
+//!   `preloaded`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
 //! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, programs such as curl ([`tools`]), a reverse proxy in front
