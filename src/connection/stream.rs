@@ -17,15 +17,17 @@ pub fn ending(request: Request<'_>) {
 
 /// How much of a request's body is read in one go.
 const PIECE: i64 = 65_536;
-/// How long a client may send nothing of it.
-const SILENCE: Duration = Duration::from_millis(500);
+/// How long a client may send nothing of it. One that asks for leave (`Expect: 100-continue`) gets none here; curl then waits for a second, and sends
+/// all the same, a busy machine's later.
+const SILENCE: Duration = Duration::from_secs(3);
 /// How long it may send in all: as httpd has it before it closes a connection (`MAX_SECS_TO_LINGER`).
 const TOTAL: Duration = Duration::from_secs(30);
 /// How long to wait for more, where there is nothing to wait with.
 const PAUSE: Duration = Duration::from_millis(2);
 
 /// Reads what the client still sends of the request's body, and discards it. To be called before the end of the stream is passed on:
-/// mod_http2 lets a client send no more than is read, and curl (7.88) waits for ever where the stream ends before it has sent all.
+/// mod_http2 lets a client send no more than is read, and to curl (7.88, 8.14) a stream is open until it has sent all: where httpd ends it before, curl
+/// waits for the end of the handler, and fails (7.88, by the stream's reset) or not.
 /// If there is something to wait for, `ahead` is called before that, once.
 ///
 /// # Errors
