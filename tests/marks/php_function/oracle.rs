@@ -148,8 +148,9 @@ fn is_known(way: Way, script: &Script, ini: Ini<'_>, seen: &Seen, oracle: &Seen)
     {
         return seen.report_free() == oracle.report_free();
     }
-    // flush() sends the header under mod_php, before the compression that would be in it has begun.
-    if way == Way::ModPhp && script.name == "like-symfony-streamed" {
+    // Whether flush() sends the header before the compression that would be in it has begun depends on how PHP is run: under mod_php it does, by
+    // FastCGI from PHP 8.4 on, by CGI never.
+    if way != Way::ModFcgid && script.name == "like-symfony-streamed" {
         return (seen.status, &seen.body) == (oracle.status, &oracle.body);
     }
     // Where a callback has thrown, php-fpm calls none of those below it.
