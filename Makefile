@@ -1,8 +1,12 @@
 # Builds, tests, shows and installs mod_finish_request. `make help` is the menu.
 
 MODULE = mod_finish_request.so
-TARGET = $(or $(CARGO_TARGET_DIR),target)
+# Where cargo builds, by its environment or its configuration.
+TARGET = $(or $(CARGO_TARGET_DIR),$(subst $(CURDIR)/,,$(CONFIGURED)),target)
+CONFIGURED = $(shell $(CARGO) metadata --no-deps --format-version 1 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p')
 CARGO ?= cargo
+# The first has cd print where it goes, and the second cargo build in another folder.
+unexport CDPATH CARGO_BUILD_TARGET
 
 ifdef APXS
 export APXS

@@ -2,6 +2,8 @@
 # Says in one sentence why the httpd of this machine, or the one that its packages would bring, will not do: before anything is
 # installed. The build looks closer (apxs.rs).
 set -eu
+# What apt says is read.
+export LC_ALL=C
 
 stop() {
     echo "$1" >&2

@@ -123,11 +123,13 @@ outdated() {
     echo "$newer" | grep -xFf "$work/closure" || true
 }
 
+as_root='sudo make packages'
+command -v sudo >/dev/null || as_root='make packages, as root'
 wanted=$(missing | tr '\n' ' ')
 if [ -z "$wanted" ]; then
     mismatched || exit 0
     if [ "$(id -u)" -ne 0 ]; then
-        echo 'Some packages are older than what httpd was built for; sudo make packages brings them up to date.' >&2
+        echo "Some packages are older than what httpd was built for. This brings them up to date: $as_root" >&2
         exit 0
     fi
     # What the lists of the last hour do not have, they will not have now.
@@ -135,7 +137,7 @@ if [ -z "$wanted" ]; then
 fi
 
 if [ "$(id -u)" -ne 0 ]; then
-    echo "Packages are missing: ${wanted% }. This installs what the demo and the tests need, and starts none of it: sudo make packages" >&2
+    echo "Packages are missing: ${wanted% }. This installs what the demo and the tests need, and starts none of it: $as_root" >&2
     exit 1
 fi
 

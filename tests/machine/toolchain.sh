@@ -1,6 +1,8 @@
 #!/bin/sh
 # Says in one sentence what is missing of the Rust toolchain; arguments are cargo's components.
 set -eu
+# What apt says is read.
+export LC_ALL=C
 
 cargo=${CARGO:-cargo}
 needed=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' "$(dirname "$0")/../../Cargo.toml")

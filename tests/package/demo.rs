@@ -341,7 +341,11 @@ fn where_tests_cannot_run_one_sentence_says_why() {
     cannot("APXS", "/nowhere/apxs", &["/nowhere/apxs", "set APXS"]);
     cannot("MOD_FINISH_REQUEST_SO", "/dev/null", &["with the module, httpd does not start", "/dev/null"]);
     let folder = folder();
-    let output = command("machine", folder.path()).output().unwrap();
+    let machine = command("machine", folder.path());
+    let mut shell = Command::new("sh");
+    shell.args(["-c", r#"umask 077; unset HOME; exec "$0""#]).arg(machine.get_program());
+    shell.envs(machine.get_envs().filter_map(|(name, value)| Some((name, value?))));
+    let output = shell.output().unwrap();
     assert!(output.status.success() && output.stderr.is_empty(), "{output:?}");
 }
 

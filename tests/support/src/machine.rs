@@ -32,6 +32,8 @@ const SOCKET_BYTES: usize = 107;
 ///
 /// One sentence, where there can be none.
 pub fn folder(prefix: &str) -> Result<TempDir, String> {
+    // The servers' user reads what is written there, also where other users are not to read what this one writes.
+    rustix::process::umask(rustix::fs::Mode::from_raw_mode(0o022));
     let open = fs::Permissions::from_mode(0o755);
     tempfile::Builder::new().prefix(prefix).permissions(open).tempdir().map_err(|error| {
         format!(
