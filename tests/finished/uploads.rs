@@ -80,7 +80,7 @@ fn streams_of_patient_clients() {
             let mut paused = Command::new("sh");
             paused.args([
                 "-c",
-                "{ head -c 1000 $1; sleep 1; cat $1; } | curl -sS --http2-prior-knowledge -T . $2",
+                "{ head -c 1000 $1; sleep 1; head -c 300000 $1; } | curl -sS --http2-prior-knowledge -T . $2",
                 "sh",
                 &upload,
                 &url,
@@ -105,7 +105,8 @@ fn streams_of_patient_clients() {
             assert!(!background.is_done(), "the client had to wait for the background work");
             drop(stdin);
             let status = support::wait_for("the end of curl", || curl.try_wait().unwrap());
-            assert!(status.success());
+            // curl 8.14 takes its own end of the stream for an error (55, CURLE_SEND_ERROR) where the server's came first.
+            assert!(matches!(status.code(), Some(0 | 55)), "{status}");
             ran_to_its_end(&background);
         }
         httpd.stop();

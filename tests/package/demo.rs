@@ -377,7 +377,8 @@ fn where_its_folder_or_the_network_is_bad_one_sentence_says_why() {
     cannot_run(inside("--mount", few), &["cannot be written to", "No space left on device"]);
     cannot_run(inside("--net", r#"exec "$1""#), &["127.0.0.1", "loopback interface"]);
     // The ports are for root alone, and so not for the demo's user.
-    let taken = r#"echo 30000 >/proc/sys/net/ipv4/ip_unprivileged_port_start && exec unshare --user --map-user=1000 "$1""#;
+    let taken =
+        r#"echo 30000 >/proc/sys/net/ipv4/ip_unprivileged_port_start && exec unshare --user --map-user=1000 "$1""#;
     cannot_run(inside("--net", taken), &["no port of 127.0.0.1 from 10000 to 29999 is free", "end what listens there"]);
     let only_root = r#"exec unshare --user --map-root-user "$1""#;
     cannot_run(inside("--mount", only_root), &["www-data", "user namespace", "ordinary user"]);
