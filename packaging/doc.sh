@@ -37,7 +37,7 @@ for page in $pages; do
 done
 convert docs/README.md --to=html5 --template=packaging/page.html --variable=front:yes --include-after-body="$contents" --output="$folder/html/index.html"
 rm "$contents"
-for picture in docs/*.png docs/*.svg; do [ ! -f "$picture" ] || cp "$picture" "$folder/html/"; done
+for picture in docs/*.png docs/*.svg docs/performance/*; do [ ! -f "$picture" ] || cp "$picture" "$folder/html/"; done
 
 # Every link of every page leads somewhere.
 (

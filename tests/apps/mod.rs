@@ -2,5 +2,7 @@
 //! does not.
 //!
 //! * `browser`: A page in a real browser has its answers at once and sees live when its jobs end.
+//! * `languages`: What `docs/applications.md` has for frameworks and servers in other languages works as it stands.
 
 mod browser;
+mod languages;

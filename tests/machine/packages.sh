@@ -59,6 +59,15 @@ php-mysql               | php[0-9.]+-mysql
 php-sqlite3             | php[0-9.]+-sqlite3
 chromium                | chromium
 libjs-jquery            | libjs-jquery
+libapache2-mod-passenger | libapache2-mod-passenger
+libplack-perl           | libplack-perl
+python3-django          | python3-django
+python3-starlette       | python3-starlette
+python3-uvicorn         | python3-uvicorn
+uwsgi-plugin-python3    | uwsgi-plugin-python3
+tomcat10                | tomcat10
+golang-go               | golang-go
+nodejs                  | nodejs
 '
 case ${1:-} in
 build) packages=$build ;;

@@ -17,7 +17,7 @@ const PLACE: &str = "/srv/app";
 const WORK: &str = "cd \"$DOCUMENT_ROOT\"; . ./background.sh; query id ''; background \"$id\" 200";
 
 /// The fragments in this language between this heading and the next.
-fn fragments(heading: &str, language: &str) -> Vec<String> {
+pub(crate) fn fragments(heading: &str, language: &str) -> Vec<String> {
     let section = PAGE
         .split("\n## ")
         .flat_map(|part| part.split("\n### "))
@@ -28,12 +28,12 @@ fn fragments(heading: &str, language: &str) -> Vec<String> {
     found.map(|text| format!("{}\n", text.split("\n```").next().unwrap())).collect()
 }
 
-fn fragment(heading: &str, language: &str) -> String {
+pub(crate) fn fragment(heading: &str, language: &str) -> String {
     let [fragment] = fragments(heading, language).try_into().expect("one fragment");
     fragment
 }
 
-fn folder(files: &[(&str, &str)]) -> TempDir {
+pub(crate) fn folder(files: &[(&str, &str)]) -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     for (name, text) in files {
@@ -43,7 +43,7 @@ fn folder(files: &[(&str, &str)]) -> TempDir {
     folder
 }
 
-fn finishes(httpd: &Httpd, mpm: Mpm, page: &str) {
+pub(crate) fn finishes(httpd: &Httpd, mpm: Mpm, page: &str) {
     for &protocol in mpm.protocols() {
         let background = httpd.background();
         let response = Client::connect(httpd, protocol).get(&background.query(page), &[]).released();
@@ -55,7 +55,7 @@ fn finishes(httpd: &Httpd, mpm: Mpm, page: &str) {
     }
 }
 
-fn place(text: &str, folder: &Path) -> String {
+pub(crate) fn place(text: &str, folder: &Path) -> String {
     assert!(text.contains(PLACE), "{text}");
     text.replace(PLACE, &folder.display().to_string())
 }

@@ -21,7 +21,7 @@
 //! * `recipes`: The recipes that are found on the web, in applications that know nothing of the module: with
 //!   `FinishRequest Auto` they do what they are meant to do, whatever runs them.
 
-mod applications;
+pub(crate) mod applications;
 mod build_sentences;
 mod demo;
 mod docs;
