@@ -187,7 +187,7 @@ fn stream(
 /// True if the first bucket, which is of unknown length, can be read without waiting; or soon, where there is patience for it.
 fn is_at_hand(request: Request<'_>, response: &Response, brigade: &Brigade<'_>, patience: &mut usize) -> bool {
     let behind = response.program_output();
-    let program = behind.as_ref().unwrap_or(brigade);
+    let program = behind.as_deref().unwrap_or(brigade);
     match program.ahead::<NextRecord>(request) {
         Some(Ahead::Read) => true,
         Some(Ahead::Socket(socket)) => {

@@ -63,7 +63,9 @@ fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> 
     if let Some(request) = filter.request()
         && hides_mark(request)
     {
-        if let Some(first) = without_handler(request, brigade) {
+        if Response::of(request).is_none()
+            && let Some(first) = without_handler(request, brigade)
+        {
             // It comes here again, by way of the filter that was added.
             return output::first(first, brigade);
         }
@@ -89,10 +91,7 @@ fn hides_mark(request: Request<'_>) -> bool {
 /// have worked on the brigade already: then they cannot be told of an early end, and the response is an ordinary one.
 fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
     let settings = dir_config::<Settings>(request)?;
-    let is_new = settings.mode() != Mode::Off
-        && Response::of(request).is_none()
-        && !Response::is_left_to_httpd(request)
-        && !request.is_subrequest();
+    let is_new = settings.mode() != Mode::Off && !Response::is_left_to_httpd(request) && !request.is_subrequest();
     if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
         return None;
     }

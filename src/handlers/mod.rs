@@ -86,11 +86,13 @@ pub fn runs_application(request: Request<'_>) -> bool {
     kind(request) != Kind::Default
 }
 
-/// When the handler that answers is taken to pause. None of one whose responses are framed by whoever made them, so that it ends when
-/// they do: mod_proxy's for HTTP.
-pub fn pause(request: Request<'_>) -> Option<Pause> {
-    if !is_proxied(request) {
-        return Some(Pause::Flush);
+/// When the handler that answers is taken to pause. None of httpd's own for files; nor of one whose responses are framed by whoever made
+/// them, so that it ends when they do: mod_proxy's for HTTP.
+pub fn pause(request: Request<'_>, kind: Kind) -> Option<Pause> {
+    match kind {
+        Kind::Default => return None,
+        Kind::Proxy => {}
+        _ => return Some(Pause::Flush),
     }
     match proxy_scheme(request)? {
         b"fcgi" | b"ajp" => Some(Pause::Brigade),

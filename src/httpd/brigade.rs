@@ -1,9 +1,11 @@
 //! `apr_bucket_brigade` and its buckets.
 
 use std::marker::PhantomData;
+use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
-use super::{Accepted, Connection, Pool, Result, Status};
+use super::extra::Alive;
+use super::{Accepted, Connection, Pool, Request, Result, Status};
 use crate::sys;
 
 /// A list of buckets: of this thread, for one connection.
@@ -374,20 +376,51 @@ fn kind(bucket: *mut sys::apr_bucket) -> Kind {
     }
 }
 
-/// A brigade that is kept for later calls into the module.
-///
-/// Only to be asked where it is known that what it was made for lives.
-pub struct BrigadeRecord(AtomicPtr<sys::apr_bucket_brigade>);
+/// A brigade of a request's, kept for later calls into the module. One at a time has it.
+pub struct BrigadeRecord {
+    /// Null while somebody has it.
+    raw: AtomicPtr<sys::apr_bucket_brigade>,
+    alive: Alive,
+}
 
 impl BrigadeRecord {
-    /// Keeps the brigade.
-    pub fn of(brigade: &Brigade<'_>) -> Self {
-        Self(AtomicPtr::new(brigade.raw))
+    /// An empty one, that ends with the request.
+    pub fn new(request: Request<'_>) -> Self {
+        Self { raw: AtomicPtr::new(request.brigade().raw), alive: Alive::of_request(request) }
     }
 
-    /// The brigade, which may be used in a call that is about its request, by one at a time.
-    pub fn get(&self) -> Brigade<'_> {
-        // SAFETY: the brigade is live, as whoever asks knows.
-        unsafe { Brigade::from_raw(self.0.load(Ordering::Relaxed)) }
+    /// Gives the brigade, until that is dropped.
+    pub fn borrow(&self) -> BorrowedBrigade<'_> {
+        assert!(self.alive.get(), "a brigade is used after its request's end");
+        let raw = self.raw.swap(std::ptr::null_mut(), Ordering::Relaxed);
+        assert!(!raw.is_null(), "a brigade is used by two at a time");
+        // SAFETY: the brigade lives as long as its request (invariant 8), and nobody else has it.
+        BorrowedBrigade { of: self, brigade: unsafe { Brigade::from_raw(raw) } }
+    }
+}
+
+/// A [`BrigadeRecord`]'s brigade in use.
+pub struct BorrowedBrigade<'b> {
+    of: &'b BrigadeRecord,
+    brigade: Brigade<'b>,
+}
+
+impl<'b> Deref for BorrowedBrigade<'b> {
+    type Target = Brigade<'b>;
+
+    fn deref(&self) -> &Self::Target {
+        &self.brigade
+    }
+}
+
+impl DerefMut for BorrowedBrigade<'_> {
+    fn deref_mut(&mut self) -> &mut Self::Target {
+        &mut self.brigade
+    }
+}
+
+impl Drop for BorrowedBrigade<'_> {
+    fn drop(&mut self) {
+        self.of.raw.store(self.brigade.raw, Ordering::Relaxed);
     }
 }

@@ -24,7 +24,7 @@ mod server;
 mod status;
 mod table;
 
-pub use self::brigade::{Block, Brigade, BrigadeRecord, Kind};
+pub use self::brigade::{Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind};
 pub use self::bucket_read::{Ahead, OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
 pub use self::connection::{Connection, Record};

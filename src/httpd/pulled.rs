@@ -3,13 +3,14 @@
 
 use std::ffi::{c_char, c_int, c_void};
 use std::marker::PhantomData;
+use std::rc::Rc;
 
 use super::brigade::{Block, Brigade};
 use super::{Result, Status, guard};
 use crate::sys;
 
 /// Where the data of such buckets comes from.
-pub trait Pull {
+pub trait Pull: 'static {
     /// Gives the next data: buckets of known length in `out`, none where there is nothing more. True if more may follow.
     ///
     /// # Errors
@@ -32,7 +33,7 @@ impl<T: Pull> Kind<T> {
         name: c"FINISH_REQUEST".as_ptr(),
         num_func: 5 as c_int,
         is_metadata: sys::apr_bucket_type_t_APR_BUCKET_DATA,
-        destroy: Some(sys::apr_bucket_destroy_noop),
+        destroy: Some(destroy::<T>),
         read: Some(read::<T>),
         setaside: Some(sys::apr_bucket_setaside_notimpl),
         split: Some(sys::apr_bucket_split_notimpl),
@@ -41,19 +42,15 @@ impl<T: Pull> Kind<T> {
 }
 
 impl Brigade<'_> {
-    /// Adds a bucket that stands for all that `source` gives.
-    ///
-    /// # Safety
-    ///
-    /// `source` stays where it is as long as the bucket may be read: as long as the request whose response it belongs to, as for mod_cgi's own.
-    pub unsafe fn push_pulled<T: Pull>(&mut self, source: &T) {
+    /// Adds a bucket that stands for all that `source` gives, and keeps that.
+    pub fn push_pulled<T: Pull>(&mut self, source: Rc<T>) {
         // SAFETY: the brigade is live (invariant 1), and the bucket is of its own allocator.
         unsafe {
             let list = (*self.raw()).bucket_alloc;
             let bucket: *mut sys::apr_bucket = sys::apr_bucket_alloc(size_of::<sys::apr_bucket>(), list).cast();
             (*bucket).free = Some(sys::apr_bucket_free);
             (*bucket).list = list;
-            make::<T>(bucket, (&raw const *source).cast_mut().cast());
+            make::<T>(bucket, Rc::into_raw(source).cast_mut().cast());
             sys::fr_brigade_append(self.raw(), bucket);
         }
     }
@@ -63,7 +60,7 @@ impl Brigade<'_> {
 ///
 /// # Safety
 ///
-/// The bucket is of this thread, and holds nothing that is to be freed.
+/// The bucket is of this thread, and holds nothing that is to be freed. The data is an `Rc<T>`, which it has from now on.
 unsafe fn make<T: Pull>(bucket: *mut sys::apr_bucket, data: *mut c_void) {
     // SAFETY: the caller's promise.
     unsafe {
@@ -72,6 +69,14 @@ unsafe fn make<T: Pull>(bucket: *mut sys::apr_bucket, data: *mut c_void) {
         (*bucket).start = -1;
         (*bucket).data = data;
     }
+}
+
+/// The destroy function.
+unsafe extern "C" fn destroy<T: Pull>(data: *mut c_void) {
+    guard((), || {
+        // SAFETY: APR calls the function once with the data of a bucket of this kind, in its thread (invariant 2).
+        drop(unsafe { Rc::from_raw(data.cast::<T>().cast_const()) });
+    });
 }
 
 /// The read function. The bucket turns into the first of the data, with the rest behind it, and another one of this kind where more may
@@ -84,7 +89,7 @@ unsafe extern "C" fn read<T: Pull>(
 ) -> sys::apr_status_t {
     guard(Status::code(Err(Status::GENERAL)), || {
         // SAFETY: APR calls the function with a bucket of a live brigade (invariant 1), in its thread; its data is the source that push_pulled was
-        // given, which lives. What is read is in buckets of the same allocator, that are in one brigade at a time.
+        // given, which it keeps. What is read is in buckets of the same allocator, that are in one brigade at a time.
         unsafe {
             let data = (*bucket).data;
             let mut ring: sys::apr_bucket_brigade = std::mem::zeroed();
@@ -114,6 +119,7 @@ unsafe extern "C" fn read<T: Pull>(
                 sys::fr_bucket_insert_after(last, spare);
             } else {
                 sys::apr_bucket_free(spare.cast());
+                drop(Rc::from_raw(data.cast::<T>().cast_const()));
             }
             sys::fr_bucket_read(bucket, text, length, sys::apr_read_type_e_APR_BLOCK_READ)
         }

@@ -409,7 +409,7 @@ impl<'r> Request<'r> {
 
     /// All values of a header of the response: httpd may have one of its own beside the application's.
     pub fn header_values<'n>(self, name: &'n CStr) -> impl Iterator<Item = &'r [u8]> + use<'r, 'n> {
-        self.response_headers().into_iter().flat_map(move |headers| headers.values(name))
+        self.err_headers_out().values(name).chain(self.headers_out().values(name))
     }
 
     /// Takes a header out of the response.

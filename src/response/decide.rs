@@ -56,8 +56,8 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said
     }
     let (env, api) = (variable(response, request), response.asked.take());
     let is_auto = settings.mode() == Mode::Auto;
-    if !is_auto && !api && header.is_empty() && env.is_empty() {
-        // Nothing is said of most responses.
+    let is_said = api || !header.is_empty() || !env.is_empty();
+    if !is_said && !is_auto {
         drop_kept_length(response, request);
         return Said::Nothing;
     }
@@ -67,6 +67,10 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said
     let content_length = mark::declared_length(request.header_values(c"Content-Length"));
     let chunked = values(c"Transfer-Encoding").is_some_and(mark::is_chunked);
     let watched = if is_auto { declared(response, request, content_length, chunked) } else { None };
+    if !is_said {
+        drop_kept_length(response, request);
+        return watched.map_or(Said::Nothing, Said::Declared);
+    }
     let said = mark::Said { api, header: &header, env: &env, auto: watched.is_some() };
     let (choice, rejected) = mark::choose(&said);
     log_rejected(request, &rejected);
@@ -126,7 +130,7 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said
 
 /// The end that the application has declared, if there is an application. Nothing of the response is changed for it.
 fn declared(response: &Response, request: Request<'_>, content_length: Option<u64>, chunked: bool) -> Option<Watched> {
-    let pause = handlers::pause(request).filter(|_| response.handler != handlers::Kind::Default)?;
+    let pause = handlers::pause(request, response.handler)?;
     let status = request.status();
     let is_redirect = (300..400).contains(&status) && request.headers_out().get(c"Location").is_some();
     let declared = mark::recognise(&Idiom {

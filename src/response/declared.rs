@@ -4,12 +4,15 @@
 //! read itself. Where the body is at its declared end and the program has no more at hand, the bucket ends.
 
 use std::cell::Cell;
+use std::rc::Rc;
 
 use super::Response;
 use super::late::Rule;
 use crate::connection;
 use crate::handlers::cgi_script;
-use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status};
+use crate::httpd::{
+    Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status,
+};
 use crate::rules::course::{Ask, Order, Seen};
 use crate::rules::declared::Standing;
 use crate::rules::ending::Ending;
@@ -24,7 +27,8 @@ pub struct StandIn {
     is_fcgid: bool,
 }
 
-/// How far the output is.
+/// How far the bucket has been read: no second course. The course is asked once, where the body is at its declared end; what it ordered is
+/// kept here, as the bucket is read again while the end is on its way.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     /// Before its end.
@@ -46,18 +50,19 @@ impl Response {
             brigade.move_all(rest);
             while let Some(kind) = rest.first() {
                 if kind == Kind::Data(None) {
-                    let stand_in = self.declared.get_or_init(|| StandIn {
-                        request: RequestRecord::of(request),
-                        source: BrigadeRecord::of(&request.brigade()),
-                        at: Cell::new(At::Before),
-                        is_fcgid,
+                    let stand_in = self.declared.get_or_init(|| {
+                        Rc::new(StandIn {
+                            request: RequestRecord::of(request),
+                            source: BrigadeRecord::new(request),
+                            at: Cell::new(At::Before),
+                            is_fcgid,
+                        })
                     });
-                    let mut source = stand_in.source.get();
+                    let mut source = stand_in.source();
                     while rest.first().is_some_and(|kind| kind != Kind::Eos) {
                         rest.move_first(&mut source);
                     }
-                    // SAFETY: the response owns this, and lives as long as the request.
-                    unsafe { brigade.push_pulled(stand_in) };
+                    brigade.push_pulled(Rc::clone(stand_in));
                     break;
                 }
                 rest.move_first(brigade);
@@ -79,8 +84,8 @@ impl StandIn {
     }
 
     /// What is left of the program's output.
-    pub fn source(&self) -> Brigade<'_> {
-        self.source.get()
+    pub fn source(&self) -> BorrowedBrigade<'_> {
+        self.source.borrow()
     }
 
     /// The next data, of known length, is to be passed on.
@@ -143,7 +148,7 @@ impl StandIn {
 
 impl Pull for StandIn {
     fn read(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
-        let (mut source, request) = (self.source.get(), self.request.get());
+        let (mut source, request) = (self.source(), self.request.get());
         let Some(response) = Response::of(request) else { return Ok(false) };
         loop {
             if self.at.get() != At::Before {

@@ -5,12 +5,15 @@
 //! as, it is read itself.
 
 use std::cell::{Cell, OnceCell, RefCell};
+use std::rc::Rc;
 
 use super::{Body, Phase, Response};
 use crate::connection;
 use crate::directives::{After, Settings};
 use crate::handlers::{cgi_script, digits};
-use crate::httpd::{Block, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status, dir_config};
+use crate::httpd::{
+    Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status, dir_config,
+};
 use crate::rules::late::Late;
 use crate::rules::mark;
 
@@ -47,7 +50,8 @@ pub enum Rule {
     Skip,
 }
 
-/// How far the output is.
+/// How far the program's output has been read, and what was decided there: no second course. The course is told when the end has been
+/// passed on; until then the bucket in the output's place is read again.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum At {
     /// Before the end.
@@ -76,7 +80,7 @@ pub fn before_handler(request: Request<'_>, response: &Response) {
     if super::decide::is_late(request)
         && let Some(digits) = digits::give(request)
     {
-        let _ = response.awaited.set(Box::new(Awaited::new(request, Some(Late::new(&digits)))));
+        let _ = response.awaited.set(Rc::new(Awaited::new(request, Some(Late::new(&digits)))));
     }
 }
 
@@ -127,8 +131,8 @@ impl Awaited {
     }
 
     /// What is left of the program's output; none where no bucket stands for it.
-    pub fn source(&self) -> Option<Brigade<'_>> {
-        self.source.get().map(BrigadeRecord::get)
+    pub fn source(&self) -> Option<BorrowedBrigade<'_>> {
+        self.source.get().map(BrigadeRecord::borrow)
     }
 
     /// The handler has passed the brigade on: takes the digits out of it, and what follows them. `is_fcgid` says that it is on its way to
@@ -137,7 +141,7 @@ impl Awaited {
     /// # Errors
     ///
     /// What the buckets say.
-    pub fn take(&self, brigade: &mut Brigade<'_>, rule: Rule, is_fcgid: bool) -> Result {
+    pub fn take(self: &Rc<Self>, brigade: &mut Brigade<'_>, rule: Rule, is_fcgid: bool) -> Result {
         let request = self.request.get();
         // Others that are given the request's environment, as mod_include's commands and subrequests are, shall not know them.
         digits::hide(request);
@@ -165,15 +169,14 @@ impl Awaited {
                         return Ok(());
                     }
                     Some(Kind::Data(None)) => {
-                        let mut source = self.source.get_or_init(|| BrigadeRecord::of(&request.brigade())).get();
+                        let mut source = self.source.get_or_init(|| BrigadeRecord::new(request)).borrow();
                         while rest.first().is_some_and(|kind| kind != Kind::Eos) {
                             rest.move_first(&mut source);
                         }
                         self.decide(Some(&mut source));
                         self.end_with_header(&mut source, brigade);
                         self.kept_above.set(brigade.length().unwrap_or(0));
-                        // SAFETY: the response owns this, and lives as long as the request.
-                        unsafe { brigade.push_pulled(self) };
+                        brigade.push_pulled(Rc::clone(self));
                         rest.move_all(brigade);
                         return Ok(());
                     }

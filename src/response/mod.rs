@@ -8,12 +8,13 @@ pub mod private_record;
 
 use std::cell::{Cell, OnceCell};
 use std::ffi::CStr;
+use std::rc::Rc;
 use std::sync::Arc;
 
 use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::handlers::{self, length};
-use crate::httpd::{Brigade, Connection, Filter, Foremost, Record, Request, Status};
+use crate::httpd::{BorrowedBrigade, Connection, Filter, Foremost, Record, Request, Status};
 use crate::rules::course::{self, Marked, Order, Seen};
 use crate::rules::declared::Watched;
 use crate::rules::mark;
@@ -59,9 +60,9 @@ pub struct Response {
     /// What watches interim responses, until this one begins.
     interim: OnceCell<Foremost>,
     /// The digits that may end it; none where its program was given none.
-    pub awaited: OnceCell<Box<late::Awaited>>,
+    pub awaited: OnceCell<Rc<late::Awaited>>,
     /// What stands for the output of a program outside httpd that has declared its end; none before it has come.
-    pub declared: OnceCell<declared::StandIn>,
+    pub declared: OnceCell<Rc<declared::StandIn>>,
 }
 
 /// How far the response is.
@@ -265,9 +266,9 @@ impl Response {
     }
 
     /// What is left of a program's output, where a bucket of the module's own stands for it.
-    pub fn program_output(&self) -> Option<Brigade<'_>> {
+    pub fn program_output(&self) -> Option<BorrowedBrigade<'_>> {
         let awaited = self.awaited.get().and_then(|awaited| awaited.source());
-        awaited.or_else(|| self.declared.get().map(declared::StandIn::source))
+        awaited.or_else(|| self.declared.get().map(|declared| declared.source()))
     }
 
     /// True if the program may wait for a part of the request's body that has not been read: an end before that would have it wait for the rest.

@@ -181,33 +181,50 @@ pub fn parse(value: &[u8]) -> Result<Mark, Error> {
     }
     let (name, rest) = split(value, is_token_char);
     let Some((&b'=', rest)) = rest.split_first() else {
-        return match (keyword(name), rest) {
-            (Some(mark), []) => Ok(mark),
-            (Some(_), _) => Err(Error::Several),
-            (None, _) if name.eq_ignore_ascii_case(b"length") => Err(Error::Length),
-            (None, _) if name.eq_ignore_ascii_case(b"boundary") => Err(Error::Boundary),
-            (None, _) => Err(Error::Unknown),
+        return match (keyword(name), Valued::of(name), rest) {
+            (Some(mark), _, []) => Ok(mark),
+            (Some(_), ..) => Err(Error::Several),
+            (None, Some(valued), _) => Err(valued.error()),
+            (None, None, _) => Err(Error::Unknown),
         };
     };
-    let wrong = if name.eq_ignore_ascii_case(b"length") {
-        Error::Length
-    } else if name.eq_ignore_ascii_case(b"boundary") {
-        Error::Boundary
-    } else if keyword(name).is_some() {
-        return Err(Error::Value);
-    } else {
-        return Err(Error::Unknown);
+    let valued = match (Valued::of(name), keyword(name)) {
+        (Some(valued), _) => valued,
+        (None, Some(_)) => return Err(Error::Value),
+        (None, None) => return Err(Error::Unknown),
     };
-    let (content, rest) = argument(rest).ok_or(wrong)?;
-    let mark = if wrong == Error::Length {
-        Mark::Length(number(unescape(content)).ok_or(wrong)?)
-    } else {
-        Mark::Boundary(Token::collect(unescape(content))?)
+    let (content, rest) = argument(rest).ok_or(valued.error())?;
+    let mark = match valued {
+        Valued::Length => Mark::Length(number(unescape(content)).ok_or(Error::Length)?),
+        Valued::Boundary => Mark::Boundary(Token::collect(unescape(content))?),
     };
     match rest.first() {
         None => Ok(mark),
         Some(&byte) if is_space(byte) || byte == b';' => Err(Error::Several),
-        Some(_) => Err(wrong),
+        Some(_) => Err(valued.error()),
+    }
+}
+
+/// A parameter that takes a value.
+#[derive(Clone, Copy)]
+enum Valued {
+    Length,
+    Boundary,
+}
+
+impl Valued {
+    fn of(name: &[u8]) -> Option<Self> {
+        [(&b"length"[..], Self::Length), (b"boundary", Self::Boundary)]
+            .into_iter()
+            .find_map(|(known, valued)| name.eq_ignore_ascii_case(known).then_some(valued))
+    }
+
+    /// What is said where the value is not as it must be.
+    const fn error(self) -> Error {
+        match self {
+            Self::Length => Error::Length,
+            Self::Boundary => Error::Boundary,
+        }
     }
 }
 

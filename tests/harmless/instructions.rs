@@ -14,8 +14,8 @@ const CGI: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%0600d' 0\n"
 /// Each page, its handler if that is not httpd's own, and what `Off`, `On` and `Auto` may add: what they do, and a margin.
 const PAGES: [(&str, Option<Handler>, [i64; 3]); 3] = [
     ("/small.txt", None, [100, 500, 500]),
-    ("/small.php", Some(Handler::ModPhp), [180, 2_400, 3_200]),
-    ("/small.cgi", Some(Handler::Cgi), [250, 3_200, 4_200]),
+    ("/small.php", Some(Handler::ModPhp), [180, 2_300, 2_800]),
+    ("/small.cgi", Some(Handler::Cgi), [250, 3_000, 3_800]),
 ];
 
 const SETTINGS: [&str; 3] = ["Off", "On", "Auto"];

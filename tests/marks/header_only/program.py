@@ -73,5 +73,6 @@ while True:
             continue
         query = parse_qs(parameters(text)[b"QUERY_STRING"].decode())
         mark = query.get("mark", ["on"])[0]
-        peer.sendall(record(6, (HEADERS[query["answer"][0]] + f"X-Finish-Request: {mark}\r\n\r\n").encode()))
+        mark = "" if mark == "none" else f"X-Finish-Request: {mark}\r\n"
+        peer.sendall(record(6, (HEADERS[query["answer"][0]] + mark + "\r\n").encode()))
         work(query["id"][0], peer)
