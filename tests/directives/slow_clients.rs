@@ -578,12 +578,19 @@ fn a_client_that_vanishes() {
                 assert!(connections_to(&ports).iter().any(|inode| sockets.contains(inode)));
             }
             loopback(false);
+            // httpd has it until the work ends.
+            let is_httpds = page == "app.lua" && bytes != LARGE;
+            if is_httpds {
+                ran_to_its_end(&background);
+            }
             wait_for("the connection to be given up", || {
                 let sockets = sockets_of(httpd.id());
                 (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
             });
-            assert!(!background.is_done());
-            ran_to_its_end(&background);
+            if !is_httpds {
+                assert!(!background.is_done());
+                ran_to_its_end(&background);
+            }
             loopback(true);
         }
         httpd.stop();
