@@ -131,7 +131,7 @@ const COLLECTED: usize = 65_536;
 /// A record of so many bytes is one of several, as programs write them that put out much.
 const LARGE: usize = 4096;
 
-/// How long the next record may take behind a large one before what has been collected is passed on.
+/// How long the next record may take behind a large one, before what has been collected is passed on.
 const PAUSE: Duration = Duration::from_millis(1);
 
 /// Passes on what the program sends, as it comes: what is at hand is collected, and passed on where more must be waited for. `ended` says that the
@@ -148,7 +148,7 @@ fn stream(
         next.push_flush();
         filter.pass_on(&mut next)?;
     }
-    // The last record's length, that of all that have been collected, and how long they may still be waited for.
+    // The last record's length, that of all that have been collected, and how often another may still be waited for.
     let (mut last, mut collected, mut pauses) = (0, 0, COLLECTED / LARGE);
     while let Some(kind) = brigade.first() {
         if let Kind::Data(length) = kind {
@@ -191,14 +191,9 @@ fn is_at_hand(request: Request<'_>, response: &Response, brigade: &Brigade<'_>, 
     match program.ahead::<NextRecord>(request) {
         Some(Ahead::Read) => true,
         Some(Ahead::Socket(socket)) => {
-            let is_there = |within| poll::wait(socket, libc::POLLIN, Some(within)).unwrap_or(false);
-            if is_there(Duration::ZERO) {
-                return true;
-            }
-            *patience > 0 && {
-                *patience -= 1;
-                is_there(PAUSE)
-            }
+            let pause = if *patience > 0 { PAUSE } else { Duration::ZERO };
+            *patience = patience.saturating_sub(1);
+            poll::wait(socket, libc::POLLIN, Some(pause)).unwrap_or(false)
         }
         None => behind.is_some_and(|program| !matches!(program.first(), Some(Kind::Data(None)))),
     }

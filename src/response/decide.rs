@@ -30,8 +30,10 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
 }
 
 /// True if the variable says `late`: the handler is about to run.
-pub fn is_late(request: Request<'_>) -> bool {
-    mark::is_late(values(request, request.subprocess_env().get(VARIABLE)))
+pub fn is_late(response: &Response, request: Request<'_>) -> bool {
+    let own = request.subprocess_env().get(VARIABLE);
+    response.seen.set(own.map(<[u8]>::as_ptr));
+    mark::is_late(values(request, own))
 }
 
 /// True if something was said about the response, by its header or the variable, whatever that is.
@@ -203,10 +205,13 @@ fn drop_kept_length(response: &Response, request: Request<'_>) {
     }
 }
 
-/// The variable's values, which are looked at now.
+/// The variable's values, which are looked at now. None where it is only what gave the program its digits.
 fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
     let own = request.subprocess_env().get(VARIABLE);
-    response.seen.set(own.map(<[u8]>::as_ptr));
+    let seen = response.seen.replace(own.map(<[u8]>::as_ptr));
+    if response.awaited.get().is_some() && request.prev().is_none() && seen == response.seen.get() {
+        return Vec::new();
+    }
     values(request, own)
 }
 

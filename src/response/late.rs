@@ -77,7 +77,7 @@ impl At {
 
 /// The handler of a request is about to run. Its program gets digits, where the variable says `late`.
 pub fn before_handler(request: Request<'_>, response: &Response) {
-    if super::decide::is_late(request)
+    if super::decide::is_late(response, request)
         && let Some(digits) = digits::give(request)
     {
         let _ = response.awaited.set(Rc::new(Awaited::new(request, Some(Late::new(&digits)))));
@@ -396,7 +396,9 @@ impl Awaited {
 impl Pull for Awaited {
     fn read(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
         let more = self.pull(block, out);
-        self.kept_above.set(self.kept_above.get() + out.length().unwrap_or(0));
+        if self.is_fcgid.get() {
+            self.kept_above.set(self.kept_above.get() + out.length().unwrap_or(0));
+        }
         more
     }
 }

@@ -139,18 +139,9 @@ impl Search {
     /// Looks where enough of the token's characters stand in a row. Of all else [`SAMPLE`] bytes are looked at, in most cases one.
     fn find_in_set(&self, set: &Set, piece: &[u8]) -> Option<usize> {
         let mut at = 0;
-        while let Some(rest) = piece.get(at..) {
-            if let Some(steps) = rest.first_chunk::<STEPS>()
-                && !(set.has(steps[0]) | set.has(steps[STEP]) | set.has(steps[2 * STEP]) | set.has(steps[3 * STEP]))
-            {
-                at += STEPS;
-                continue;
-            }
-            let sample = rest.first_chunk::<SAMPLE>()?;
-            if !sample.iter().all(|byte| set.has(*byte)) {
-                at += STEP;
-                continue;
-            }
+        loop {
+            at += Self::skip(set, piece.get(at..)?);
+            piece.get(at..)?.first_chunk::<SAMPLE>()?;
             let is_in_set = |byte: &&u8| set.has(**byte);
             // No more than a step: the place before this has another byte in it, or stands behind one.
             let before = piece.get(..at)?.iter().rev().take_while(is_in_set).count();
@@ -163,7 +154,24 @@ impl Search {
             }
             at += row.len() - before;
         }
-        None
+    }
+
+    /// Returns how far the first of the places is where a sample is of the set: past the end where there is none.
+    fn skip(set: &Set, piece: &[u8]) -> usize {
+        let mut rest = piece;
+        loop {
+            while let Some((steps, behind)) = rest.split_first_chunk::<STEPS>() {
+                if set.has(steps[0]) | set.has(steps[STEP]) | set.has(steps[2 * STEP]) | set.has(steps[3 * STEP]) {
+                    break;
+                }
+                rest = behind;
+            }
+            match rest.first_chunk::<SAMPLE>() {
+                Some(sample) if sample.iter().all(|byte| set.has(*byte)) => return piece.len() - rest.len(),
+                Some(_) => rest = rest.get(STEP..).unwrap_or_default(),
+                None => return piece.len(),
+            }
+        }
     }
 
     /// Returns how many bytes of the token the piece ends in, less than all.

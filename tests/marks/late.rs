@@ -193,6 +193,54 @@ fn other_marks_decide_and_the_digits_are_not_shown(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_program_and_mpm!(beside_a_header_mark_digits_that_are_split);
+
+/// At a flush fewer than eight of them are shown, and never more, wherever it is.
+fn beside_a_header_mark_digits_that_are_split(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    let cuts: &[usize] = if mpm == Mpm::Event { &[1, 2, 3, 4, 5, 6, 7, 8, 9, 31, 32, 33, 40, 62, 63] } else { &[7, 8] };
+    for cut in cuts {
+        let (background, protocol) = (httpd.background(), mpm.protocols()[cut % mpm.protocols().len()]);
+        let mark = "header=X-Finish-Request:boundary%3D%22END-OF-THE-ANSWER%22";
+        let what = format!("tsto.d0-{cut}.f.d{cut}-64.tryEND-OF-THE-ANSWER.f.w.tLATE&{mark}");
+        let response = Client::connect(&httpd, protocol).get(&doing(&background, handler, &what), &[]).released();
+        assert!(!background.is_done());
+        let shown = response.body.strip_prefix(b"sto").and_then(|rest| rest.strip_suffix(b"ry")).unwrap();
+        assert!(shown.len() < 8 && (*cut < 8 || shown.is_empty()), "{cut}: {}", shown.escape_ascii());
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
+on_every_mpm!(a_marked_response_of_mod_fcgid_streams);
+
+/// What is before a pause of its program is with the client, though the response goes on: also little of it, and all but what may be a part of the
+/// digits.
+fn a_marked_response_of_mod_fcgid_streams(mpm: Mpm) {
+    let httpd = start(builder(Handler::ModFcgid, mpm).config(LATE));
+    let mark = "header=X-Finish-Request:boundary%3D%22END-OF-THE-ANSWER%22";
+    for &protocol in mpm.protocols() {
+        for (before, shown) in [("tstory", 5), ("n100000", 100_000), ("tstory.d0-7", 12), ("tstory.d0-8", 5)] {
+            let (hold, background, client) =
+                (httpd.background(), httpd.background(), Client::connect(&httpd, protocol));
+            let what = format!("{before}.f.p{}.tEND-OF-THE-ANSWER.f.w&{mark}", hold.id());
+            let exchange = client.get(&doing(&background, Handler::ModFcgid, &what), &[]);
+            let waits = httpd.root().join(format!("gates/{}.waits", hold.id()));
+            wait_for("the program to wait", || waits.exists().then_some(()));
+            wait_for(before, || exchange.so_far().filter(|response| response.body.len() >= shown));
+            let so_far = exchange.so_far().unwrap();
+            assert_eq!(so_far.body.len(), shown, "{before}: {}", so_far.body.escape_ascii());
+            hold.open_gate();
+            // It was another number.
+            let all = if before.ends_with("d0-8") { shown + 8 } else { shown };
+            assert_eq!(exchange.released().body.len(), all);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+    }
+    httpd.stop();
+}
+
 on_every_program_and_mpm!(over_the_limit_the_client_waits);
 
 fn over_the_limit_the_client_waits(handler: Handler, mpm: Mpm) {
