@@ -35,6 +35,8 @@ pub struct Awaited {
     kept_above: Cell<u64>,
     /// True if all of a brigade is held, and nothing of the response has been passed on since.
     owes_brigade: Cell<bool>,
+    /// True if the application has said that there is no body, whether httpd keeps that or not.
+    says_empty: Cell<bool>,
     /// True once a reader that does not wait has been told that nothing is there yet, where the end is.
     has_paused: Cell<bool>,
 }
@@ -106,6 +108,7 @@ impl Awaited {
             is_fcgid: Cell::new(false),
             kept_above: Cell::new(0),
             owes_brigade: Cell::new(false),
+            says_empty: Cell::new(false),
             has_paused: Cell::new(false),
         }
     }
@@ -118,6 +121,11 @@ impl Awaited {
     /// True once after a brigade all of which was held: what comes out of it now is a brigade of its own, as the handler passed it on.
     pub fn pays_brigade(&self) -> bool {
         self.owes_brigade.take()
+    }
+
+    /// Notes that the application has said that there is no body.
+    pub fn note_empty(&self) {
+        self.says_empty.set(true);
     }
 
     /// Says what the digits mean from now on.
@@ -354,15 +362,7 @@ impl Awaited {
     /// rest of the program's output. A program that sends one is read to its end, or the digits: filters look at that body.
     fn end_with_header(&self, source: &mut Brigade<'_>, before: &Brigade<'_>) {
         let request = self.request.get();
-        let says_zero = |value: &[u8]| mark::parse_length(value) == Some(0);
-        let has_none = || {
-            request.is_header_only()
-                || request
-                    .response_headers()
-                    .into_iter()
-                    .filter_map(|headers| headers.get(c"Content-Length"))
-                    .any(says_zero)
-        };
+        let has_none = || self.says_empty.get() || request.is_header_only();
         let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && before.length() == Some(0);
         if is_due && self.search.borrow().is_some() && has_none() && !self.has_more(source) {
             if request.connection().is_stream() {

@@ -302,9 +302,13 @@ fn a_response_without_a_body_ends_with_its_header(handler: Handler, mpm: Mpm) {
     httpd.install("header.cgi", include_str!("late/header.sh"));
     let page = if handler == Handler::Cgi { "header.cgi" } else { "header.fcgi" };
     for &protocol in mpm.protocols() {
-        for (method, answer, status) in
-            [("HEAD", "page", 200), ("GET", "gone", 204), ("GET", "same", 304), ("HEAD", "moved", 303)]
-        {
+        for (method, answer, status) in [
+            ("HEAD", "page", 200),
+            ("GET", "gone", 204),
+            ("GET", "same", 304),
+            ("HEAD", "moved", 303),
+            ("GET", "empty", 200),
+        ] {
             let (background, client) = (httpd.background(), Client::connect(&httpd, protocol));
             let path = format!("{}&answer={answer}&mark=none", background.query(page));
             let response = client.request(method, &path, &[], None).response();

@@ -214,7 +214,10 @@ impl Case {
     /// The same without what is written later than the declared end, if there is such output: the one thing that `Auto` may drop.
     /// Later is: after a flush or a pause that follows when exactly the declared length, or the last chunk, was written.
     pub fn without_late(&self) -> Option<Case> {
-        if !self.chunked && self.declared.is_none() {
+        // A redirect is taken to be without a body where it has none at its first flush.
+        let redirects = self.steps.iter().any(|step| matches!(step, Step::Status(300..400)));
+        let declared = self.declared.or(redirects.then_some(0));
+        if !self.chunked && declared.is_none() {
             return None;
         }
         let (mut written, mut text, mut ended, mut late) = (0, String::new(), false, false);
@@ -232,7 +235,7 @@ impl Case {
                     case.steps.push(step.clone());
                 }
                 Step::Flush | Step::Pause(_) => {
-                    ended |= if self.chunked { ends_chunks(&text) } else { self.declared == Some(written) };
+                    ended |= if self.chunked { ends_chunks(&text) } else { declared == Some(written) };
                     case.steps.push(step.clone());
                 }
                 _ => case.steps.push(step.clone()),
