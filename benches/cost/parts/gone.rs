@@ -21,7 +21,7 @@ pub fn measure(report: &mut Report) {
         let builder = pages::module(mpm, Handler::Lua, "FinishRequestConnection Keep").workers(16);
         let httpd = pages::start(builder);
         let path = Page::Marked.path(Handler::Lua, WORK);
-        let count = |asks: &dyn Fn()| strace::count(&Processes::of(&httpd), Some("sendmsg"), asks) / REQUESTS as f64;
+        let count = |asks: &dyn Fn()| strace::count(&Processes::of(&httpd), Some("recvmsg"), asks) / REQUESTS as f64;
         let goes_away = || {
             (0..REQUESTS).for_each(|_| {
                 Kept::new(httpd.address()).ask(&path);

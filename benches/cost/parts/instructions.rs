@@ -5,12 +5,14 @@ use support::{Handler, Httpd, Mpm, can_count};
 use crate::pages;
 use crate::report::{Goal, Report};
 
+const PHP: &str = "<?php header('Content-Type: text/plain'); echo str_repeat(\"small\\n\", 100);";
+
 const CGI: &str = "#!/bin/sh\nprintf 'Content-Type: text/plain\\n\\n%0600d' 0\n";
 
 /// A page, its handler, and what `Off`, `On` and `Auto` may add.
 const PAGES: [(&str, &str, Handler, [f64; 3]); 3] = [
     ("static", "/small.txt", Handler::Cgi, [100.0, 500.0, 600.0]),
-    ("PHP", "/plain.php", Handler::ModPhp, [100.0, 1_500.0, 2_000.0]),
+    ("PHP", "/small.php", Handler::ModPhp, [100.0, 1_500.0, 2_000.0]),
     ("CGI", "/small.cgi", Handler::Cgi, [100.0, 5_500.0, 6_000.0]),
 ];
 
@@ -29,6 +31,7 @@ pub fn measure(report: &mut Report) {
         };
         let count = |builder: support::Builder| {
             let httpd = pages::start(builder.counted().config("Mutex flock default"));
+            httpd.install("small.php", PHP);
             httpd.install("small.cgi", CGI);
             let counted = httpd.instructions(path);
             httpd.stop();
