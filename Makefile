@@ -18,7 +18,7 @@ RUN = MOD_FINISH_REQUEST_SO="$(CURDIR)/$(MODULE)" exec $(CARGO)
 # The scripts are given to their shells by name: a folder may be on a file system that is mounted noexec, and they say so.
 .DEFAULT_GOAL = module
 .NOTPARALLEL:
-.PHONY: help module install uninstall supported demo picture test apps differential bench lint doc dist deb packages build-packages toolchain clean
+.PHONY: help module install uninstall supported demo picture test apps check soak differential bench lint doc dist deb packages build-packages toolchain clean
 
 help:
 	@echo 'Two commands that need nothing but Debian, a Rust toolchain and make:'
@@ -31,6 +31,8 @@ help:
 	@echo '  make uninstall     takes all of that away'
 	@echo '  make apps          tries applications as Debian packages them, and a browser; needs more packages, which it installs'
 	@echo '  make differential  compares many more applications with stock httpd; CASES=1000, SEED=1 say how many, which'
+	@echo '  make check         looks with valgrind, sanitizers, faults and fuzzers, up to 30 minutes; LONG=1 all night'
+	@echo '  make soak          loads a server for MINUTES=10 under each MPM, restarts it and kills its children meanwhile'
 	@echo '  make bench         measures what the module costs, and what it gains; ONLY=name has one part, OUT=docs puts the report there'
 	@echo '  make lint          checks format, clippy and documentation'
 	@echo '  make doc           makes the manual as HTML, and the manual page, in $(TARGET)/doc'
@@ -75,6 +77,13 @@ differential: toolchain supported packages
 	@bash apxs/build.sh build --lib
 	@DIFFERENTIAL_CASES=$(or $(CASES),1000) DIFFERENTIAL_SEED=$(or $(SEED),1) \
 	    $(CARGO) test --test promises differential:: -- --nocapture --test-threads=2
+
+check: toolchain supported packages
+	@bash tests/check/run.sh
+
+soak: toolchain supported packages module
+	@bash apxs/build.sh build --example soak
+	@MINUTES=$(or $(MINUTES),10) $(RUN) run --quiet --example soak
 
 bench: toolchain supported packages module
 	@sh tests/machine/packages.sh bench

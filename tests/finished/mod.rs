@@ -15,6 +15,7 @@
 //!   sent its next request already, or has closed its own side.
 //! * `lifetimes`: What has been ended lives on until whoever still needs it has let go of it.
 //! * `matrix`: A marked response is finished early: on every handler, MPM and protocol, whatever compresses.
+//! * `other_modules`: Beside other modules, httpd's and others', responses are what they are without this one, and finished early.
 //! * `proxies`: A reverse proxy in front, which speaks with the server as it likes: its client is released early all
 //!   the same.
 //! * `released`: The client is let go for good: its connection belongs to nobody, and the server is there for others.
@@ -31,6 +32,7 @@ mod endurance;
 mod leaks;
 mod lifetimes;
 mod matrix;
+mod other_modules;
 mod proxies;
 pub mod released;
 mod streams;

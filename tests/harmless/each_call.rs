@@ -330,10 +330,9 @@ impl Trial {
         let job = self.ask(&connection, None);
         // It reads when the work goes on without it. Where something fails, the work may wait for it.
         let limit = Instant::now() + Duration::from_secs(2);
-        while !self.ledger().contains_key(&(job, "answered".to_owned()))
-            && !self.httpd.faults().has_failed()
-            && Instant::now() < limit
-        {
+        let answered = || self.ledger().contains_key(&(job, "answered".to_owned()));
+        let failed = || self.fault.get().is_some() && self.httpd.faults().has_failed();
+        while !answered() && !failed() && Instant::now() < limit {
             std::thread::sleep(Duration::from_millis(2));
         }
         connection.resume();
@@ -620,6 +619,27 @@ fn fails_in_a_course() {
     side_by_side([Course::Close, Course::Keep], |course| {
         assert!(fail_in(Mpm::Worker, course, 1) > 10, "hardly any call is made in {course:?}");
     });
+}
+
+/// All courses under all MPMs, and nothing fails: for those who watch the server meanwhile.
+#[test]
+#[ignore = "make check, where servers are watched"]
+fn succeeds() {
+    for mpm in Mpm::ALL {
+        // Valgrind has no robust mutexes.
+        let httpd = server(mpm).workers(4).config("Mutex fcntl default").start();
+        let mut trial = Trial::of(httpd, Course::Close);
+        for course in Course::ALL.into_iter().filter(|course| course.runs_on(mpm)) {
+            trial.course = course;
+            for _ in 0..2 {
+                let answers = trial.run();
+                assert_all_whole(&answers);
+                trial.check(&answers);
+            }
+        }
+        wait_for_running(&trial.httpd, 0);
+        trial.httpd.stop();
+    }
 }
 
 /// All courses under all MPMs.

@@ -10,6 +10,7 @@
 //! * `regressions`: What was once wrong, each named after how it was found.
 //! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
 //!   server without the module: the same bytes, on connections that are kept or closed alike.
+//! * `watched`: `make check` looks at what it says it looks at.
 
 mod differential;
 mod each_call;
@@ -17,3 +18,4 @@ pub mod faults;
 mod instructions;
 mod regressions;
 mod unmarked;
+mod watched;

@@ -8,6 +8,7 @@ use std::process::Command;
 use crate::deadline::wait_for;
 use crate::httpd::{Builder, Httpd, Mpm};
 use crate::programs;
+use crate::under;
 
 /// Each call of it begins the next request's part of the count: what came before, since the call before, is written into a file.
 const BOUNDARY: &str = "ap_read_request";
@@ -47,10 +48,10 @@ impl Builder {
         self.workers(1).config("Mutex flock default")
     }
 
-    /// The command that runs httpd's program.
-    pub(crate) fn program(&self, root: &std::path::Path) -> Command {
+    /// The command that runs httpd's program, with these libraries preloaded.
+    pub(crate) fn program(&self, root: &std::path::Path, preload: Option<&str>) -> Command {
         if !self.counted {
-            return Command::new(programs::httpd());
+            return under::httpd(root, preload);
         }
         let mut command = Command::new(programs::program(&["valgrind"]));
         command

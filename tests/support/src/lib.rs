@@ -11,7 +11,7 @@
 //!
 //! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), how many
 //!   instructions a request costs it ([`Instructions`]), memory that is overwritten when it is given back, calls that fail ([`Faults`],
-//!   `preloaded`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
+//!   `preloaded`), who watches it (`under`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
 //! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, programs such as curl ([`tools`]), a reverse proxy in front
@@ -40,6 +40,7 @@ mod programs;
 mod proxy;
 mod response;
 pub mod tools;
+mod under;
 mod user;
 mod watch;
 
@@ -55,7 +56,8 @@ pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
 pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};
-pub use programs::{finish_request_module, php_cgi_version};
+pub use programs::{finish_request_module, has_module, php_cgi_version};
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;
+pub use under::is_watched;

@@ -57,6 +57,11 @@ pub(crate) fn modules_dir() -> &'static Path {
     })
 }
 
+/// Whether httpd has this module, to be loaded.
+pub fn has_module(name: &str) -> bool {
+    modules_dir().join(format!("mod_{name}.so")).is_file()
+}
+
 /// mod_php's shared object, for example `libphp8.2.so`, if it is among httpd's modules.
 pub(crate) fn find_mod_php() -> Option<PathBuf> {
     let entries = fs::read_dir(modules_dir()).into_iter().flatten().flatten();

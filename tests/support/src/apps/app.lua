@@ -14,6 +14,9 @@ function handle(r)
     if mark ~= "none" then
         r.headers_out["X-Finish-Request"] = mark
     end
+    if query.close then
+        r.headers_out["Connection"] = "close"
+    end
     r:write(background.body(bytes))
     r:flush()
     if query.id then

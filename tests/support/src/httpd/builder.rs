@@ -302,7 +302,9 @@ impl Builder {
     }
 
     pub(super) fn command(&self, root: &Path, log: &ErrorLog) -> Command {
-        let mut command = self.program(root);
+        let preload = self.environment.iter().rev().find(|(name, _)| name == "LD_PRELOAD").map(|(_, value)| &**value);
+        let mut command = self.program(root, preload);
+        let environment = self.environment.iter().filter(|(name, _)| name != "LD_PRELOAD");
         command
             .arg("-DFOREGROUND")
             .arg("-d")
@@ -310,7 +312,7 @@ impl Builder {
             .arg("-f")
             .arg(root.join("httpd.conf"))
             .env("PHP_INI_SCAN_DIR", "")
-            .envs(self.environment.iter().map(|(name, value)| (name, value)))
+            .envs(environment.map(|(name, value)| (name, value)))
             .current_dir(root)
             .stdin(Stdio::null())
             .stdout(Stdio::null())

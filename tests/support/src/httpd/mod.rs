@@ -26,6 +26,7 @@ use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
 use crate::preloaded::Faults;
 use crate::process::Process;
+use crate::under;
 
 /// How long a prefork server may take to stop gracefully.
 const GRACE: Duration = Duration::from_secs(3);
@@ -319,6 +320,7 @@ impl Httpd {
         };
         let mut trouble = self.log.trouble(running, || stock::complaints(&self.builder));
         trouble.extend(self.log.unannounced(self.fpm.iter().flat_map(PhpFpm::complaints).collect()));
+        trouble.extend(under::findings(self.root.path()));
         match status {
             Some(status) if status.success() => {}
             Some(status) => trouble.push(format!("httpd ended with {status}")),

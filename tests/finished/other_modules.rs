@@ -1,0 +1,180 @@
+//! Beside other modules, httpd's and others': a marked response, one that `Auto` recognises, and an unmarked one are to the byte what a server
+//! without this module sends, and the first two are finished while the work runs on.
+
+use support::{Client, Handler, Httpd, Mpm, Protocol, has_module};
+
+use crate::judge::{path, ran_to_its_end, side_by_side};
+
+/// A module, and what it has to do with each response.
+#[derive(Clone, Copy)]
+struct Row {
+    modules: &'static [&'static str],
+    config: &'static str,
+    /// Where the pages are asked for.
+    folder: &'static str,
+    /// Whether a client is let go early. A marked response that is a part of another one, or comes by a proxy, is not finished for this client.
+    early: bool,
+}
+
+impl std::fmt::Debug for Row {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.modules.join(" and "))
+    }
+}
+
+const fn row(modules: &'static [&'static str], config: &'static str) -> Row {
+    Row { modules, config, folder: "", early: true }
+}
+
+/// httpd's own.
+const CORE: [Row; 20] = [
+    row(&["include"], "Options +Includes\nSetOutputFilter INCLUDES"),
+    row(&["substitute", "filter"], "SetOutputFilter SUBSTITUTE\nSubstitute s/answer/reply/n"),
+    row(&["sed", "filter"], "<Location />\nSetOutputFilter Sed\nOutputSed s/answer/reply/g\n</Location>"),
+    row(&["ext_filter"], "ExtFilterDefine upper mode=output cmd=\"/usr/bin/tr a-z A-Z\"\nSetOutputFilter upper"),
+    row(&["buffer"], "SetOutputFilter BUFFER"),
+    row(&["ratelimit", "env"], "SetOutputFilter RATE_LIMIT\nSetEnv rate-limit 4000"),
+    row(&["cache", "cache_disk"], "CacheEnable disk /\nCacheRoot \"${ROOT}/run\"\nCacheQuickHandler off"),
+    row(&["cache", "cache_socache"], "CacheEnable socache /\nCacheSocache shmcb:${ROOT}/run/cache(512000)"),
+    row(&["headers"], "Header set X-Test value\nHeader unset Content-Type"),
+    Row {
+        folder: "other/",
+        ..row(
+            &["rewrite"],
+            "<Directory \"${WWW}\">\nRewriteEngine On\nRewriteRule ^other/(.*) /$1 [E=x:y]\n</Directory>",
+        )
+    },
+    row(&["remoteip"], "RemoteIPHeader X-Forwarded-For"),
+    row(&["reqtimeout"], "RequestReadTimeout header=20 body=20"),
+    row(&["brotli", "filter"], "SetOutputFilter BROTLI_COMPRESS\nFinishBypass"),
+    row(&["deflate", "filter"], "SetOutputFilter DEFLATE\nFinishBypass"),
+    row(&["dav", "dav_fs"], "DavLockDB \"${ROOT}/run/lock\"\n<Location /dav>\nDav On\n</Location>"),
+    row(&["speling"], "CheckSpelling On"),
+    row(&["log_forensic"], "ForensicLog \"${ROOT}/run/forensic.log\""),
+    row(&["dumpio"], "DumpIOInput On\nDumpIOOutput On\nLogLevel dumpio:trace7"),
+    row(&["md"], "MDStoreDir \"${ROOT}/run\""),
+    Row {
+        folder: "by-proxy/",
+        early: false,
+        ..row(
+            &["proxy", "proxy_http"],
+            "<Location /by-proxy/>\nFinishRequest Off\nProxyPass http://127.0.0.1:${PORT}/ disablereuse=on\n</Location>",
+        )
+    },
+];
+
+/// Others'.
+const OTHERS: [Row; 7] = [
+    row(
+        &["security2", "unique_id"],
+        "SecRuleEngine On\nSecRequestBodyAccess On\nSecResponseBodyAccess On\nSecResponseBodyMimeType text/plain",
+    ),
+    row(&["xsendfile"], "XSendFile On"),
+    row(&["evasive20"], "DOSPageCount 10000\nDOSSiteCount 10000"),
+    row(&["qos"], "QS_ErrorPage /none.html\nQS_SrvMaxConnPerIP 1000\nQS_LocRequestLimitMatch ^/none 10"),
+    row(
+        &["auth_openidc", "authn_core", "authz_user"],
+        "OIDCProviderIssuer https://localhost\nOIDCProviderAuthorizationEndpoint https://localhost/a\nOIDCClientID id\n\
+         OIDCRedirectURI https://localhost/r\nOIDCCryptoPassphrase \"a secret of no worth\"",
+    ),
+    row(&["xml2enc"], "SetOutputFilter xml2enc"),
+    row(&["proxy_html", "proxy", "xml2enc"], "SetOutputFilter proxy-html\nProxyHTMLEnable On"),
+];
+
+#[test]
+fn of_httpd() {
+    beside(&CORE, |_| false);
+}
+
+#[test]
+#[ignore = "make check"]
+fn of_others() {
+    // As some distribution's mod_qos does not, which was built for another httpd.
+    beside(&OTHERS, |error| error.contains("undefined symbol"));
+}
+
+/// `is_useless`: the module's file is one that httpd does not load.
+fn beside(rows: &[Row], is_useless: impl Fn(&str) -> bool + Sync) {
+    for some in rows.chunks(5) {
+        side_by_side(some.iter().copied(), |row| match row.modules.iter().find(|module| !has_module(module)) {
+            Some(module) => println!("not tried: beside mod_{module}, which is not installed"),
+            None => stands_beside(row, &is_useless),
+        });
+    }
+}
+
+fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
+    let common = format!(
+        "<IfModule finish_request_module>\nFinishRequest On\n<Location /auto>\nFinishRequest Auto\n</Location>\n</IfModule>\n{}\n",
+        row.config.replace("FinishBypass", "<IfModule finish_request_module>\nFinishRequestBypass none\n</IfModule>")
+    );
+    let common = match row.early {
+        true => common,
+        // Stock httpd does not know it.
+        false => {
+            common.replace("FinishRequest Off\n", "<IfModule finish_request_module>\nFinishRequest Off\n</IfModule>\n")
+        }
+    };
+    let builder = || {
+        let modules: Vec<&str> = ["alias"].into_iter().chain(row.modules.iter().copied()).collect();
+        let alias = "Alias /auto \"${WWW}\"\n";
+        Httpd::builder(Mpm::Event)
+            .handler(Handler::Lua)
+            .modules(&modules)
+            .workers(16)
+            .config(&format!("{alias}{common}"))
+    };
+    let stock = match builder().without_module().try_start() {
+        Ok(stock) => stock,
+        Err(error) if is_useless(&error.0) => {
+            println!("not tried: beside mod_{row:?}, which httpd does not load here");
+            return;
+        }
+        Err(error) => panic!("{error}"),
+    };
+    let httpd = builder().start();
+    // A server of a few workers that talks to itself.
+    httpd.may_be_full();
+    stock.may_be_full();
+    for &protocol in [Protocol::Http1, Protocol::Http2].iter() {
+        // What the work writes, an unmarked response has.
+        for (kind, folder, query, finished) in [
+            ("marked", "", "mark=on", true),
+            ("Auto", "auto/", "mark=none&close=1", true),
+            ("unmarked", "", "mark=none", false),
+        ] {
+            let finished = finished && row.early;
+            if kind == "Auto" && !row.folder.is_empty() {
+                continue;
+            }
+            let after = if kind == "unmarked" { "length=none&after=200" } else { "after=0" };
+            let headers = [("Accept-Encoding", "gzip, br")];
+            let page = format!("{}{folder}app.lua", row.folder);
+            let ask = |httpd: &Httpd, early: bool| {
+                let background = httpd.background();
+                let client = Client::connect(httpd, protocol);
+                let exchange = client.get(&path(&background, &page, &format!("{query}&{after}")), &headers);
+                let early = early.then(|| exchange.response());
+                assert!(early.is_none() || !background.is_done(), "{row:?}, {protocol:?}: {kind} waited for its work");
+                background.wait_for_begin();
+                ran_to_its_end(&background);
+                let response = early.unwrap_or_else(|| exchange.response());
+                let seen = ["Content-Type", "Content-Encoding", "X-Test", "X-Finish-Request"];
+                let headers = seen.map(|name| response.header(name).map(str::to_owned));
+                (response.status, headers, response.decoded())
+            };
+            let (ours, theirs) = (ask(&httpd, finished), ask(&stock, false));
+            // Stock httpd knows no mark, and lets it through.
+            let theirs = (theirs.0, [theirs.1[0].clone(), theirs.1[1].clone(), theirs.1[2].clone(), None], theirs.2);
+            assert!(
+                ours == theirs,
+                "{row:?}, {protocol:?}, {kind}: {:?} and {:?}",
+                (ours.0, &ours.1, ours.2.len()),
+                (theirs.0, &theirs.1, theirs.2.len())
+            );
+            assert_eq!(ours.0, 200, "{row:?}, {protocol:?}, {kind}");
+        }
+    }
+    httpd.stop();
+    stock.stop();
+}

@@ -1,0 +1,101 @@
+//! Servers that are watched, for `make check`: `$UNDER` says by whom, and what they find fails the test.
+//!
+//! * `asan`: by AddressSanitizer, which the module (`$MOD_FINISH_REQUEST_SO`) has been built with. Its own is preloaded: httpd does not have it.
+//! * `memcheck`: by valgrind.
+
+use std::env;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+
+use crate::programs;
+
+/// Who watches.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Under {
+    Asan,
+    Memcheck,
+}
+
+fn under() -> Option<Under> {
+    match env::var("UNDER").ok()?.as_str() {
+        "" => None,
+        "asan" => Some(Under::Asan),
+        "memcheck" => Some(Under::Memcheck),
+        other => panic!("UNDER is `asan` or `memcheck`, not `{other}`"),
+    }
+}
+
+/// Where they write what they find.
+const FOUND: &str = "run/found.";
+
+/// httpd's program, as it is to be run in a folder; with these libraries preloaded.
+pub(crate) fn httpd(root: &Path, preload: Option<&str>) -> Command {
+    let found = root.join(FOUND).display().to_string();
+    let mut libraries: Vec<String> = preload.map(str::to_owned).into_iter().collect();
+    let mut command = match under() {
+        None => Command::new(programs::httpd()),
+        Some(Under::Asan) => {
+            libraries.insert(0, sanitizer().display().to_string());
+            let mut command = Command::new(programs::httpd());
+            // httpd keeps much until its end on purpose.
+            command.env("ASAN_OPTIONS", format!("detect_leaks=0:detect_stack_use_after_return=1:log_path={found}asan"));
+            command
+        }
+        Some(Under::Memcheck) => {
+            let mut command = Command::new(programs::program(&["valgrind"]));
+            let others = Path::new(env!("CARGO_MANIFEST_DIR")).join("../check/memcheck.supp");
+            command.args(["--quiet", "--num-callers=40", "--leak-check=no", "--child-silent-after-fork=no"]);
+            command.arg(format!("--suppressions={}", others.display()));
+            command.arg(format!("--log-file={found}%p")).arg(programs::httpd());
+            command
+        }
+    };
+    if !libraries.is_empty() {
+        command.env("LD_PRELOAD", libraries.join(":"));
+    }
+    command
+}
+
+/// The sanitizer's library, as the C compiler knows it.
+fn sanitizer() -> PathBuf {
+    let output = Command::new("cc").arg("-print-file-name=libasan.so").output().expect("cc runs");
+    let library = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
+    // It may be a linker's script, or a link.
+    library.canonicalize().unwrap_or_else(|_| panic!("the C compiler has no AddressSanitizer"))
+}
+
+/// What they have found in a server that has ended.
+pub(crate) fn findings(root: &Path) -> Vec<String> {
+    let files = fs::read_dir(root.join("run")).into_iter().flatten().flatten().map(|file| file.path());
+    let found = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("found.")));
+    let mut texts: Vec<String> = found.filter_map(|path| fs::read_to_string(path).ok()).collect();
+    // Valgrind's are told apart by lines that say nothing; others' code is others' matter.
+    if under() == Some(Under::Memcheck) {
+        let split = |text: &String| {
+            let lines =
+                text.lines().map(|line| line.trim_start_matches(|letter: char| "=- 0123456789".contains(letter)));
+            let text = lines.collect::<Vec<_>>().join("\n");
+            text.split("\n\n").map(str::to_owned).collect::<Vec<_>>()
+        };
+        texts = texts.iter().flat_map(split).filter(|text| text.contains("finish_request")).collect();
+    }
+    texts.retain(|text| !text.trim().is_empty());
+    texts
+}
+
+/// Whether a server's processes are watched, and the module is among what they look at; true where nobody watches.
+pub fn is_watched(process: u32) -> bool {
+    let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
+    let module = programs::finish_request_module();
+    let loaded = maps.contains(&*module.canonicalize().unwrap_or(module.clone()).to_string_lossy());
+    match under() {
+        None => true,
+        Some(Under::Asan) => {
+            let calls = fs::read(&module).unwrap_or_default();
+            let instrumented = calls.windows(20).any(|bytes| bytes == b"__asan_report_store8");
+            loaded && instrumented && maps.contains("libasan.so")
+        }
+        Some(Under::Memcheck) => loaded && maps.contains("vgpreload_memcheck"),
+    }
+}
