@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 use std::time::Duration;
 
-use support::http1::Connection;
+use support::http1::{Connection, EndKind};
 use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
@@ -130,7 +130,7 @@ fn a_child_that_is_not_needed() {
 }
 
 /// A child of prefork is told to stop while it asks for memory all the time: it ends at once, though the module has a
-/// thread in it.
+/// thread in it, for a client that still sends its request.
 #[test]
 fn a_busy_prefork_child_stops_at_once() {
     const CHILDREN: usize = 12;
@@ -145,11 +145,17 @@ fn a_busy_prefork_child_stops_at_once() {
            for i = 1, 1e12 do kept[i % 100] = string.rep('x', 2000 + i % 3000) end\n\
          end\n",
     );
-    for _ in 0..CHILDREN {
-        Client::connect(&httpd, Protocol::Http1).get("/busy.lua", &[]).released();
-    }
+    let sending = || {
+        let client = httpd.connect();
+        client.send("POST /busy.lua HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\nhalf");
+        assert_eq!(client.response().body, b"ok");
+        assert_eq!(client.end().kind, EndKind::Fin);
+        client
+    };
+    let clients: Vec<_> = (0..CHILDREN).map(|_| sending()).collect();
     httpd.signal(Signal::TERM);
     wait_for("the server to end", || (!is_running(&httpd)).then_some(()));
+    drop(clients);
     // The log would say so, had httpd had to help.
     httpd.stop();
 }
