@@ -20,16 +20,16 @@ fn logged_once_when_the_client_is_released(handler: Handler, mpm: Mpm) {
         let client = Client::connect(&httpd, protocol);
         let sent = Instant::now();
         client.get(&background.query(handler.page()), &[]).released();
-        let waited = sent.elapsed().as_micros();
-
+        // A plain connection's FIN goes first: on a busy machine the client is at its end before the line is written.
         let line = line(&httpd, &background);
+        let waited = sent.elapsed().as_micros();
         assert!(!background.is_done(), "logged before the background work ended");
         let [status, us, marked, released, bytes, tls, _] = line.split(' ').collect::<Vec<_>>()[..] else {
             panic!("{line}")
         };
         assert_eq!((status, marked, bytes), ("200", "header", "4096"));
         assert!(released.parse::<u64>().unwrap() <= us.parse().unwrap(), "{line}");
-        assert!(us.parse::<u128>().unwrap() <= waited, "the client waited {waited} us: {line}");
+        assert!(us.parse::<u128>().unwrap() <= waited, "the line was there after {waited} us: {line}");
         assert_eq!(tls == "-", protocol == Protocol::Http1, "{protocol:?}: {line}");
 
         background.open_gate();
