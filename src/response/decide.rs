@@ -56,11 +56,6 @@ fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said
         drop_kept_length(response, request);
         return Said::Off;
     }
-    if let Some(awaited) = response.awaited.get()
-        && mark::declared_length(request.header_values(c"Content-Length")) == Some(0)
-    {
-        awaited.note_empty();
-    }
     let (env, api) = (variable(response, request), response.asked.take());
     let is_auto = settings.mode() == Mode::Auto;
     let is_said = api || !header.is_empty() || !env.is_empty();

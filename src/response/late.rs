@@ -35,8 +35,6 @@ pub struct Awaited {
     kept_above: Cell<u64>,
     /// True if all of a brigade is held, and nothing of the response has been passed on since.
     owes_brigade: Cell<bool>,
-    /// True if the application has said that there is no body, whether httpd keeps that or not.
-    says_empty: Cell<bool>,
     /// True once a reader that does not wait has been told that nothing is there yet, where the end is.
     has_paused: Cell<bool>,
 }
@@ -108,7 +106,6 @@ impl Awaited {
             is_fcgid: Cell::new(false),
             kept_above: Cell::new(0),
             owes_brigade: Cell::new(false),
-            says_empty: Cell::new(false),
             has_paused: Cell::new(false),
         }
     }
@@ -121,11 +118,6 @@ impl Awaited {
     /// True once after a brigade all of which was held: what comes out of it now is a brigade of its own, as the handler passed it on.
     pub fn pays_brigade(&self) -> bool {
         self.owes_brigade.take()
-    }
-
-    /// Notes that the application has said that there is no body.
-    pub fn note_empty(&self) {
-        self.says_empty.set(true);
     }
 
     /// Says what the digits mean from now on.
@@ -362,7 +354,9 @@ impl Awaited {
     /// rest of the program's output. A program that sends one is read to its end, or the digits: filters look at that body.
     fn end_with_header(&self, source: &mut Brigade<'_>, before: &Brigade<'_>) {
         let request = self.request.get();
-        let has_none = || self.says_empty.get() || request.is_header_only();
+        // A length that httpd has dropped says nothing: a body may follow.
+        let says_zero = |value: &[u8]| mark::parse_length(value) == Some(0);
+        let has_none = || request.is_header_only() || request.header_values(c"Content-Length").any(says_zero);
         let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && before.length() == Some(0);
         if is_due && self.search.borrow().is_some() && has_none() && !self.has_more(source) {
             if request.connection().is_stream() {

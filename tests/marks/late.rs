@@ -309,6 +309,10 @@ fn a_response_without_a_body_ends_with_its_header(handler: Handler, mpm: Mpm) {
             ("HEAD", "moved", 303),
             ("GET", "empty", 200),
         ] {
+            if answer == "empty" && handler == Handler::Cgi {
+                // httpd drops this length: a body may follow.
+                continue;
+            }
             let (background, client) = (httpd.background(), Client::connect(&httpd, protocol));
             let path = format!("{}&answer={answer}&mark=none", background.query(page));
             let response = client.request(method, &path, &[], None).response();

@@ -8,7 +8,6 @@ query id ''
 case $answer in
 gone) printf 'Status: 204 No Content\r\n\r\n' ;;
 same) printf 'Status: 304 Not Modified\r\nETag: "v7"\r\n\r\n' ;;
-empty) printf 'Content-Type: text/html\r\nContent-Length: 0\r\n\r\n' ;;
 moved) printf 'Status: 303 See Other\r\nLocation: https://example.org/thanks\r\n\r\n' ;;
 *) printf 'Content-Type: text/html\r\n\r\n' ;;
 esac
