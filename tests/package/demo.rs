@@ -115,11 +115,15 @@ impl Demo {
         for put in [Command::stdin, Command::stdout, Command::stderr] {
             put(&mut command, Stdio::from(other.try_clone().unwrap()));
         }
-        // SAFETY: between fork and exec two system calls are made, and no memory is allocated.
+        // SAFETY: between fork and exec three system calls are made, and no memory is allocated.
         unsafe {
-            command.pre_exec(|| match libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
-                true => Ok(()),
-                false => Err(io::Error::last_os_error()),
+            command.pre_exec(|| {
+                // Whoever started the tests may have it ignored (nohup), which the demo would respect.
+                libc::signal(libc::SIGHUP, libc::SIG_DFL);
+                match libc::setsid() >= 0 && libc::ioctl(0, libc::TIOCSCTTY, 0) == 0 {
+                    true => Ok(()),
+                    false => Err(io::Error::last_os_error()),
+                }
             });
         }
         let child = command.spawn().unwrap();
