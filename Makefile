@@ -72,6 +72,7 @@ apps: toolchain supported
 	@sh tests/machine/packages.sh apps
 	@bash apxs/build.sh build --lib
 	@$(CARGO) test --test promises apps::$(TEST) -- --ignored --nocapture --test-threads=1
+	@sh tests/apps/table.sh "$(TARGET)/tmp/apps"
 
 differential: toolchain supported packages
 	@bash apxs/build.sh build --lib

@@ -52,6 +52,7 @@ libnginx-mod-http-lua   | libnginx-mod-http-lua
 apps="$all"'
 php-laravel-framework   | php-laravel-framework
 wordpress               | wordpress
+wordpress-theme-twentytwentythree | wordpress-theme-.*
 mediawiki               | mediawiki
 dokuwiki                | dokuwiki
 mariadb-server          | mariadb-server
