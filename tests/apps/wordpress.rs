@@ -181,13 +181,15 @@ fn each_page_is_the_same_and_finishes_early() {
     let site = Site::start();
     let here = site.folder.path().display().to_string();
     let mails = site.folder.path().join("mails/all");
-    visit::visit(&Application {
+    let application = Application {
         name: "WordPress",
         config: format!("Alias \"/wordpress\" \"{here}/wordpress\"\nSetEnv WP_STATE \"${{ROOT}}/gates/state\"\n"),
         install: Box::new(move |place| install(&site, place)),
         visit: visitor,
         random: &[(r#"data-pw="[^"]*""#, "PASSWORD"), (r"[0-9a-f]{10}", "NONCE"), (r"\d\d:\d\d(:\d\d)?", "TIME")],
         php_ini: vec![("sendmail_path", format!("/bin/sh {here}/sendmail"))],
-    });
+    };
+    visit::visit(&application);
+    // The folder goes with the application.
     assert!(fs::read_to_string(&mails).unwrap().contains("Somebody"), "no mail");
 }
