@@ -2,6 +2,8 @@
 //! finished. It is closed in its own time, or kept for the client's next request.
 
 pub mod buffer;
+mod client;
+mod clients;
 pub mod detach;
 pub mod keep;
 pub mod poll;

@@ -1,10 +1,12 @@
-//! The client's socket is taken from the request: whatever happens to the request later does not reach the client.
+//! The client is let go: by FIN on httpd's own socket, or by taking that from the request. Whatever happens to the request later does not reach the
+//! client.
 
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
-use super::thread::{self, Leaving};
+use super::client::{self, Leaving};
+use super::thread;
 use super::waiting::Waiting;
 use super::{buffer, keep, resources};
 use crate::directives::After;
@@ -61,7 +63,7 @@ pub fn work_ended(connection: Connection<'_>, aborted: bool) {
     if aborted || is_async() || connection.holds_output() || buffer::holds_something(connection) {
         return;
     }
-    let is_at_end = connection.socket().is_none_or(|socket| thread::discard(socket, 1).is_none());
+    let is_at_end = connection.socket().is_none_or(|socket| client::discard(socket, 1).is_none());
     if !is_at_end && let Ok(client) = take(connection) {
         thread::leave(Leaving::new(client, Waiting::default(), None, None));
     }

@@ -1,46 +1,24 @@
-//! The child's thread for clients whose responses have ended: it sends what still waits for them, and then either hands
-//! their connections on, or closes them as `ap_lingering_close` does: after FIN the client's bytes are read and discarded
-//! until it closes too. A socket closed with unread bytes would be reset, and the client might lose the end of the response.
+//! The child's own thread, for clients whose responses have ended, or wait while their applications are busy: started with the first of them,
+//! woken for each, and seen to its end when the child exits.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{self, ErrorKind, Read, Write};
-use std::net::{Shutdown, TcpStream};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::JoinHandle;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use super::keep::{self, HandOver};
-use super::poll::{self, Epoll};
-use super::waiting::{Queue, Waiting};
+use super::client::{Client, GLANCE, Helped, Leaving};
+use super::clients::{Clients, WOKEN};
+use super::waiting::Queue;
 use super::{resources, stop};
 use crate::httpd::{Connection, guard, is_threaded};
 
-/// How long a client may be silent (`SECONDS_TO_LINGER`).
-const SILENCE: Duration = Duration::from_secs(2);
-/// How long it may go on sending (`MAX_SECS_TO_LINGER`).
-const LIMIT: Duration = Duration::from_secs(30);
-
-/// How often a socket is read before the others have their turn, and how much of it in one go.
-const READS: usize = 16;
-const PIECE: usize = 65_536;
-/// How many sockets a child closes at a time; above that the oldest ones are cut.
-const MOST_LINGERING: usize = 256;
-/// How many clients a child's thread sends to at a time; above that their request's thread does it.
-const MOST_WRITING: usize = 256;
-/// How often a child that ends looks whether it has been told to hurry.
-const GLANCE: Duration = Duration::from_millis(200);
-
-/// When a client is looked at again that could not be attended to when it was due.
-const MOMENT: Duration = Duration::from_millis(1);
-
 /// The child's thread; started with the first socket that it gets.
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
-/// To how many clients it still sends.
-static WRITING: AtomicUsize = AtomicUsize::new(0);
 /// True if the child ends in its own time.
 static GRACEFUL: AtomicBool = AtomicBool::new(false);
 
@@ -54,6 +32,12 @@ struct Thread {
 
 /// What wakes the thread: a number, which the kernel keeps, and which needs no memory to be added to, as a byte for a socket does.
 struct Bell(File);
+
+impl AsFd for Bell {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.0.as_fd()
+    }
+}
 
 impl Bell {
     fn new() -> io::Result<Self> {
@@ -74,54 +58,6 @@ impl Bell {
     /// Until it rings again.
     fn hush(&self) {
         let _ = (&self.0).read(&mut [0; stop::RING.len()]);
-    }
-}
-
-/// A client that the thread gets.
-enum Client {
-    /// Its response has ended.
-    Leaving(Leaving),
-    /// Its response is still being made.
-    Helped(Helped),
-}
-
-/// A client of whose response bytes wait, while its application is busy with what comes next.
-struct Helped {
-    socket: TcpStream,
-    queue: Arc<Queue>,
-    /// How long it may read nothing.
-    timeout: Option<Duration>,
-    silent: Option<Instant>,
-}
-
-/// A client whose response has ended.
-pub struct Leaving {
-    socket: TcpStream,
-    waiting: Waiting,
-    /// The knowledge that its connection's next process must have; none where the connection is closed.
-    kept: Option<HandOver>,
-    /// How long it may read nothing, while bytes wait for it.
-    timeout: Option<Duration>,
-    writing: Option<Writing>,
-    /// True if FIN has been sent.
-    closing: bool,
-    silent: Option<Instant>,
-    limit: Option<Instant>,
-}
-
-/// One of [`WRITING`].
-struct Writing(());
-
-impl Writing {
-    fn new() -> Self {
-        WRITING.fetch_add(1, Ordering::Relaxed);
-        Self(())
-    }
-}
-
-impl Drop for Writing {
-    fn drop(&mut self) {
-        WRITING.fetch_sub(1, Ordering::Relaxed);
     }
 }
 
@@ -165,17 +101,8 @@ fn hurry_when_terminated() {
 
 /// Sees a client out. Does not wait, unless the thread has too much to do already, and then until all has been sent; or none
 /// can be started: then all is done here.
-pub fn leave(mut client: Leaving) {
-    if client.waiting.is_empty() {
-        // The client need not wait for the thread. What could be handed on has been.
-        client.kept = None;
-        client.shut();
-    } else if WRITING.load(Ordering::Relaxed) >= MOST_WRITING {
-        let Some(sent) = client.send_here() else { return };
-        client = sent;
-    } else {
-        client.writing = Some(Writing::new());
-    }
+pub fn leave(client: Leaving) {
+    let Some(client) = client.begin() else { return };
     let Some((client, error)) = hand_in(Client::Leaving(client)) else { return };
     if let Some(error) = error {
         resources::warn(
@@ -193,7 +120,7 @@ pub fn leave(mut client: Leaving) {
 pub fn help(connection: Connection<'_>, queue: &Arc<Queue>) -> bool {
     let Some(socket) = connection.socket().and_then(|socket| socket.try_clone_to_owned().ok()) else { return false };
     let (queue, timeout) = (Arc::clone(queue), connection.timeout());
-    hand_in(Client::Helped(Helped { socket: TcpStream::from(socket), queue, timeout, silent: None })).is_none()
+    hand_in(Client::Helped(Helped::new(socket, queue, timeout))).is_none()
 }
 
 /// Has the thread look at what has changed; later, where it is being given a client at this moment.
@@ -233,13 +160,12 @@ impl Thread {
         let (clients, incoming) = channel();
         let wake = Arc::new(Bell::new()?);
         let woken = Arc::clone(&wake);
-        let epoll = Epoll::new()?;
-        epoll.watch(woken.0.as_fd(), true, libc::EPOLLIN, WOKEN)?;
+        let own = Clients::new(&*woken)?;
         stop::prepare(wake.0.as_raw_fd());
         let handle = without_signals(|| {
             std::thread::Builder::new()
                 .name("finish_request".into())
-                .spawn(move || guard((), || run(&incoming, &woken, epoll)))
+                .spawn(move || guard((), || run(&incoming, &woken, own)))
         })
         .inspect_err(|_| stop::forget())?;
         Ok(Self { process: std::process::id(), clients, wake, handle })
@@ -260,11 +186,10 @@ fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-fn run(incoming: &Receiver<Client>, woken: &Bell, epoll: Epoll) {
-    let mut clients = Clients { epoll, all: HashMap::new(), due: BTreeSet::new(), lingering: BTreeSet::new(), next: 0 };
+fn run(incoming: &Receiver<Client>, woken: &Bell, mut clients: Clients) {
     let mut helped = BTreeSet::new();
     let mut ending = false;
-    while !ending || !clients.all.is_empty() {
+    while !ending || !clients.is_empty() {
         let glance = if ending { Some(GLANCE) } else { None };
         let ready = clients.wait(glance);
         let now = Instant::now();
@@ -300,394 +225,6 @@ fn run(incoming: &Receiver<Client>, woken: &Bell, epoll: Epoll) {
         }
         if ending {
             clients.hurry(now, GRACEFUL.load(Ordering::Relaxed));
-        }
-    }
-}
-
-/// The number by which the thread is woken.
-const WOKEN: u64 = u64::MAX;
-
-/// The clients that the thread has, by numbers that grow. What is done at a time is for those for whom something has come, or is due.
-struct Clients {
-    epoll: Epoll,
-    all: HashMap<u64, Watched>,
-    /// When to look at a client at the latest.
-    due: BTreeSet<(Instant, u64)>,
-    /// Those that have all of their responses.
-    lingering: BTreeSet<u64>,
-    next: u64,
-}
-
-struct Watched {
-    client: Client,
-    /// Its place in [`Clients::due`].
-    due: Option<Instant>,
-    /// What it is watched for; none where the kernel refused that.
-    events: Option<i32>,
-}
-
-impl Clients {
-    /// Waits until something can be read or written, the thread is woken, or something is due; gives the numbers.
-    fn wait(&self, glance: Option<Duration>) -> Vec<u64> {
-        let next = self.due.first().map(|(due, _)| due.saturating_duration_since(Instant::now()));
-        let ready = self.epoll.wait(next.into_iter().chain(glance).min());
-        ready.map(Iterator::collect).unwrap_or_else(|_| {
-            std::thread::sleep(GLANCE);
-            Vec::new()
-        })
-    }
-
-    /// Takes a client, unless all can be done for it now: its number.
-    fn add(&mut self, client: Client, now: Instant) -> Option<u64> {
-        let number = self.next;
-        self.next += 1;
-        self.all.insert(number, Watched { client, due: None, events: None });
-        if !self.attend(number, now) {
-            return None;
-        }
-        if self.lingering.len() > MOST_LINGERING
-            && let Some(oldest) = self.lingering.first().copied()
-        {
-            self.remove(oldest);
-        }
-        Some(number)
-    }
-
-    /// Does what can be done for a client now. False when it is out of this thread's hands.
-    fn attend(&mut self, number: u64, now: Instant) -> bool {
-        let Some(watched) = self.all.get_mut(&number) else { return false };
-        if !watched.client.goes_on(now) {
-            self.remove(number);
-            return false;
-        }
-        let events = watched.client.events();
-        if watched.events != Some(events) {
-            let is_new = watched.events.is_none();
-            let watches = self.epoll.watch(watched.client.socket(), is_new, events, number);
-            watched.events = watches.is_ok().then_some(events).or(watched.events);
-        }
-        if events == libc::EPOLLIN {
-            self.lingering.insert(number);
-        }
-        // Where the kernel does not watch it, it is tried now and then.
-        let glance = if watched.events == Some(events) { None } else { Some(now + GLANCE) };
-        let next = watched.client.next().into_iter().chain(glance).min().map(|next| next.max(now + MOMENT));
-        // A place that is too early is no harm.
-        if let Some(next) = next
-            && watched.due.is_none_or(|due| next < due || due <= now)
-        {
-            if let Some(due) = watched.due.replace(next) {
-                self.due.remove(&(due, number));
-            }
-            self.due.insert((next, number));
-        }
-        true
-    }
-
-    /// Does what is due.
-    fn attend_due(&mut self, now: Instant) {
-        while let Some(&(due, number)) = self.due.first()
-            && due <= now
-        {
-            if self.attend(number, now) && self.due.first() == Some(&(due, number)) {
-                // It has no time limit any more.
-                self.due.pop_first();
-                if let Some(watched) = self.all.get_mut(&number) {
-                    watched.due = None;
-                }
-            }
-        }
-    }
-
-    fn remove(&mut self, number: u64) {
-        if let Some(Watched { client, due, events }) = self.all.remove(&number) {
-            if events.is_some() {
-                self.epoll.forget(client.socket());
-            }
-            if let Some(due) = due {
-                self.due.remove(&(due, number));
-            }
-            self.lingering.remove(&number);
-        }
-    }
-
-    /// The child ends.
-    fn hurry(&mut self, now: Instant, graceful: bool) {
-        let numbers: Vec<u64> = self.all.keys().copied().collect();
-        for number in numbers {
-            match self.all.get_mut(&number).map(|watched| &mut watched.client) {
-                Some(Client::Leaving(client)) => {
-                    client.hurry(now, graceful);
-                    self.attend(number, now);
-                }
-                // Its request has ended.
-                _ => self.remove(number),
-            }
-        }
-    }
-}
-
-impl Client {
-    /// Does what can be done now. False when the client is out of this thread's hands.
-    fn goes_on(&mut self, now: Instant) -> bool {
-        match self {
-            Self::Leaving(client) => client.goes_on(now),
-            Self::Helped(client) => client.goes_on(now),
-        }
-    }
-
-    /// What it is waited for.
-    fn events(&self) -> i32 {
-        match self {
-            Self::Leaving(client) if client.waiting.is_empty() => libc::EPOLLIN,
-            _ => libc::EPOLLOUT,
-        }
-    }
-
-    /// When something is due, whatever it does.
-    fn next(&self) -> Option<Instant> {
-        match self {
-            Self::Leaving(client) => client.next(),
-            Self::Helped(client) => client.silent,
-        }
-    }
-
-    fn socket(&self) -> BorrowedFd<'_> {
-        match self {
-            Self::Leaving(client) => client.socket.as_fd(),
-            Self::Helped(client) => client.socket.as_fd(),
-        }
-    }
-}
-
-impl Helped {
-    /// Sends what the kernel takes. False when there is nothing to send, now or any more.
-    fn goes_on(&mut self, now: Instant) -> bool {
-        if !self.queue.is_helped() {
-            // The request's thread has done with it.
-            return false;
-        }
-        let Some(mut waiting) = self.queue.try_lock() else { return true };
-        let before = waiting.len();
-        match waiting.send(self.socket.as_fd()) {
-            Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                if self.silent.is_none() || waiting.len() < before {
-                    self.silent = self.timeout.map(|timeout| now + timeout);
-                }
-                if self.silent.is_none_or(|limit| now < limit) {
-                    return true;
-                }
-                self.queue.set_helped(false);
-            }
-            Ok(()) => _ = self.queue.set_helped(false),
-            // The client has gone, as the request's thread will see.
-            Err(_) => {}
-        }
-        false
-    }
-}
-
-impl Leaving {
-    /// A client that gets what waits for it, within `timeout` for each step, and whose connection is then kept or closed.
-    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<HandOver>) -> Self {
-        let socket = TcpStream::from(socket);
-        // Where it fails, the first read may wait; it is the last one then.
-        let _ = socket.set_nonblocking(true);
-        Self { socket, waiting, kept, timeout, writing: None, closing: false, silent: None, limit: None }
-    }
-
-    /// Does what can be done now. False when the connection is out of this thread's hands.
-    fn goes_on(&mut self, now: Instant) -> bool {
-        match self.write(now) {
-            Some(goes_on) => goes_on,
-            None => self.linger(now),
-        }
-    }
-
-    /// Sends what waits. None when the connection is to be closed, and nothing waits any more.
-    fn write(&mut self, now: Instant) -> Option<bool> {
-        if !self.waiting.is_empty() {
-            let before = self.waiting.len();
-            match self.waiting.send(self.socket.as_fd()) {
-                Ok(()) => {}
-                Err(error) if error.kind() == ErrorKind::WouldBlock => {
-                    if self.silent.is_none() || self.waiting.len() < before {
-                        self.silent = self.timeout.map(|timeout| now + timeout);
-                    }
-                    let given_up = [self.silent, self.limit].into_iter().flatten().any(|limit| now >= limit);
-                    return Some(!given_up);
-                }
-                Err(_) => return Some(false),
-            }
-            self.writing = None;
-        }
-        if let Some(kept) = self.kept.take()
-            && keep::hand_over(self.socket.as_fd(), &kept).is_ok()
-        {
-            return Some(false);
-        }
-        self.shut();
-        None
-    }
-
-    /// Sends FIN, unless that has been done. Nothing waits any more, and the connection is not to be kept.
-    fn shut(&mut self) {
-        if !self.closing {
-            self.closing = true;
-            // An error says that the client has gone already.
-            let _ = self.socket.shutdown(Shutdown::Write);
-            let now = Instant::now();
-            (self.silent, self.limit) = (Some(now + SILENCE), Some(now + LIMIT));
-        }
-    }
-
-    /// Reads what is there. False when the client has closed, has been silent, or has sent for too long.
-    fn linger(&mut self, now: Instant) -> bool {
-        let Some(got_something) = discard(self.socket.as_fd(), READS) else { return false };
-        if got_something {
-            self.silent = Some(now + SILENCE);
-        }
-        self.next().is_none_or(|limit| now < limit)
-    }
-
-    /// The child ends: how long it can stay depends on whether it ends gracefully.
-    fn hurry(&mut self, now: Instant, graceful: bool) {
-        if !graceful || self.waiting.is_empty() {
-            let limit = now + SILENCE;
-            self.limit = Some(self.limit.map_or(limit, |earlier| earlier.min(limit)));
-        }
-    }
-
-    /// When something is due, whatever the client does.
-    fn next(&self) -> Option<Instant> {
-        self.silent.into_iter().chain(self.limit).min()
-    }
-
-    /// Does all that is to do, while the caller waits.
-    fn see_out(mut self) {
-        while self.goes_on(Instant::now()) {
-            self.wait();
-        }
-    }
-
-    /// Waits until something can be read or written, or is due.
-    fn wait(&self) {
-        let events = if self.waiting.is_empty() { libc::POLLIN } else { libc::POLLOUT };
-        let next = self.next().map(|next| next.saturating_duration_since(Instant::now()));
-        if poll::wait(self.socket.as_fd(), events, next).is_err() {
-            std::thread::sleep(GLANCE);
-        }
-    }
-
-    /// Sends what waits, while the caller waits. None when the connection has been handed on, or the client has gone.
-    fn send_here(mut self) -> Option<Self> {
-        while self.goes_on(Instant::now()) {
-            if self.waiting.is_empty() {
-                return Some(self);
-            }
-            self.wait();
-        }
-        None
-    }
-}
-
-/// Reads what is there, so many times at the most, and discards it: whether it is anything. None when the client has closed, or has gone.
-pub fn discard(socket: BorrowedFd<'_>, times: usize) -> Option<bool> {
-    let mut got_something = false;
-    for _ in 0..times {
-        let flags = libc::MSG_DONTWAIT | libc::MSG_TRUNC;
-        // SAFETY: the socket is open (invariant 11). With MSG_TRUNC the kernel discards the bytes of a TCP socket (tcp(7)), and writes nothing.
-        match unsafe { libc::recv(socket.as_raw_fd(), std::ptr::null_mut(), PIECE, flags) } {
-            0 => return None,
-            1.. => got_something = true,
-            _ => match io::Error::last_os_error().kind() {
-                ErrorKind::Interrupted => {}
-                ErrorKind::WouldBlock => break,
-                _ => return None,
-            },
-        }
-    }
-    Some(got_something)
-}
-
-#[cfg(test)]
-#[allow(clippy::unwrap_used, clippy::indexing_slicing)]
-mod tests {
-    use std::net::TcpListener;
-
-    use super::*;
-
-    fn clients() -> Clients {
-        let epoll = Epoll::new().unwrap();
-        Clients { epoll, all: HashMap::new(), due: BTreeSet::new(), lingering: BTreeSet::new(), next: 0 }
-    }
-
-    /// A client whose response has ended, and its own end of the connection.
-    fn leaving(listener: &TcpListener) -> (Client, TcpStream) {
-        let theirs = TcpStream::connect(listener.local_addr().unwrap()).unwrap();
-        let mut client = Leaving::new(listener.accept().unwrap().0.into(), Waiting::default(), None, None);
-        client.shut();
-        (Client::Leaving(client), theirs)
-    }
-
-    fn listener() -> TcpListener {
-        TcpListener::bind("127.0.0.1:0").unwrap()
-    }
-
-    #[test]
-    fn only_who_does_something_is_attended_to() {
-        let (mut clients, listener) = (clients(), listener());
-        let mut theirs = Vec::new();
-        for _ in 0..100 {
-            let (client, other) = leaving(&listener);
-            clients.add(client, Instant::now()).unwrap();
-            theirs.push(other);
-        }
-        drop(theirs.remove(42));
-        assert_eq!(clients.wait(None), [42]);
-        assert!(!clients.attend(42, Instant::now()));
-        assert_eq!(clients.all.len(), 99);
-        assert!(!clients.all.contains_key(&42));
-        assert_eq!(clients.wait(Some(Duration::ZERO)), []);
-    }
-
-    #[test]
-    fn who_is_silent_is_closed_in_time() {
-        let (mut clients, listener) = (clients(), listener());
-        let theirs: Vec<_> = (0..10)
-            .map(|_| {
-                let (client, other) = leaving(&listener);
-                clients.add(client, Instant::now()).unwrap();
-                other
-            })
-            .collect();
-        // One says something, and has more time.
-        std::io::Write::write_all(&mut &theirs[3], b"S").unwrap();
-        assert_eq!(clients.wait(None), [3]);
-        let later = Instant::now() + SILENCE / 2;
-        assert!(clients.attend(3, later));
-        clients.attend_due(later);
-        assert_eq!(clients.all.len(), 10);
-        clients.attend_due(later + SILENCE - Duration::from_millis(1));
-        assert_eq!(clients.all.keys().collect::<Vec<_>>(), [&3]);
-        clients.attend_due(later + SILENCE);
-        assert!(clients.all.is_empty() && clients.due.is_empty() && clients.lingering.is_empty());
-    }
-
-    #[test]
-    fn the_oldest_goes_where_there_are_too_many() {
-        let (mut clients, listener) = (clients(), listener());
-        let theirs: Vec<_> = (0..MOST_LINGERING + 3)
-            .map(|_| {
-                let (client, other) = leaving(&listener);
-                clients.add(client, Instant::now()).unwrap();
-                other
-            })
-            .collect();
-        assert_eq!(clients.all.len(), MOST_LINGERING);
-        for number in 0..theirs.len() as u64 {
-            let cut = !clients.all.contains_key(&number);
-            assert_eq!(cut, number < 3);
         }
     }
 }
