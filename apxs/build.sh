@@ -15,6 +15,11 @@ if [ "$runs" != yes ]; then
     echo "$folder is on a file system that is mounted noexec, or full: name a folder that programs can be run in with CARGO_TARGET_DIR" >&2
     exit 1
 fi
+# cargo would say it amidst a hundred lines.
+if [ -z "${CC:-}" ] && ! command -v cc >/dev/null; then
+    echo 'There is no C compiler and linker, cc: install one, by the package gcc and the headers of the C library' >&2
+    exit 1
+fi
 
 one_sentence='
     /^(\033\[[0-9;]*m)*error(\033\[[0-9;]*m)*:? ?(\033\[[0-9;]*m)*: mod_finish_request@[^ ]*: / || /^error: mod_finish_request@[^ ]*: / {

@@ -5,7 +5,8 @@
 #   trees.sh [--tree SUITE]... [--user root|user]... [--demo-only] [--filter TEXT] [--keep-base FOLDER]
 #
 # SUITE is bookworm, trixie, sid, noble or resolute (Ubuntu); without it the first four. What is tested is the committed state.
-# MIRROR and UBUNTU_MIRROR name the archives; without them Debian's is the one of this machine's own sources.
+# MIRROR and UBUNTU_MIRROR name the archives; without them Debian's is the one of this machine's own sources. Ubuntu's keys are those of the
+# package ubuntu-archive-keyring (Debian) or ubuntu-keyring (Ubuntu), or of the file that UBUNTU_KEYRING names.
 # STALE=yes takes an archive whose lists have run out, as a frozen copy's have. The Rust toolchain is this machine's. A tree is kept in --keep-base's folder as it was made, for a faster next time.
 set -uo pipefail
 
@@ -85,7 +86,12 @@ make_tree() {
     fi
     suite=$1 tree=$2
     shift 2
-    mmdebstrap ${STALE:+--aptopt='Acquire::Check-Valid-Until "false"'} --variant=minbase --include=ca-certificates,make,mount "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
+    case $suite in
+    noble | resolute) keyring=${UBUNTU_KEYRING:-/usr/share/keyrings/ubuntu-archive-keyring.gpg} ;;
+    *) keyring= ;;
+    esac
+    [ -z "$keyring" ] || [ -r "$keyring" ] || { echo "$keyring, with Ubuntu's keys, is not there: UBUNTU_KEYRING names it"; return 1; }
+    mmdebstrap ${keyring:+--keyring="$keyring"} ${STALE:+--aptopt='Acquire::Check-Valid-Until "false"'} --variant=minbase --include=apt,ca-certificates,make,mount "$suite" "$tree" "$@" >"$folder/$suite.log" 2>&1 </dev/null ||
         { grep -E '^(E|Err):?' "$folder/$suite.log" | head -n 1; return 1; }
     [ -z "$bases" ] || { mkdir -p "$bases" && tar -cf "$bases/$suite.tar" -C "$tree" .; }
 }
