@@ -185,6 +185,21 @@ fn nowhere_to_build() {
 }
 
 #[test]
+fn nothing_to_link_with() {
+    let folder = tempfile::tempdir().unwrap();
+    for tool in ["bash", "dirname", "mkdir", "rm", "chmod"] {
+        let output = Command::new("sh").args(["-c", &format!("command -v {tool}")]).output().unwrap();
+        symlink(String::from_utf8(output.stdout).unwrap().trim(), folder.path().join(tool)).unwrap();
+    }
+    let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh"));
+    build.env("PATH", folder.path()).env("CARGO_TARGET_DIR", folder.path()).env_remove("CC").arg("--version");
+    let output = support::tools::run(build);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(output.stderr.contains("cc") && output.stderr.contains("gcc"), "{}", output.stderr);
+    assert_eq!(output.stderr.lines().count(), 1, "{}", output.stderr);
+}
+
+#[test]
 fn nowhere_to_run_what_is_built() {
     if !support::machine::may_unshare(&["--mount"]) {
         return;
