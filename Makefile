@@ -80,6 +80,7 @@ differential: toolchain supported packages
 	    $(CARGO) test --test promises differential:: -- --nocapture --test-threads=2
 
 check: toolchain supported packages
+	@sh tests/machine/packages.sh check
 	@bash tests/check/run.sh
 
 soak: toolchain supported packages module

@@ -21,3 +21,7 @@ mod httpd;
 mod report;
 mod response;
 mod sys;
+
+/// What the fuzzer asks of those who receive connections.
+#[cfg(fuzzing)]
+pub use connection::keep::fuzzed as hand_over;

@@ -104,8 +104,11 @@ impl Walk<'_, '_> {
             match brigade.first() {
                 None => return Ok(Reached::More),
                 Some(Kind::Eos) => return Ok(Reached::HandlerEnd),
-                Some(Kind::Flush) if self.walking.marked.ending.ends_at_flush() => {
+                Some(Kind::Flush) if self.walking.marked.ends_at_flush() => {
                     brigade.delete_first();
+                    let kept = self.walking.marked.ending.held();
+                    self.count(kept.len() as u64);
+                    self.body.push_bytes(kept);
                     return Ok(Reached::End);
                 }
                 Some(Kind::Flush | Kind::Eor | Kind::Metadata) => brigade.move_first(self.body),

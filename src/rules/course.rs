@@ -33,6 +33,8 @@ pub enum Phase<E> {
 pub struct Marked {
     /// Where.
     pub ending: Ending,
+    /// True if the C function has been called: at the next flush, if that comes first.
+    pub at_flush: bool,
     /// Who said so.
     pub source: Source,
     /// False where `off` came later, or where too many others are in background work: then it ends with its handler, held
@@ -47,7 +49,12 @@ pub struct Marked {
 impl Marked {
     /// A response that ends there, as `source` said.
     pub const fn new(ending: Ending, source: Source, early: bool) -> Self {
-        Self { ending, source, early, held: None, off: false }
+        Self { ending, at_flush: false, source, early, held: None, off: false }
+    }
+
+    /// True if a flush ends it.
+    pub const fn ends_at_flush(&self) -> bool {
+        self.at_flush || self.ending.ends_at_flush()
     }
 }
 
@@ -228,7 +235,8 @@ fn decided<E: Copy>(phase: Phase<E>, said: Said) -> (Order<E>, Phase<E>) {
         (Phase::Marked(marked), Said::Off) if marked.ending.ends_at_flush() => Phase::Settled,
         (Phase::Marked(marked), Said::Off) => Phase::Marked(Marked { early: false, off: true, ..marked }),
         (Phase::Marked(marked), Said::Now) if marked.early => {
-            Phase::Marked(Marked { ending: Ending::Flush, source: Source::Api, ..marked })
+            // What is behind an end that has come, or framing, stays what it is.
+            Phase::Marked(Marked { at_flush: true, source: Source::Api, ..marked })
         }
         (phase, _) => phase,
     };
@@ -253,9 +261,10 @@ fn walked<E: Copy>(mut marked: Marked, reached: Reached, ask: &mut dyn Ask) -> (
             let waits = marked.early && ask.waits_for_body();
             marked.early = marked.early && (waits || ask.has_place(marked.source));
             if waits || !marked.early {
-                if marked.ending.ends_at_flush() {
+                if marked.ends_at_flush() {
                     // The next flush is not another end.
                     marked.ending = Ending::Length(Length::new(0));
+                    marked.at_flush = false;
                 }
                 (Order::WaitForHandler, Phase::Marked(marked))
             } else if ask.is_short(&marked.ending) {
@@ -292,6 +301,7 @@ fn with_handler<E: Copy>(marked: Marked, ask: &mut dyn Ask) -> (Order<E>, Phase<
 #[cfg(test)]
 mod tests {
     use super::super::declared::{Declared, Pause};
+    use super::super::ending::Verdict;
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -376,7 +386,7 @@ mod tests {
             Phase::Settled => "Settled",
             Phase::Declared(_) => "Declared",
             Phase::Marked(marked) if !marked.early => "Marked, not early",
-            Phase::Marked(marked) if marked.ending.ends_at_flush() => "Marked, at a flush",
+            Phase::Marked(marked) if marked.ends_at_flush() => "Marked, at a flush",
             Phase::Marked(_) => "Marked",
             Phase::Walking => "Walking",
             Phase::Ending => "Ending",
@@ -505,6 +515,18 @@ mod tests {
         for word in SEEN {
             assert!(rows.iter().any(|row| row[1].split("; ").next() == Some(word)), "no row has {word}");
         }
+    }
+
+    #[test]
+    fn the_c_function_opens_no_body_that_has_ended() {
+        let ended = Marked::new(Ending::Length(Length::new(0)), Source::Header, true);
+        let (_, after) = next(Phase::<i32>::Marked(ended), Seen::Said(Said::Now));
+        let Phase::Marked(mut marked) = after else { unreachable!() };
+        assert_eq!(marked.ending.next(b"behind the end"), Verdict::End);
+        let (order, after) =
+            walked::<i32>(marked, Reached::End, &mut Answers { text: "body unread".to_owned(), ..Answers::default() });
+        let Phase::Marked(marked) = after else { unreachable!() };
+        assert!(order == Order::WaitForHandler && !marked.ends_at_flush());
     }
 
     proptest! {

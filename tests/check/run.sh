@@ -1,21 +1,22 @@
 #!/bin/bash
 # make check: looks at the module with more than its tests. LONG=1 takes a night. Whatever cannot be had here is said: "not tried".
 #
-# | part     | what it looks at                                                  | quick             | LONG=1                    |
-# | -------- | ----------------------------------------------------------------- | ----------------- | ------------------------- |
-# | faults   | each call of the module's fails in turn, at each occurrence       | all               | all                       |
-# | asan     | servers with an instrumented module, memory poisoned              | the main chapters | all chapters but package  |
-# | memcheck | servers under valgrind                                            | each course       | each course, marks        |
-# | miri     | src/rules/ by Miri                                                | its tests         | its tests                 |
-# | fuzz     | each target of fuzz/                                              | a minute          | an hour                   |
-# | soak     | make soak                                                         | a minute each MPM | 60 minutes each MPM       |
+# | part     | what it looks at                                                  | quick                   | LONG=1                    |
+# | -------- | ----------------------------------------------------------------- | ----------------------- | ------------------------- |
+# | faults   | each call of the module's fails in turn, at each occurrence       | all                     | all                       |
+# | asan     | servers with an instrumented module, memory poisoned              | the main chapters       | all chapters but package  |
+# | tsan     | what the threads of a server share, by ThreadSanitizer            | courses, clients, Keep  | all chapters but package  |
+# | memcheck | servers under valgrind                                            | each course             | each course, marks        |
+# | miri     | src/rules/ by Miri                                                | its tests               | its tests, more cases     |
+# | fuzz     | each target of fuzz/, from the corpus that is kept there          | a minute                | an hour; keeps what is new |
+# | soak     | make soak                                                         | a minute each MPM       | 60 minutes each MPM       |
 #
-# PARTS='asan fuzz' takes these alone.
+# PARTS='asan fuzz' takes these alone. asan, tsan, miri and fuzz want a nightly Rust: rustup toolchain install nightly -c miri -c rust-src
 set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults asan memcheck miri fuzz soak}
+parts=${PARTS:-faults asan tsan memcheck miri fuzz soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -47,25 +48,56 @@ with_asan() {
     UNDER=asan MOD_FINISH_REQUEST_SO=$target/asan/$triple/debug/libmod_finish_request.so promises "$@"
 }
 
+with_tsan() {
+    # The standard library with it: what of that is not instrumented, atomics of its locks say, is taken for races.
+    RUSTFLAGS=-Zsanitizer=thread "$cargo" "+$nightly" build --quiet -Zbuild-std --lib --target "$triple" --target-dir "$target/tsan" || return
+    UNDER=tsan THREADS=2 MOD_FINISH_REQUEST_SO=$target/tsan/$triple/debug/libmod_finish_request.so promises "$@"
+}
+
 with_memcheck() { UNDER=memcheck THREADS=1 promises "$@"; }
 
-with_miri() { MIRIFLAGS=-Zmiri-disable-isolation "$cargo" "+$nightly" miri test --quiet --lib rules:: --target-dir "$target/miri"; }
+with_miri() {
+    PROPTEST_CASES=$1 MIRIFLAGS=-Zmiri-disable-isolation \
+        "$cargo" "+$nightly" miri test --quiet --lib --target-dir "$target/miri" rules::
+}
+
+# fuzzer NAME SECONDS: runs one, from what is known.
+fuzzer() {
+    local corpus=$target/fuzz/corpus/$1 dictionary=()
+    mkdir -p "$corpus"
+    [ ! -e "fuzz/corpus/$1.tar.gz" ] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "$corpus" || return
+    [ ! -e "fuzz/$1.dict" ] || dictionary=(-dict="fuzz/$1.dict")
+    "$target/fuzz/$triple/release/$1" "$corpus" "${dictionary[@]}" -artifact_prefix="$target/fuzz/$1-" \
+        -max_total_time="$2" -verbosity=0 -print_final_stats=1 >"$target/fuzz/$1.log" 2>&1 || {
+        echo "The fuzzer $1 has found something:"
+        tail -n 40 "$target/fuzz/$1.log"
+        return 1
+    }
+    sed -n "s/^stat::number_of_executed_units: */$1: /p" "$target/fuzz/$1.log"
+}
+
+# keep NAME: what it has learned goes to what is kept, as few files as reach the same places.
+keep() {
+    local least
+    least=$(mktemp -d) || return
+    "$target/fuzz/$triple/release/$1" -merge=1 -max_len=400 "$least" "$target/fuzz/corpus/$1" >/dev/null 2>&1 &&
+        tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$least" -cf - . | gzip -9n >"fuzz/corpus/$1.tar.gz"
+    rm -rf "$least"
+}
 
 with_fuzzers() {
-    local fuzzer dictionary
-    for fuzzer in fuzz/fuzz_targets/*.rs; do
-        fuzzer=$(basename "$fuzzer" .rs)
-        dictionary=()
-        [ ! -e "fuzz/$fuzzer.dict" ] || dictionary=(-dict="fuzz/$fuzzer.dict")
-        # What it learns is kept for the next time.
-        mkdir -p "$target/fuzz/corpus/$fuzzer"
-        "$cargo" "+$nightly" fuzz run --target-dir "$target/fuzz" "$fuzzer" "$target/fuzz/corpus/$fuzzer" -- \
-            "${dictionary[@]}" -max_total_time="$1" -verbosity=0 -print_final_stats=1 || return
-    done
+    local names
+    names=$(basename -s .rs fuzz/fuzz_targets/*.rs)
+    "$cargo" "+$nightly" fuzz build --target-dir "$target/fuzz" || return
+    # Two at a time: there may be no more cores.
+    echo "$names" | xargs -P 2 -I '{}' bash -c "fuzzer '{}' $1" || return
+    [ -z "$long" ] || for name in $names; do keep "$name" || return; done
 }
+export -f fuzzer
 
 bash apxs/build.sh build --lib || exit 1
 triple=$(rustc -vV | sed -n 's/^host: //p')
+export target triple
 
 for name in $parts; do
     case $name in
@@ -79,6 +111,16 @@ for name in $parts; do
             part asan with_asan watched:: each_call::succeeds lifetimes:: marks:: finished::streams finished::released slow_clients keep::
         fi
         ;;
+    tsan)
+        if [ ! -e "$(rustc "+$nightly" --print sysroot 2>/dev/null)/lib/rustlib/src/rust/library/Cargo.lock" ] ||
+            [ ! -e "$(cc -print-file-name=libtsan.so)" ]; then
+            say tsan 'not tried: there is no nightly Rust with rust-src, or no libtsan'
+        elif [ -n "$long" ]; then
+            part tsan with_tsan watched:: each_call::succeeds marks:: finished:: directives:: administrator:: harmless::unmarked
+        else
+            part tsan with_tsan watched:: each_call::succeeds finished::streams finished::released slow_clients kept_clients keep::
+        fi
+        ;;
     memcheck)
         if ! command -v valgrind >/dev/null; then
             say memcheck 'not tried: there is no valgrind'
@@ -90,12 +132,14 @@ for name in $parts; do
         ;;
     miri)
         if "$cargo" "+$nightly" miri --version >/dev/null 2>&1; then
-            part miri with_miri
+            part miri with_miri "$([ -n "$long" ] && echo 64 || echo 4)"
         else
             say miri 'not tried: there is no Miri'
         fi
         ;;
     fuzz)
+        "$cargo" "+$nightly" fuzz --version >/dev/null 2>&1 || "$cargo" install --quiet --root "$target/tools" cargo-fuzz
+        PATH=$PATH:$target/tools/bin
         if "$cargo" "+$nightly" fuzz --version >/dev/null 2>&1; then
             part fuzz with_fuzzers "$([ -n "$long" ] && echo 3600 || echo 60)"
         else

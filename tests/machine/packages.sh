@@ -1,6 +1,6 @@
 #!/bin/sh
-# packages.sh [build|bench|apps]: installs the packages that the demo and the tests need, or only those that the build needs, or those that the
-# bench needs besides, or those that `make apps` needs and all that the tests do, where they are missing.
+# packages.sh [build|bench|check|apps]: installs the packages that the demo and the tests need, or only those that the build needs, or those that
+# the bench or `make check` needs besides, or those that `make apps` needs and all that the tests do, where they are missing.
 #
 # What is there already but older than what it was built for is brought up to date together with what they need, and nothing
 # else of the machine is. Where all is there, no network is asked.
@@ -48,6 +48,9 @@ valgrind                | valgrind
 iproute2                | iproute2
 libnginx-mod-http-lua   | libnginx-mod-http-lua
 '
+check='
+valgrind                | valgrind
+'
 # The applications, what they depend on but not recommend, and a browser.
 apps="$all"'
 php-laravel-framework   | php-laravel-framework
@@ -73,6 +76,7 @@ nodejs                  | nodejs
 case ${1:-} in
 build) packages=$build ;;
 bench) packages=$bench ;;
+check) packages=$check ;;
 apps) packages=$apps ;;
 *) packages=$all ;;
 esac

@@ -14,6 +14,8 @@ pub use self::body::{ReadAhead, is_complete as body_is_complete};
 pub use self::listener::{child_init, open, warn_if_unavailable};
 pub use self::message::HandOver;
 pub use self::receive::Receive;
+#[cfg(fuzzing)]
+pub use self::receive::fuzzed;
 use super::resources;
 use crate::background;
 use crate::httpd::{Connection, Request, is_ours};

@@ -8,7 +8,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 use std::time::{Duration, Instant};
 
-use super::listener::{self, Listener};
+use super::listener;
 use super::message::{HandOver, LONGEST};
 use super::unix;
 use crate::background::{self, Kind};
@@ -87,7 +87,7 @@ fn look_at<'c>(pool: Pool<'c>, accepted: Accepted<'c>) {
     if !listener.has_accepted(socket) {
         return;
     }
-    let received = match receive(&listener, socket).and_then(|(kept, client)| {
+    let received = match receive(socket, |message| listener.open(message)).and_then(|(kept, client)| {
         accepted.replace(client.as_fd()).map_err(|status| io::Error::other(status.to_string()))?;
         Ok(kept)
     }) {
@@ -133,7 +133,8 @@ fn is_done(connection: Connection<'_>) -> bool {
     }
 }
 
-fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(HandOver, OwnedFd)> {
+/// Receives a message that can be opened, with a client's connection.
+fn receive(socket: BorrowedFd<'_>, open: impl Fn(&[u8]) -> Option<HandOver>) -> io::Result<(HandOver, OwnedFd)> {
     let mut buffer = Vec::with_capacity(LONGEST);
     let deadline = Instant::now() + SENDING;
     let (message, client) = loop {
@@ -147,7 +148,7 @@ fn receive(listener: &Listener, socket: BorrowedFd<'_>) -> io::Result<(HandOver,
             }
             received => {
                 let (message, client) = received?;
-                break (listener.open(message), client);
+                break (open(message), client);
             }
         }
     };
@@ -180,5 +181,20 @@ fn end(socket: BorrowedFd<'_>) {
     if let Ok((ended, _)) = UnixStream::pair() {
         // SAFETY: both descriptors are open (invariant 11); the number stays httpd's.
         unsafe { libc::dup3(ended.as_raw_fd(), socket.as_raw_fd(), libc::O_CLOEXEC) };
+    }
+}
+
+/// For the fuzzer: all that is done with what comes from a socket, before httpd hears of it.
+#[cfg(fuzzing)]
+#[allow(missing_docs, clippy::missing_errors_doc)]
+pub mod fuzzed {
+    use std::io;
+    use std::os::fd::{BorrowedFd, OwnedFd};
+
+    pub use super::super::message::{LONGEST, SECRET};
+    use super::HandOver;
+
+    pub fn receive(secret: &[u8; SECRET], socket: BorrowedFd<'_>) -> io::Result<(HandOver, OwnedFd)> {
+        super::receive(socket, |message| HandOver::from_bytes(message, secret))
     }
 }

@@ -1,6 +1,7 @@
 //! Servers that are watched, for `make check`: `$UNDER` says by whom, and what they find fails the test.
 //!
 //! * `asan`: by AddressSanitizer, which the module (`$MOD_FINISH_REQUEST_SO`) has been built with. Its own is preloaded: httpd does not have it.
+//! * `tsan`: by ThreadSanitizer, in the same way.
 //! * `memcheck`: by valgrind.
 
 use std::env;
@@ -8,12 +9,13 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
-use crate::programs;
+use crate::{preloaded, programs};
 
 /// Who watches.
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Under {
     Asan,
+    Tsan,
     Memcheck,
 }
 
@@ -21,8 +23,9 @@ fn under() -> Option<Under> {
     match env::var("UNDER").ok()?.as_str() {
         "" => None,
         "asan" => Some(Under::Asan),
+        "tsan" => Some(Under::Tsan),
         "memcheck" => Some(Under::Memcheck),
-        other => panic!("UNDER is `asan` or `memcheck`, not `{other}`"),
+        other => panic!("UNDER is `asan`, `tsan` or `memcheck`, not `{other}`"),
     }
 }
 
@@ -36,15 +39,31 @@ pub(crate) fn httpd(root: &Path, preload: Option<&str>) -> Command {
     let mut command = match under() {
         None => Command::new(programs::httpd()),
         Some(Under::Asan) => {
-            libraries.insert(0, sanitizer().display().to_string());
+            libraries.insert(0, sanitizer("libasan.so").display().to_string());
             let mut command = Command::new(programs::httpd());
             // httpd keeps much until its end on purpose.
             command.env("ASAN_OPTIONS", format!("detect_leaks=0:detect_stack_use_after_return=1:log_path={found}asan"));
             command
         }
+        Some(Under::Tsan) => {
+            libraries.insert(0, preloaded::library("tsan").display().to_string());
+            libraries.insert(0, sanitizer("libtsan.so").display().to_string());
+            let mut command = Command::new(programs::httpd());
+            let others = suppressions("tsan.supp");
+            // A child of a process with threads is one of httpd's ways; what it finds is in its file, and no reason to end otherwise.
+            command.env(
+                "TSAN_OPTIONS",
+                format!(
+                    "die_after_fork=0:exitcode=0:history_size=4:second_deadlock_stack=1:\
+                     suppressions={}:log_path={found}tsan",
+                    others.display()
+                ),
+            );
+            command
+        }
         Some(Under::Memcheck) => {
             let mut command = Command::new(programs::program(&["valgrind"]));
-            let others = Path::new(env!("CARGO_MANIFEST_DIR")).join("../check/memcheck.supp");
+            let others = suppressions("memcheck.supp");
             command.args(["--quiet", "--num-callers=40", "--leak-check=no", "--child-silent-after-fork=no"]);
             command.arg(format!("--suppressions={}", others.display()));
             command.arg(format!("--log-file={found}%p")).arg(programs::httpd());
@@ -57,12 +76,17 @@ pub(crate) fn httpd(root: &Path, preload: Option<&str>) -> Command {
     command
 }
 
-/// The sanitizer's library, as the C compiler knows it.
-fn sanitizer() -> PathBuf {
-    let output = Command::new("cc").arg("-print-file-name=libasan.so").output().expect("cc runs");
+/// What is others' matter, each with its reason.
+fn suppressions(file: &str) -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../check").join(file)
+}
+
+/// A sanitizer's library, as the C compiler knows it.
+fn sanitizer(name: &str) -> PathBuf {
+    let output = Command::new("cc").arg(format!("-print-file-name={name}")).output().expect("cc runs");
     let library = PathBuf::from(String::from_utf8_lossy(&output.stdout).trim());
     // It may be a linker's script, or a link.
-    library.canonicalize().unwrap_or_else(|_| panic!("the C compiler has no AddressSanitizer"))
+    library.canonicalize().unwrap_or_else(|_| panic!("the C compiler has no {name}"))
 }
 
 /// What they have found in a server that has ended.
@@ -91,11 +115,13 @@ pub fn is_watched(process: u32) -> bool {
     let loaded = maps.contains(&*module.canonicalize().unwrap_or(module.clone()).to_string_lossy());
     match under() {
         None => true,
-        Some(Under::Asan) => {
-            let calls = fs::read(&module).unwrap_or_default();
-            let instrumented = calls.windows(20).any(|bytes| bytes == b"__asan_report_store8");
-            loaded && instrumented && maps.contains("libasan.so")
-        }
+        Some(Under::Asan) => loaded && calls(&module, b"__asan_report_store8") && maps.contains("libasan.so"),
+        Some(Under::Tsan) => loaded && calls(&module, b"__tsan_atomic64_load") && maps.contains("libtsan.so"),
         Some(Under::Memcheck) => loaded && maps.contains("vgpreload_memcheck"),
     }
+}
+
+/// Whether a module is instrumented: a function of the sanitizer's is among what it calls.
+fn calls(module: &Path, function: &[u8]) -> bool {
+    fs::read(module).unwrap_or_default().windows(function.len()).any(|bytes| bytes == function)
 }
