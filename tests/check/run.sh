@@ -132,7 +132,7 @@ for name in $parts; do
         ;;
     miri)
         if "$cargo" "+$nightly" miri --version >/dev/null 2>&1; then
-            part miri with_miri "$([ -n "$long" ] && echo 64 || echo 4)"
+            part miri with_miri "$([ -n "$long" ] && echo 64 || echo 2)"
         else
             say miri 'not tried: there is no Miri'
         fi

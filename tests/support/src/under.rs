@@ -29,6 +29,11 @@ fn under() -> Option<Under> {
     }
 }
 
+/// Whether whoever watches sees what is done with memory that was given back: then it is given back at once, and overwritten.
+pub(crate) fn sees_what_is_freed() -> bool {
+    matches!(under(), Some(Under::Asan | Under::Memcheck))
+}
+
 /// Where they write what they find.
 const FOUND: &str = "run/found.";
 
@@ -94,15 +99,24 @@ pub(crate) fn findings(root: &Path) -> Vec<String> {
     let files = fs::read_dir(root.join("run")).into_iter().flatten().flatten().map(|file| file.path());
     let found = files.filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with("found.")));
     let mut texts: Vec<String> = found.filter_map(|path| fs::read_to_string(path).ok()).collect();
-    // Valgrind's are told apart by lines that say nothing; others' code is others' matter.
-    if under() == Some(Under::Memcheck) {
-        let split = |text: &String| {
-            let lines =
-                text.lines().map(|line| line.trim_start_matches(|letter: char| "=- 0123456789".contains(letter)));
-            let text = lines.collect::<Vec<_>>().join("\n");
-            text.split("\n\n").map(str::to_owned).collect::<Vec<_>>()
-        };
-        texts = texts.iter().flat_map(split).filter(|text| text.contains("finish_request")).collect();
+    // Others' code is others' matter.
+    let ours = |text: &String| text.contains("finish_request");
+    match under() {
+        // They are told apart by lines that say nothing.
+        Some(Under::Memcheck) => {
+            let split = |text: &String| {
+                let lines =
+                    text.lines().map(|line| line.trim_start_matches(|letter: char| "=- 0123456789".contains(letter)));
+                let text = lines.collect::<Vec<_>>().join("\n");
+                text.split("\n\n").map(str::to_owned).collect::<Vec<_>>()
+            };
+            texts = texts.iter().flat_map(split).filter(ours).collect();
+        }
+        Some(Under::Tsan) => {
+            let split = |text: &String| text.split("==================\n").map(str::to_owned).collect::<Vec<_>>();
+            texts = texts.iter().flat_map(split).filter(ours).collect();
+        }
+        _ => {}
     }
     texts.retain(|text| !text.trim().is_empty());
     texts
@@ -113,12 +127,14 @@ pub fn is_watched(process: u32) -> bool {
     let maps = fs::read_to_string(format!("/proc/{process}/maps")).unwrap_or_default();
     let module = programs::finish_request_module();
     let loaded = maps.contains(&*module.canonicalize().unwrap_or(module.clone()).to_string_lossy());
-    match under() {
-        None => true,
-        Some(Under::Asan) => loaded && calls(&module, b"__asan_report_store8") && maps.contains("libasan.so"),
-        Some(Under::Tsan) => loaded && calls(&module, b"__tsan_atomic64_load") && maps.contains("libtsan.so"),
-        Some(Under::Memcheck) => loaded && maps.contains("vgpreload_memcheck"),
-    }
+    let poisoned = !sees_what_is_freed() || maps.contains("poison.so");
+    poisoned
+        && match under() {
+            None => true,
+            Some(Under::Asan) => loaded && calls(&module, b"__asan_report_store8") && maps.contains("libasan.so"),
+            Some(Under::Tsan) => loaded && calls(&module, b"__tsan_atomic64_load") && maps.contains("libtsan.so"),
+            Some(Under::Memcheck) => loaded && maps.contains("vgpreload_memcheck"),
+        }
 }
 
 /// Whether a module is instrumented: a function of the sanitizer's is among what it calls.

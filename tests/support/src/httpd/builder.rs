@@ -24,6 +24,7 @@ use crate::php_fpm::PhpFpm;
 use crate::ports::free_port;
 use crate::preloaded::{self, CONTROL, Fault, Faults};
 use crate::process::Process;
+use crate::under;
 use crate::user::User;
 
 /// How often a server is started anew, on other ports, because someone took the first ones.
@@ -228,7 +229,10 @@ impl Builder {
     /// When there is something wrong with the machine rather than the server: no such program,
     /// no folder, no port.
     #[track_caller]
-    pub fn try_start(self) -> Result<Httpd, NotStarted> {
+    pub fn try_start(mut self) -> Result<Httpd, NotStarted> {
+        if under::sees_what_is_freed() && !self.environment.iter().any(|(name, _)| name == "LD_PRELOAD") {
+            self = self.poisoned();
+        }
         let root = machine::folder("httpd-test-").unwrap_or_else(|trouble| panic!("{trouble}"));
         let user = User::for_servers();
         self.furnish(root.path(), user.as_ref())
