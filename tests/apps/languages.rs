@@ -280,6 +280,9 @@ fn tomcat() {
             command.arg(format!("-Dcatalina.base={}", folder.path().display()));
             command.args(["org.apache.catalina.startup.Bootstrap", "start"]);
             let server = Server::start(command, folder.path(), port);
+            // It listens before it has made its applications ready.
+            let said = folder.path().join("said");
+            wait_for("Tomcat", || fs::read_to_string(&said).unwrap().contains("Server startup in").then_some(()));
             finishes(&httpd, mpm, "app/thanks");
             httpd.stop();
             drop(server);

@@ -36,6 +36,10 @@ require_once ABSPATH . 'wp-settings.php';
 /// A plug-in that works behind each page, as plug-ins do, but under wp-cron, which finishes by itself. A comment is an event for wp-cron.
 const PLUGIN: &str = r"<?php
 add_filter('comment_flood_filter', '__return_false', 100);
+// No mail goes from wordpress@localhost, which it takes for no address.
+add_filter('wp_mail_from', function () {
+    return 'blog@example.com';
+});
 add_action('comment_post', function ($id) {
     wp_schedule_single_event(time() - 1, 'gate_event', [$id]);
 });
@@ -82,8 +86,10 @@ impl Site {
         fs::write(code.join("wp-content/mu-plugins/gate.php"), PLUGIN).unwrap();
         fs::write(folder.path().join("sendmail"), format!("#!/bin/sh\ncat >>{here}/mails/all\n")).unwrap();
         fs::create_dir(folder.path().join("mails")).unwrap();
+        fs::write(folder.path().join("mails/all"), "").unwrap();
         visit::open(folder.path());
-        fs::set_permissions(folder.path().join("mails"), fs::Permissions::from_mode(0o777)).unwrap();
+        // The server's user writes there, and whoever installs.
+        fs::set_permissions(folder.path().join("mails/all"), fs::Permissions::from_mode(0o666)).unwrap();
 
         let data = format!("--datadir={here}/data");
         // It refuses to run as root where that is not said.

@@ -53,6 +53,7 @@ valgrind                | valgrind
 '
 # The applications, what they depend on but not recommend, and a browser.
 apps="$all"'
+php-symfony-routing     | php-symfony-routing
 php-laravel-framework   | php-laravel-framework
 wordpress               | wordpress
 wordpress-theme-twentytwentythree | wordpress-theme-.*

@@ -227,6 +227,105 @@ pub const SCRIPTS: &[Script] = &[
         "set_error_handler(function ($n, $text) { throw new ErrorException($text); }); error_reporting(-1); ob_start(); echo text(5000); finish();",
     ),
     script("changes-directory", "chdir('/'); echo text(500); finish();"),
+    // As seldom as they are.
+    script(
+        "in-a-fiber",
+        "ob_start(); if (PHP_VERSION_ID < 80100) { echo text(9000); finish(); } else { $fiber = new Fiber(function () { echo text(4000); Fiber::suspend(); echo text(5000); finish(); }); $fiber->start(); $fiber->resume(); }",
+    ),
+    script(
+        "in-an-exception-handler",
+        "set_exception_handler(function () { http_response_code(503); echo 'Sorry.'; finish(); }); ob_start(); echo text(100); throw new Exception('now');",
+    ),
+    script(
+        "in-an-error-handler",
+        "error_reporting(-1); set_error_handler(function () { error_reporting(0); finish(); return true; }); ob_start(); echo text(100); echo $undefined;",
+    ),
+    script(
+        "in-a-shutdown-function-after-an-error",
+        "register_shutdown_function(function () { echo 'Sorry.'; finish(); }); ob_start(); echo text(100); undefined_function();",
+    ),
+    script(
+        "exit-in-a-shutdown-function",
+        "register_shutdown_function(function () { finish(); register_shutdown_function(function () { exit; }); }); ob_start(); echo text(5000);",
+    ),
+    script(
+        "in-a-session-s-handler",
+        "final class H extends SessionHandler { #[ReturnTypeWillChange] public function write($id, $data) { finish(); return parent::write($id, $data); } } session_save_path('@GATES@'); session_id('h' . $_GET['id']); session_set_save_handler(new H); session_start(); header_remove('Set-Cookie'); $_SESSION['a'] = 1; echo text(100); session_write_close();",
+    ),
+    script(
+        "memory-afterwards",
+        "echo text(5000); finish(); ini_set('memory_limit', '4M'); str_repeat('x', 100000000);",
+    ),
+    script(
+        "called-otherwise",
+        "eval('namespace A; final class F { public function __call($name, $values) { return \\call_user_func(\\Closure::fromCallable($name)); } } echo \\text(5000); (new F)->finish();');",
+    ),
+    script(
+        "headers-removed",
+        "header('X-A: 1'); header_remove(); header('Content-Type: text/csv'); echo text(100); finish();",
+    ),
+    script("status-line", "header('HTTP/1.1 404 Not Here'); echo text(100); finish();"),
+    script("send-file", "header('X-Sendfile: /nowhere'); header('X-Accel-Redirect: /nowhere'); finish();"),
+    script(
+        "open-session",
+        "session_save_path('@GATES@'); session_id('o' . $_GET['id']); session_start(); $_SESSION['a'] = 1; header_remove('Set-Cookie'); echo text(100); finish();",
+    ),
+    script("plain-chunks", "ob_start(null, 10); echo text(95), text(3); ob_start(null, 1); echo text(4); finish();"),
+    script(
+        "readfile",
+        "file_put_contents($file = '@GATES@/' . $_GET['id'] . '.text', text(70000)); ob_start(); readfile($file); $in = fopen($file, 'r'); fpassthru($in); finish();",
+    ),
+    script(
+        "output-filter",
+        "$out = fopen('php://output', 'w'); stream_filter_append($out, 'string.toupper'); fwrite($out, text(9000)); finish();",
+    ),
+    script(
+        "callback-redirects",
+        "ob_start(function ($text) { header('Location: /elsewhere'); return ''; }); echo text(100); finish();",
+    ),
+    script(
+        "callback-asks",
+        "ob_start(function ($text) { return $text . ob_get_level() . count(ob_list_handlers()) . ob_get_length(); }); ob_start(fn ($text) => $text . ob_get_level()); echo text(100); finish();",
+    ),
+    script(
+        "callback-prints",
+        "ob_start(function ($text) { echo 'nobody'; print 'sees'; return $text . '.'; }); echo text(100); finish();",
+    ),
+    script(
+        "callback-takes-one",
+        "ob_start('strtoupper'); echo text(100); try { fastcgi_finish_request(); } catch (Throwable $e) { } finish();",
+    ),
+    script(
+        "callback-gives-a-number",
+        "ob_start(fn ($text) => 42); ob_start(fn ($text) => null); ob_start(fn ($text) => true); echo text(100); finish();",
+    ),
+    script(
+        "callback-cleans",
+        "ob_start(function ($text) { @ob_clean(); @ob_end_clean(); @ob_end_flush(); return $text . '.'; }); echo text(100); finish();",
+    ),
+    script(
+        "callback-of-an-object",
+        "final class C { public $n = 0; public function __invoke($text, $phase) { return $this->n++ . ':' . $text; } } ob_start(new C); ob_start([new C, '__invoke'], 20); echo text(15), text(15), text(15); finish();",
+    ),
+    silent(
+        "callback-starts-a-buffer",
+        "ob_start(function ($text) { ob_start(); return $text; }); echo text(100); fastcgi_finish_request(); touch('@GATES@/' . $_GET['id'] . '.ended');",
+    ),
+    silent("callback-exits", "ob_start(function ($text) { exit; }); echo text(100); fastcgi_finish_request();"),
+    script(
+        "gz-above",
+        "ob_start('ob_gzhandler'); ob_start(fn ($text) => strtoupper($text)); echo text(60000); finish();",
+    ),
+    script("gz-below", "ob_start(fn ($text) => $text . '.'); ob_start('ob_gzhandler'); echo text(60000); finish();"),
+    script("gz-twice", "ini_set('zlib.output_compression', 1); ob_start('ob_gzhandler'); echo text(60000); finish();"),
+    script(
+        "gz-thrown-away",
+        "ob_start('ob_gzhandler'); echo text(60000); ob_end_clean(); header_remove('Content-Encoding'); echo text(100); finish();",
+    ),
+    script(
+        "get-flush",
+        "ob_start(); echo text(9000); $page = ob_get_flush(); ob_start(); echo strlen($page); finish();",
+    ),
     // As frameworks have it: each asks for php-fpm's function, and works on behind it.
     script(
         "like-symfony",
@@ -267,7 +366,7 @@ pub const SCRIPTS: &[Script] = &[
     ),
     silent(
         "never-buffers",
-        "echo ob_get_level(); ob_start(); echo text(9000); echo ob_get_level(); ob_end_flush(); echo json_encode(array_diff(array_keys($GLOBALS), ['_SERVER', '_ENV']));",
+        "echo ob_get_level(); ob_start(); echo text(9000); echo ob_get_level(); ob_end_flush(); echo json_encode(array_values(array_diff(array_keys($GLOBALS), ['_SERVER', '_ENV'])));",
     ),
     silent(
         "never-server",

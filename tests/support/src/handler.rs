@@ -104,7 +104,7 @@ impl Handler {
                  \x20 Options +ExecCGI\n\
                  \x20 FcgidWrapper \"{} -c {root}/php\" .php\n\
                  </FilesMatch>\n",
-                programs::program(&["php-cgi"]).display()
+                programs::php_cgi().display()
             ),
             Handler::Cgi => {
                 let socket = match mpm {

@@ -56,7 +56,7 @@ pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
 pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};
-pub use programs::{finish_request_module, has_module, php_cgi_version};
+pub use programs::{finish_request_module, has_module, php_cgi, php_cgi_version};
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;

@@ -15,10 +15,16 @@ pub(crate) const HTTPD: [&str; 2] = ["apache2", "httpd"];
 /// What apxs is called.
 pub(crate) const APXS: [&str; 2] = ["apxs", "apxs2"];
 
-/// The first of `names` that is an executable on PATH or in the sbin folders.
+/// The folder with another PHP than the system's: `php-cgi`, `php-fpm`, and `libphp.so` if mod_php is to be there, too.
+fn other_php() -> Option<PathBuf> {
+    env::var_os("PHP_BIN").map(PathBuf::from)
+}
+
+/// The first of `names` that is an executable in the folder of another PHP, on PATH or in the sbin folders.
 pub(crate) fn find(names: &[&str]) -> Option<PathBuf> {
     let path = env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = env::split_paths(&path).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
+    let folders: Vec<PathBuf> =
+        other_php().into_iter().chain(env::split_paths(&path)).chain(MORE_FOLDERS.map(PathBuf::from)).collect();
     names
         .iter()
         .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
@@ -62,9 +68,10 @@ pub fn has_module(name: &str) -> bool {
     modules_dir().join(format!("mod_{name}.so")).is_file()
 }
 
-/// mod_php's shared object, for example `libphp8.2.so`, if it is among httpd's modules.
+/// mod_php's shared object, for example `libphp8.2.so`, if it is among httpd's modules, or beside another PHP.
 pub(crate) fn find_mod_php() -> Option<PathBuf> {
-    let entries = fs::read_dir(modules_dir()).into_iter().flatten().flatten();
+    let folder = other_php().unwrap_or_else(|| modules_dir().to_owned());
+    let entries = fs::read_dir(folder).into_iter().flatten().flatten();
     let mut found: Vec<PathBuf> = entries
         .map(|entry| entry.path())
         .filter(|path| {
@@ -85,13 +92,22 @@ pub(crate) fn mod_php() -> PathBuf {
     find_mod_php().unwrap_or_else(|| panic!("no libphp*.so in {}", modules_dir().display()))
 }
 
+/// php-cgi's program.
+///
+/// # Panics
+///
+/// When there is none.
+pub fn php_cgi() -> PathBuf {
+    program(&["php-cgi"])
+}
+
 /// The first two numbers of php-cgi's version.
 ///
 /// # Panics
 ///
 /// When there is none.
 pub fn php_cgi_version() -> (u32, u32) {
-    let output = Command::new(program(&["php-cgi"])).args(["-n", "-v"]).output().expect("php-cgi runs");
+    let output = Command::new(php_cgi()).args(["-n", "-v"]).output().expect("php-cgi runs");
     // PHP 8.4.28 (cgi-fcgi) …
     let said = String::from_utf8_lossy(&output.stdout).into_owned();
     let mut numbers = said.split([' ', '.']).skip(1).map_while(|number| number.parse().ok());
