@@ -118,7 +118,9 @@ for name in $parts; do
         elif [ -n "$long" ]; then
             part tsan with_tsan watched:: each_call::succeeds marks:: finished:: directives:: administrator:: harmless::unmarked
         else
-            part tsan with_tsan watched:: each_call::succeeds finished::streams finished::released slow_clients kept_clients keep::
+            # Megabytes and hundreds of threads take minutes there.
+            part tsan with_tsan watched:: each_call::succeeds finished::streams finished::released slow_clients kept_clients keep:: \
+                --skip files_and_compressed_responses --skip three_hundred_at_once --skip a_thousand_in_a_row
         fi
         ;;
     memcheck)
