@@ -20,16 +20,18 @@ mod svg;
 
 use std::env;
 use std::path::PathBuf;
+use std::process::ExitCode;
 
 use report::Report;
 
-fn main() {
+fn main() -> ExitCode {
     let only = env::var("ONLY").unwrap_or_default();
     let wanted: Vec<&str> = only.split([',', ' ']).filter(|name| !name.is_empty()).collect();
     let known = |name: &&str| parts::PARTS.iter().any(|part| part.name == *name);
     if let Some(name) = wanted.iter().find(|name| !known(name)) {
         let names: Vec<_> = parts::PARTS.iter().map(|part| part.name).collect();
-        panic!("there is no part {name}; there are: {}", names.join(", "));
+        eprintln!("There is no part '{name}' of the bench; ONLY may name {}.", names.join(", "));
+        return ExitCode::from(2);
     }
     let folder = env::var_os("OUT").filter(|out| !out.is_empty()).map_or_else(
         || env::var_os("CARGO_TARGET_DIR").map_or_else(|| PathBuf::from("target"), PathBuf::from).join("bench"),
@@ -44,4 +46,5 @@ fn main() {
         }
     }
     report.write(&folder);
+    ExitCode::SUCCESS
 }

@@ -1,7 +1,9 @@
 //! The way of a brigade through a marked response, to the response's end.
 
+use std::time::Duration;
+
 use crate::background::Work;
-use crate::connection::{self, detach};
+use crate::connection::{self, detach, poll};
 use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
@@ -17,6 +19,9 @@ const LOOKED_AT: u64 = 65_536;
 /// How much of a response httpd may hold without waiting for its client (`THRESHOLD_MAX_BUFFER`, `core_filters.c`): to send that does not
 /// hold up a handler that is about to return, where more than that, all at once, may.
 const HELD: u64 = 65_536;
+
+/// How long a client that reads may take until the kernel has room again.
+const MOMENT: Duration = Duration::from_millis(2);
 
 /// What is wrong with a body that has not come to its end.
 const SHORT: &str = "it ended before the end that it promised";
@@ -82,6 +87,20 @@ impl Way<'_> {
             request.announce_close();
         }
         Ok(())
+    }
+
+    /// A response of which more has gone than may wait for its client is held up by that in any case: to wait a moment, until what comes next can
+    /// be sent from where it stands, takes less than to copy it.
+    fn wait_for_client(&self) {
+        let Call { request, response, settings, .. } = self.call;
+        let most = settings.buffer().response as u64;
+        if most > 0
+            && response.passed.get().is_some_and(|passed| passed > most)
+            && let Some(socket) = request.connection().socket()
+        {
+            // An error comes again when something is sent.
+            let _ = poll::wait(socket, libc::POLLOUT, Some(MOMENT));
+        }
     }
 
     /// What is read here has a length for the filters below, of which httpd could cut out ranges.
@@ -198,6 +217,7 @@ impl Walk<'_, '_> {
             return Ok(());
         }
         self.way.before_header()?;
+        self.way.wait_for_client();
         let Call { filter, request, response, .. } = self.way.call;
         let ended = request.has_ended();
         let passed = filter.pass_on(self.body);

@@ -4,7 +4,7 @@ use std::cell::Cell;
 use std::ffi::CStr;
 use std::sync::OnceLock;
 
-use super::{backend, is_cgi};
+use super::{Kind as Handler, backend};
 use crate::background::{self, Kind};
 use crate::httpd::Request;
 use crate::rules::digits::{Digits, Rest, Source};
@@ -74,11 +74,11 @@ pub fn hide(request: Request<'_>) {
 }
 
 /// Gives the program digits, if it is one that gets the request's environment.
-pub fn give(request: Request<'_>) -> Option<Digits> {
-    if !gets_environment(request) {
+pub fn give(request: Request<'_>, handler: Handler) -> Option<Digits> {
+    if !gets_environment(request, handler) {
         return None;
     }
-    if is_cgi(request) && request.has_suexec() {
+    if handler == Handler::Cgi && request.has_suexec() {
         background::seldom(Kind::NoDigits, |more| {
             log::warn!(
                 "{} is marked late, but suEXEC lets FINISH_REQUEST not through to its program, which cannot finish its response by \
@@ -92,17 +92,19 @@ pub fn give(request: Request<'_>) -> Option<Digits> {
     let mut rest = REST.get();
     let digits = source.digits(&mut rest);
     REST.set(rest);
-    request.subprocess_env().set(VARIABLE, request.pool().string(digits.as_bytes()));
+    request.subprocess_env().set_constant(VARIABLE, request.pool().string(digits.as_bytes()));
     Some(digits)
 }
 
-fn gets_environment(request: Request<'_>) -> bool {
+fn gets_environment(request: Request<'_>, handler: Handler) -> bool {
     // The output of a script named so is the client's as it is, past all filters of the request.
     let has_own_header = || {
         let name = request.filename().and_then(|path| path.rsplit(|byte| *byte == b'/').next());
         name.is_some_and(|name| name.starts_with(b"nph-"))
     };
-    request.handler() == Some(b"fcgid-script")
-        || is_cgi(request) && !has_own_header()
-        || backend(request).is_some_and(|scheme| SCHEMES.contains(&scheme))
+    match handler {
+        Handler::Fcgid => true,
+        Handler::Cgi => !has_own_header(),
+        _ => backend(request).is_some_and(|scheme| SCHEMES.contains(&scheme)),
+    }
 }

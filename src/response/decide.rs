@@ -33,7 +33,7 @@ pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) ->
 pub fn is_late(response: &Response, request: Request<'_>) -> bool {
     let own = request.subprocess_env().get(VARIABLE);
     response.seen.set(own.map(<[u8]>::as_ptr));
-    mark::is_late(values(request, own))
+    if request.prev().is_none() { mark::is_late(own) } else { mark::is_late(values(request, own)) }
 }
 
 /// True if something was said about the response, by its header or the variable, whatever that is.

@@ -25,6 +25,8 @@ pub struct Awaited {
     /// The digits that the program was given, where it was.
     search: RefCell<Option<Late>>,
     request: RequestRecord,
+    /// True once the request's environment does not have them any more.
+    is_hidden: Cell<bool>,
     /// What the bucket in its place reads from; none before there is one.
     source: OnceCell<BrigadeRecord>,
     rule: Cell<Rule>,
@@ -78,7 +80,7 @@ impl At {
 /// The handler of a request is about to run. Its program gets digits, where the variable says `late`.
 pub fn before_handler(request: Request<'_>, response: &Response) {
     if super::decide::is_late(response, request)
-        && let Some(digits) = digits::give(request)
+        && let Some(digits) = digits::give(request, response.handler)
     {
         let _ = response.awaited.set(Rc::new(Awaited::new(request, Some(Late::new(&digits)))));
     }
@@ -100,6 +102,7 @@ impl Awaited {
         Self {
             search: RefCell::new(search),
             request: RequestRecord::of(request),
+            is_hidden: Cell::new(false),
             source: OnceCell::new(),
             rule: Cell::new(Rule::End),
             at: Cell::new(At::Before),
@@ -125,6 +128,13 @@ impl Awaited {
         self.rule.set(rule);
     }
 
+    /// Others that are given the request's environment from now on, as mod_include's commands and subrequests are, shall not know the digits.
+    fn hide_digits(&self) {
+        if !self.is_hidden.replace(true) {
+            digits::hide(self.request.get());
+        }
+    }
+
     /// How far the output is.
     pub fn at(&self) -> At {
         self.at.get()
@@ -143,8 +153,7 @@ impl Awaited {
     /// What the buckets say.
     pub fn take(self: &Rc<Self>, brigade: &mut Brigade<'_>, rule: Rule, is_fcgid: bool) -> Result {
         let request = self.request.get();
-        // Others that are given the request's environment, as mod_include's commands and subrequests are, shall not know them.
-        digits::hide(request);
+        self.hide_digits();
         self.rule.set(rule);
         if self.source.get().is_some() {
             return self.pass_at_flush(brigade);

@@ -1,6 +1,6 @@
 //! The end of a late mark: digits, twice in a row, that only the program and httpd know.
 
-use super::digits::Digits;
+use super::digits::{Digits, LENGTH};
 use super::mark::Token;
 use super::search::{Search, Set, Step};
 
@@ -32,7 +32,7 @@ pub struct Late {
 impl Late {
     /// A search in a body of which nothing has come yet.
     pub fn new(digits: &Digits) -> Self {
-        Self { search: Search::of_set(Token::twice(digits), &DIGITS), passed: 0 }
+        Self { search: Search::of_set(Token::twice(digits), &DIGITS, LENGTH), passed: 0 }
     }
 
     /// Takes the next piece of the body.

@@ -341,6 +341,8 @@ pub fn choose<'a>(said: &Said<'a>) -> (Choice, Vec<Rejected<'a>>) {
 
 /// True if these values of the variable mean `late`: the first of them says it, and all parse, and none says `off`.
 pub fn is_late<'a>(env: impl IntoIterator<Item = &'a [u8]>) -> bool {
+    // As it is written most often.
+    let parse = |value: &'a [u8]| if value == b"late" { Ok(Mark::Late) } else { parse(value) };
     let mut values = env.into_iter().map(parse);
     values.next() == Some(Ok(Mark::Late)) && values.all(|value| value.is_ok_and(|mark| mark != Mark::Off))
 }

@@ -54,6 +54,8 @@ pub struct Search {
     set: Option<&'static Set>,
     /// Made where the token may stand.
     finder: OnceCell<Box<Finder<'static>>>,
+    /// After so many bytes it repeats itself.
+    period: usize,
     /// How many bytes of the token the body ends in so far.
     kept: usize,
 }
@@ -72,12 +74,12 @@ pub struct Step {
 impl Search {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        Self { token, set: None, finder: OnceCell::new(), kept: 0 }
+        Self { token, set: None, finder: OnceCell::new(), period: usize::MAX, kept: 0 }
     }
 
-    /// The same, for a token of [`Set::LEAST`] bytes or more that are all in `set`.
-    pub const fn of_set(token: Token, set: &'static Set) -> Self {
-        Self { token, set: Some(set), finder: OnceCell::new(), kept: 0 }
+    /// The same, for a token of [`Set::LEAST`] bytes or more that are all in `set`, and that repeats itself after `period` bytes.
+    pub const fn of_set(token: Token, set: &'static Set, period: usize) -> Self {
+        Self { token, set: Some(set), finder: OnceCell::new(), period, kept: 0 }
     }
 
     /// The token.
@@ -140,7 +142,7 @@ impl Search {
     fn find_in_set(&self, set: &Set, piece: &[u8]) -> Option<usize> {
         let mut at = 0;
         loop {
-            at += Self::skip(set, piece.get(at..)?);
+            at += self.skip(set, piece.get(at..)?);
             piece.get(at..)?.first_chunk::<SAMPLE>()?;
             let is_in_set = |byte: &&u8| set.has(**byte);
             // No more than a step: the place before this has another byte in it, or stands behind one.
@@ -156,8 +158,8 @@ impl Search {
         }
     }
 
-    /// Returns how far the first of the places is where a sample is of the set: past the end where there is none.
-    fn skip(set: &Set, piece: &[u8]) -> usize {
+    /// Returns how far the first of the places is where a sample is a part of the token: past the end where there is none.
+    fn skip(&self, set: &Set, piece: &[u8]) -> usize {
         let mut rest = piece;
         loop {
             while let Some((steps, behind)) = rest.split_first_chunk::<STEPS>() {
@@ -167,11 +169,22 @@ impl Search {
                 rest = behind;
             }
             match rest.first_chunk::<SAMPLE>() {
-                Some(sample) if sample.iter().all(|byte| set.has(*byte)) => return piece.len() - rest.len(),
+                Some(sample) if sample.iter().all(|byte| set.has(*byte)) && self.has(sample) => {
+                    return piece.len() - rest.len();
+                }
                 Some(_) => rest = rest.get(STEP..).unwrap_or_default(),
                 None => return piece.len(),
             }
         }
+    }
+
+    /// True if the sample is a part of the token: all places are compared, as that takes less than to stop at one.
+    fn has(&self, sample: &[u8; SAMPLE]) -> bool {
+        let wanted = u64::from_ne_bytes(*sample);
+        let places = self.token().windows(SAMPLE).take(self.period);
+        places
+            .filter_map(|place| place.first_chunk())
+            .fold(false, |has, place| has | (u64::from_ne_bytes(*place) == wanted))
     }
 
     /// Returns how many bytes of the token the piece ends in, less than all.

@@ -4,6 +4,7 @@
 # | part     | what it looks at                                                  | quick                   | LONG=1                    |
 # | -------- | ----------------------------------------------------------------- | ----------------------- | ------------------------- |
 # | faults   | each call of the module's fails in turn, at each occurrence       | all                     | all                       |
+# | cost     | the instructions that the module adds to a request, by callgrind  | all                     | all                       |
 # | asan     | servers with an instrumented module, memory poisoned              | the main chapters       | all chapters but package  |
 # | tsan     | what the threads of a server share, by ThreadSanitizer            | courses, clients, Keep  | all chapters but package  |
 # | memcheck | servers under valgrind                                            | each course             | each course, marks        |
@@ -16,7 +17,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults asan tsan memcheck miri fuzz soak}
+parts=${PARTS:-faults cost asan tsan memcheck miri fuzz soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -41,6 +42,11 @@ part() {
 
 # promises FILTER...: tests, those too that `make test` leaves to this.
 promises() { "$cargo" test --quiet --test promises -- --include-ignored --test-threads="${THREADS:-4}" "$@"; }
+
+with_callgrind() {
+    make --no-print-directory module || return
+    MOD_FINISH_REQUEST_SO=$PWD/mod_finish_request.so promises instructions:: --nocapture
+}
 
 with_asan() {
     # Only with --target are build scripts left as they are.
@@ -102,6 +108,13 @@ export target triple
 for name in $parts; do
     case $name in
     faults) part faults promises each_call:: faults:: ;;
+    cost)
+        if command -v valgrind >/dev/null; then
+            part cost with_callgrind
+        else
+            say cost 'not tried: there is no valgrind'
+        fi
+        ;;
     asan)
         if ! "$cargo" "+$nightly" --version >/dev/null 2>&1 || [ ! -e "$(cc -print-file-name=libasan.so)" ]; then
             say asan 'not tried: there is no nightly Rust, or no libasan'
