@@ -92,19 +92,29 @@ fn ordinary(httpd: &Httpd, handler: Handler, protocol: Protocol, what: &str) -> 
 
 on_every_program_and_mpm!(what_is_cut_stays_whole);
 
-/// Over all borders, and with text around it. Where a flush parts them, fewer than eight of the digits are shown.
+/// Over all borders, and with text around it: under event each of them, that of the pair in the middle too. Where a flush parts them, fewer
+/// than eight of the digits are shown.
 fn what_is_cut_stays_whole(handler: Handler, mpm: Mpm) {
     let httpd = start(builder(handler, mpm).config(LATE));
-    let protocol = mpm.protocols()[0];
-    side_by_side([1, 7, 8, 31, 32, 33, 63], |cut: usize| {
-        let background = httpd.background();
-        let what = format!("tstory.d0-{cut}.f.d{cut}-64.tafter.f.w");
-        let response = Client::connect(&httpd, protocol).get(&doing(&background, handler, &what), &[]).released();
-        assert!(!background.is_done());
-        let shown = response.body.strip_prefix(b"story").unwrap();
-        assert!(shown.len() < 8 && shown.len() <= cut, "{cut}: {}", shown.escape_ascii());
-        ran_to_its_end(&background);
-    });
+    let (cuts, protocols): (Vec<usize>, _) = match mpm {
+        Mpm::Event => ((1..64).collect(), vec![Protocol::Http1, Protocol::Http2]),
+        _ => (vec![1, 7, 8, 31, 32, 33, 63], vec![mpm.protocols()[0]]),
+    };
+    for &protocol in &protocols {
+        for some in cuts.chunks(7) {
+            side_by_side(some.iter().copied(), |cut: usize| {
+                let background = httpd.background();
+                let what = format!("tstory.d0-{cut}.f.d{cut}-64.tafter.f.w");
+                let response =
+                    Client::connect(&httpd, protocol).get(&doing(&background, handler, &what), &[]).released();
+                assert!(!background.is_done());
+                let shown = response.body.strip_prefix(b"story").unwrap();
+                assert!(shown.len() < 8 && shown.len() <= cut, "{cut}: {}", shown.escape_ascii());
+                ran_to_its_end(&background);
+            });
+        }
+    }
+    let protocol = protocols[0];
     let letters: String = (0..64).map(|at| format!("d{at}-{}.f.", at + 1)).collect();
     let background = httpd.background();
     let path = doing(&background, handler, &format!("tstory.{letters}w"));
@@ -128,6 +138,24 @@ fn what_is_cut_off_is_not_shown(handler: Handler, mpm: Mpm) {
         // Others follow: it was a number.
         let response = ordinary(&httpd, handler, protocol, "tstory.f.d0-40.f.tafter");
         assert_eq!((response.body.len(), response.body.ends_with(b"after")), (5 + 40 + 5, true));
+    }
+    httpd.stop();
+}
+
+on_every_program_and_mpm!(digits_that_stand_once_are_ordinary_output);
+
+/// As of a page that shows its environment: only the pair ends a response, and nothing else is taken out of one.
+fn digits_that_stand_once_are_ordinary_output(handler: Handler, mpm: Mpm) {
+    let httpd = start(builder(handler, mpm).config(LATE));
+    for &protocol in mpm.protocols() {
+        for what in ["tstory.d0-32.tafter", "tstory.f.d0-32.f.tafter", "tstory.d0-10.f.d10-32.tafter"] {
+            let response = ordinary(&httpd, handler, protocol, what);
+            let shown = response.body.strip_prefix(b"story").and_then(|rest| rest.strip_suffix(b"after")).unwrap();
+            assert_eq!((shown.len(), shown.iter().all(u8::is_ascii_hexdigit)), (32, true), "{what}");
+        }
+        let response = ordinary(&httpd, handler, protocol, "d0-32.t-.d0-32.t-");
+        assert_eq!((response.body.len(), response.body[..33] == response.body[33..]), (66, true));
+        finished(&httpd, handler, protocol, "tstory.f.d0-64.f.w", b"story");
     }
     httpd.stop();
 }
