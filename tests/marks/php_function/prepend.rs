@@ -31,7 +31,7 @@ fn ask(httpd: &Httpd) -> (String, String) {
     let answer = httpd.root().join("gates/answer");
     let _ = fs::remove_file(&answer);
     let response = Client::connect(httpd, Protocol::Http1).get("/question.php", &[]).response();
-    let answer = wait_for("an answer", || fs::read_to_string(&answer).ok());
+    let answer = wait_for("an answer", || fs::read_to_string(&answer).ok().filter(|text| !text.is_empty()));
     (String::from_utf8(response.body).unwrap(), answer)
 }
 
