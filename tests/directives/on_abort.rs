@@ -168,12 +168,12 @@ mod vanished {
 
     /// For clients, which may be slow to connect. A program may be slow to begin, or between its writes.
     const TIMEOUT: &str = "Timeout 4
-        <IfModule cgi_module>
+        <IfDirective CGIScriptTimeout>
           CGIScriptTimeout 60
-        </IfModule>
-        <IfModule cgid_module>
+        </IfDirective>
+        <IfDirective CGIDScriptTimeout>
           CGIDScriptTimeout 60
-        </IfModule>
+        </IfDirective>
         <IfModule proxy_module>
           ProxyTimeout 60
         </IfModule>";

@@ -61,7 +61,7 @@ fn ends_at_the_digits(handler: Handler, mpm: Mpm) {
 }
 
 fn executable(httpd: &Httpd, path: &str) {
-    fs::set_permissions(httpd.root().join("www").join(path), fs::Permissions::from_mode(0o755)).unwrap();
+    support::permit_program(&httpd.root().join("www").join(path)).unwrap();
 }
 
 /// The path of the page that does this.

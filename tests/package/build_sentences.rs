@@ -1,7 +1,7 @@
 //! Who cannot build is told why, and what to install, in one sentence.
 
 use std::fs;
-use std::os::unix::fs::{PermissionsExt, symlink};
+use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::Command;
 
@@ -48,8 +48,7 @@ fn httpd(version: [u32; 3], interface: u32) -> TempDir {
 fn with_program(program: &[u8]) -> TempDir {
     let httpd = httpd([2, 4, 66], 140);
     let name = httpd.path().join("httpd");
-    fs::write(&name, program).unwrap();
-    fs::set_permissions(&name, fs::Permissions::from_mode(0o755)).unwrap();
+    support::write_program(&name, program).unwrap();
     fs::write(httpd.path().join("SBINDIR"), httpd.path().display().to_string()).unwrap();
     fs::write(httpd.path().join("PROGNAME"), "httpd").unwrap();
     httpd
@@ -159,8 +158,7 @@ exit 101
 ";
     let folder = tempfile::tempdir().unwrap();
     let cargo = folder.path().join("cargo");
-    fs::write(&cargo, CARGO).unwrap();
-    fs::set_permissions(&cargo, fs::Permissions::from_mode(0o755)).unwrap();
+    support::write_program(&cargo, CARGO).unwrap();
     let mut build = Command::new(concat!(env!("CARGO_MANIFEST_DIR"), "/apxs/build.sh"));
     let output = support::tools::run({
         build.env("CARGO", &cargo).env("CARGO_TARGET_DIR", folder.path()).arg("build");
@@ -236,9 +234,7 @@ fn before_anything_is_installed() {
 
 /// Writes a program that is this script.
 fn program(folder: &Path, name: &str, script: &str) {
-    let file = folder.join(name);
-    fs::write(&file, format!("#!/bin/sh\n{script}\n")).unwrap();
-    fs::set_permissions(&file, fs::Permissions::from_mode(0o755)).unwrap();
+    support::write_program(&folder.join(name), format!("#!/bin/sh\n{script}\n")).unwrap();
 }
 
 /// Who has no toolchain that will do is told the package that has one, as far as the system's own lists know, and the way that is everywhere.

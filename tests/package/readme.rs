@@ -34,9 +34,7 @@ fn fragment(heading: &str, language: &str) -> String {
 fn workshop() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let write = |name: &str, text: &str| {
-        let file = folder.path().join(name);
-        fs::write(&file, text).unwrap();
-        fs::set_permissions(file, fs::Permissions::from_mode(0o755)).unwrap();
+        support::write_program(&folder.path().join(name), text).unwrap();
     };
     fs::set_permissions(folder.path(), fs::Permissions::from_mode(0o755)).unwrap();
     write("work", "#!/bin/sh\ncd \"$DOCUMENT_ROOT\"\n. ./background.sh\nquery id ''\nbackground \"$id\" 200\n");

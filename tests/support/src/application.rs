@@ -1,9 +1,9 @@
 //! The applications that the tests put into a server.
 
-use std::fs;
 use std::io;
-use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
+
+use crate::programs;
 
 /// The stock applications: file name, and text in which `@GATES@` stands for the gates' folder.
 const FILES: [(&str, &str); 6] = [
@@ -36,6 +36,5 @@ pub(crate) fn install_all(www: &Path, gates: &Path) -> io::Result<()> {
 /// What the operating system says.
 pub(crate) fn install(www: &Path, gates: &Path, name: &str, text: &str) -> io::Result<()> {
     let path = www.join(name);
-    fs::write(&path, text.replace("@GATES@", &gates.to_string_lossy()))?;
-    fs::set_permissions(&path, fs::Permissions::from_mode(0o755))
+    programs::write(&path, text.replace("@GATES@", &gates.to_string_lossy()))
 }

@@ -56,7 +56,9 @@ pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
 pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};
-pub use programs::{finish_request_module, has_module, php_cgi, php_cgi_version};
+pub use programs::{
+    finish_request_module, has_module, permit as permit_program, php_cgi, php_cgi_version, write as write_program,
+};
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;

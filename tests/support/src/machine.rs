@@ -193,8 +193,7 @@ fn fill(file: &Path, room: usize) -> io::Result<()> {
 
 /// Runs a script as the servers' user does.
 fn run_script(script: &Path) -> io::Result<()> {
-    fs::write(script, "#!/bin/sh\nexit 0\n")?;
-    fs::set_permissions(script, fs::Permissions::from_mode(0o755))?;
+    programs::write(script, "#!/bin/sh\nexit 0\n")?;
     let mut command = Command::new(script);
     command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     if let Some(user) = User::for_servers() {

@@ -2,9 +2,14 @@
 
 use std::env;
 use std::fs;
+use std::io;
+use std::os::fd::AsRawFd;
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::sync::OnceLock;
+
+use crate::deadline::wait_for;
 
 /// Where programs are when PATH does not say so: an ordinary user's PATH often has no sbin.
 const MORE_FOLDERS: [&str; 2] = ["/usr/sbin", "/usr/local/sbin"];
@@ -133,4 +138,35 @@ pub fn finish_request_module() -> PathBuf {
         .filter(|path| path.is_file())
         .max_by_key(modified)
         .unwrap_or_else(|| panic!("no libmod_finish_request.so near {}: build it", test.display()))
+}
+
+/// Writes a program, for all to run.
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn write(file: &Path, text: impl AsRef<[u8]>) -> io::Result<()> {
+    fs::write(file, text)?;
+    permit(file)
+}
+
+/// Lets all run a file that this process has written, and waits until they can: whom another thread forks meanwhile has it open for writing until it
+/// becomes another program, and the kernel runs no such file (ETXTBSY).
+///
+/// # Errors
+///
+/// What the operating system says.
+pub fn permit(file: &Path) -> io::Result<()> {
+    fs::set_permissions(file, fs::Permissions::from_mode(0o755))?;
+    let file = fs::File::open(file)?;
+    wait_for("nobody to have the program open for writing", || {
+        // SAFETY: the descriptor is open, and these requests take a number. A lease for reading is had where nobody writes; a file system without leases says
+        // something else than EAGAIN. It is given back at once: to break one costs a signal.
+        let had = unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_RDLCK) } == 0;
+        let busy = !had && io::Error::last_os_error().kind() == io::ErrorKind::WouldBlock;
+        // SAFETY: as above.
+        unsafe { libc::fcntl(file.as_raw_fd(), libc::F_SETLEASE, libc::F_UNLCK) };
+        (!busy).then_some(())
+    });
+    Ok(())
 }
