@@ -5,6 +5,7 @@
 //! * `operations`: What `docs/operations.md` says can be done as it stands there.
 //! * `restarts`: Restarts and stops: to them, work in background is a request like any other.
 //! * `status`: What mod_status and mod_info show of background work.
+//! * `stops`: What becomes of work when the server or its child ends: the manual's table, cell by cell.
 //! * `version`: The module says its version where an administrator looks for it, and refuses an httpd that is too old
 //!   for it.
 
@@ -12,4 +13,5 @@ mod log;
 mod operations;
 pub mod restarts;
 pub mod status;
+mod stops;
 mod version;

@@ -245,7 +245,7 @@ under_load! {
 }
 
 /// Has a new generation of children serve; with SIGUSR1 the old ones finish what they do, with SIGHUP they are ended.
-fn restart(httpd: &Httpd, signal: Signal) {
+pub fn restart(httpd: &Httpd, signal: Signal) {
     let running = || httpd.log().matches("resuming normal operations").count();
     let before = running();
     httpd.signal(signal);
@@ -308,7 +308,7 @@ fn released(httpd: &Httpd, protocol: Protocol, page: &str) -> Background {
 
 /// The body of a static page, if the server gives it soon: while it restarts, a connection may be closed, or wait for a child
 /// that is about to end.
-fn page_if_answered(httpd: &Httpd) -> Option<Vec<u8>> {
+pub fn page_if_answered(httpd: &Httpd) -> Option<Vec<u8>> {
     fs::write(httpd.root().join("www/plain.txt"), "plain\n").unwrap();
     let mut socket = TcpStream::connect(httpd.address()).ok()?;
     socket.set_read_timeout(Some(Duration::from_secs(2))).unwrap();
@@ -326,14 +326,14 @@ fn lines(httpd: &Httpd, background: &Background) -> usize {
 }
 
 /// The pids of children in which requests were finished.
-fn finishers(log: &str) -> HashSet<u32> {
+pub fn finishers(log: &str) -> HashSet<u32> {
     log.lines()
         .filter(|line| line.contains("finished early"))
         .filter_map(|line| line.split_once("[pid ")?.1.split(':').next()?.parse().ok())
         .collect()
 }
 
-fn is_running(httpd: &Httpd) -> bool {
+pub fn is_running(httpd: &Httpd) -> bool {
     let stat = fs::read_to_string(format!("/proc/{}/stat", httpd.id())).unwrap_or_default();
     stat.rsplit_once(')').is_some_and(|(_, rest)| !rest.trim_start().starts_with('Z'))
 }

@@ -10,6 +10,7 @@
 # | memcheck | servers under valgrind                                            | each course             | each course, marks        |
 # | miri     | src/rules/ by Miri                                                | its tests               | its tests, more cases     |
 # | fuzz     | each target of fuzz/, from the corpus that is kept there          | a minute                | an hour; keeps what is new |
+# | stops    | what becomes of work at stops: docs/operations.md's table, each cell | all                  | all                       |
 # | soak     | make soak                                                         | a minute each MPM       | 60 minutes each MPM       |
 #
 # PARTS='asan fuzz' takes these alone. asan, tsan, miri and fuzz want a nightly Rust: rustup toolchain install nightly -c miri -c rust-src
@@ -17,7 +18,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults cost asan tsan memcheck miri fuzz soak}
+parts=${PARTS:-faults cost asan tsan memcheck miri fuzz stops soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -161,6 +162,7 @@ for name in $parts; do
             say fuzz 'not tried: there is no cargo-fuzz (cargo install cargo-fuzz) for a nightly Rust'
         fi
         ;;
+    stops) part stops promises administrator::stops:: ;;
     soak) part soak make --no-print-directory soak MINUTES="$([ -n "$long" ] && echo 60 || echo 1)" ;;
     *)
         echo "There is no part $name." >&2
