@@ -80,7 +80,10 @@ fn count(name: &str, page: &str, httpd: Httpd) -> Instructions {
 
 fn start(handler: Option<Handler>, config: Option<&str>) -> Httpd {
     // All responses have the same length: no header counts down, and no ETag is weak while its file is new.
-    let builder = Httpd::builder(Mpm::Prefork).config("MaxKeepAliveRequests 0\nFileETag None\nLogLevel warn").counted();
+    let builder = Httpd::builder(Mpm::Prefork)
+        .modules(&["env"])
+        .config("MaxKeepAliveRequests 0\nFileETag None\nLogLevel warn")
+        .counted();
     let builder = handler.into_iter().fold(builder, support::Builder::handler);
     let httpd = match config {
         Some(config) => builder.config(config).start(),
