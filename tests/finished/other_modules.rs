@@ -1,9 +1,9 @@
 //! Beside other modules, httpd's and others': a marked response, one that `Auto` recognises, and an unmarked one are to the byte what a server
 //! without this module sends, and the first two are finished while the work runs on.
 
-use support::{Client, Handler, Httpd, Mpm, Protocol, has_module};
+use support::{Client, Handler, Httpd, Mpm, Protocol, body, has_module};
 
-use crate::judge::{path, ran_to_its_end, side_by_side};
+use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
 /// A module, and what it has to do with each response.
 #[derive(Clone, Copy)]
@@ -177,4 +177,88 @@ fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
     }
     httpd.stop();
     stock.stop();
+}
+
+/// Answers with a known text that caches may keep; then works in the background.
+const PAGE: &str = r#"
+    function handle(r)
+        local background = dofile(r.document_root .. "/background.lua")
+        local query = r:parseargs()
+        r.content_type = "text/plain"
+        r.headers_out["Cache-Control"] = "max-age=600"
+        if query.kind ~= "unmarked" then
+            r.headers_out["Content-Length"] = "4096"
+        end
+        if query.kind == "marked" then
+            r.headers_out["X-Finish-Request"] = "on"
+        elseif query.kind == "Auto" then
+            r.headers_out["Connection"] = "close"
+        end
+        r:write(background.body(4096))
+        r:flush()
+        background.run(r, query.id, 0)
+        return apache2.OK
+    end
+"#;
+
+on_every_mpm!(a_cache_answers_the_next_request);
+
+/// What was finished early, by a mark, by `Auto` or by digits, is in the cache while its work runs on, and the next request is answered from there.
+fn a_cache_answers_the_next_request(mpm: Mpm) {
+    const STORES: [(&str, &str); 2] = [
+        ("cache_disk", "CacheEnable disk /\nCacheRoot \"${ROOT}/run\""),
+        ("cache_socache", "CacheEnable socache /\nCacheSocache shmcb:${ROOT}/run/cache(512000)"),
+    ];
+    let cases = STORES.into_iter().flat_map(|store| ["On", "Off"].map(|quick| (store, quick)));
+    side_by_side(cases, |((store, config), quick)| {
+        let config = format!(
+            "FinishRequest Auto\nCacheHeader on\nCacheKeyBaseURL http://localhost\nCacheQuickHandler {quick}\n{config}\n\
+             <Files late.cgi>\nSetEnv finish-request late\n</Files>"
+        );
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .handler(Handler::Cgi)
+            .modules(&["cache", store, "env"])
+            .config(&config)
+            .start();
+        httpd.may_be_full();
+        httpd.install("page.lua", PAGE);
+        httpd.install("late.cgi", include_str!("../marks/late/app.cgi"));
+        for &protocol in mpm.protocols() {
+            // mod_cache_socache keeps no response that tells no length (AH02346), with or without this module.
+            let kinds = ["marked", "Auto", "unmarked", "late"];
+            for kind in if store == "cache_socache" { &kinds[..2] } else { &kinds[..] } {
+                let kind = *kind;
+                let background = httpd.background();
+                let page = match kind {
+                    "late" => {
+                        let digits = "n4096.f.d0-64.f.w.tLATE&header=Cache-Control:max-age%3D600";
+                        format!("{}&do={digits}", background.query("late.cgi"))
+                    }
+                    _ => format!("{}&kind={kind}", background.query("page.lua")),
+                };
+                let client = Client::connect(&httpd, protocol);
+                let first = client.get(&page, &[]);
+                // The cache has it at its end, which a client sees by more than the last byte.
+                let finished = (kind != "unmarked").then(|| first.released());
+                if finished.is_none() {
+                    ran_to_its_end(&background);
+                }
+                let first = finished.unwrap_or_else(|| first.response());
+                assert!(first.header("X-Cache").is_some_and(|cache| cache.starts_with("MISS")), "{kind}, {quick}");
+                // Also where the first connection was closed.
+                let second = Client::connect(&httpd, protocol).get(&page, &[]).response();
+                assert!(second.header("X-Cache").is_some_and(|cache| cache.starts_with("HIT")), "{kind}, {quick}");
+                for response in [&first, &second] {
+                    assert_body(response, &body(4096));
+                    assert_eq!(response.header("X-Finish-Request"), None);
+                }
+                if kind != "unmarked" {
+                    assert!(!background.is_done(), "{kind} waited for its work");
+                    ran_to_its_end(&background);
+                }
+            }
+        }
+        httpd.stop();
+    });
 }
