@@ -250,7 +250,7 @@ pub const SCRIPTS: &[Script] = &[
     ),
     script(
         "in-a-session-s-handler",
-        "final class H extends SessionHandler { #[ReturnTypeWillChange] public function write($id, $data) { finish(); return parent::write($id, $data); } } session_save_path('@GATES@'); session_id('h' . $_GET['id']); session_set_save_handler(new H); session_start(); header_remove('Set-Cookie'); $_SESSION['a'] = 1; echo text(100); session_write_close();",
+        "final class H extends SessionHandler { #[ReturnTypeWillChange]\n public function write($id, $data) { finish(); return parent::write($id, $data); } } session_save_path('@GATES@'); session_id('h' . $_GET['id']); session_set_save_handler(new H); session_start(); header_remove('Set-Cookie'); $_SESSION['a'] = 1; echo text(100); session_write_close();",
     ),
     script(
         "memory-afterwards",
