@@ -23,7 +23,7 @@ pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<
     match response.step(Seen::ClientGone { continues, failed: passed.is_err() }) {
         Order::Detach => {
             log::info!("the client has gone before its response was complete; the application goes on");
-            response.set_work(detach::detach(request, response.client(), settings, work_ended));
+            response.set_work(detach::detach(request, response.client(), settings, false, work_ended));
             response.aborted.set(true);
             return detach::discard(brigade, response.work().as_deref());
         }

@@ -89,6 +89,6 @@ impl InsertErrorFilter for Begin {
 fn cut_off(request: Request<'_>, settings: &Settings) {
     if let Some((_, response)) = Response::find(request, |response| response.is_finished() && !response.works_on()) {
         response.client().close_after_response();
-        response.set_work(detach::detach(request, response.client(), settings, work_ended));
+        response.set_work(detach::detach(request, response.client(), settings, false, work_ended));
     }
 }

@@ -1,7 +1,7 @@
 //! The one place where a response is finished: its steps, in order.
 
 use crate::background::{self, Kind, Work};
-use crate::connection::{self, detach};
+use crate::connection::{self, Next, detach};
 use crate::directives::{After, LogAt};
 use crate::handlers::cgi_script;
 use crate::httpd::{Brigade, Request, Result, now};
@@ -37,6 +37,7 @@ fn finished(call: Call<'_>, source: Source) {
 /// As [`finish`].
 pub fn finish_declared(call: Call<'_>, passed: Option<Result>, body: &mut Brigade<'_>) -> Result {
     let Call { request, response, settings, .. } = call;
+    let next = look_ahead(call);
     let after = match passed {
         None => pass_end(call, None, body)?,
         Some(Ok(())) => None,
@@ -49,7 +50,7 @@ pub fn finish_declared(call: Call<'_>, passed: Option<Result>, body: &mut Brigad
         response.background.withdraw();
         return connection.flush(request.pool());
     }
-    let_go(call, Source::Auto, after)?;
+    let_go(call, Source::Auto, after, next)?;
     response.background.begin(true);
     Ok(())
 }
@@ -87,7 +88,7 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
 /// As [`finish`].
 pub fn refused(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     let after = answer(call, body);
-    let_go(call, source, after)?;
+    let_go(call, source, after, None)?;
     finished(call, source);
     Ok(())
 }
@@ -113,8 +114,15 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
 }
 
 fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
+    let next = look_ahead(call);
     let after = pass_end(call, after, body)?;
-    let_go(call, source, after)
+    let_go(call, source, after, next)
+}
+
+/// Looks what follows on a connection that may be kept, before the client has all of the response: a quick client sends its next request at once.
+fn look_ahead(Call { request, settings, .. }: Call<'_>) -> Option<Next> {
+    let is_kept = settings.connection() == After::Keep && !request.connection().is_stream() && !request.is_last();
+    is_kept.then(|| connection::look_ahead(request))
 }
 
 /// Passes on the body and the end. Gives what becomes of the client's connection, where that is not as configured.
@@ -162,7 +170,7 @@ fn before_stream_end(Call { filter, request, .. }: Call<'_>, body: &mut Brigade<
 pub fn after_own_end(Call { request, response, settings, .. }: Call<'_>) -> Result {
     connection::after_own_end(request)?;
     if request.connection().is_stream() {
-        response.set_work(detach::detach(request, response.client(), settings, work_ended));
+        response.set_work(detach::detach(request, response.client(), settings, false, work_ended));
     }
     Ok(())
 }
@@ -174,15 +182,24 @@ pub fn after_own_end(Call { request, response, settings, .. }: Call<'_>) -> Resu
 /// As [`finish`].
 pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     body.clear();
-    let_go(call, source, None)?;
+    let_go(call, source, None, None)?;
     finished(call, source);
     Ok(())
 }
 
-/// The response has been passed on to its end: lets the client go, and cuts the request off from it.
-fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
+/// The response has been passed on to its end: lets the client go, and cuts the request off from it. `next` says what follows on the connection, if
+/// that was looked at.
+fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Next>) -> Result {
     let Call { request, response, settings, .. } = call;
     let connection = request.connection();
+    let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
+        After::Keep if connection.is_kept_alive() => After::Keep,
+        _ => After::Close,
+    };
+    let next = match after {
+        After::Keep => next.unwrap_or_else(|| connection::look_ahead(request)),
+        After::Close => Next::Close,
+    };
     // Past the request's filters: mod_brotli has freed its encoder at the end of the stream, and stays in the chain.
     // A stream is complete with the end that was passed above: mod_http2 resets it where something comes behind that (RST_STREAM),
     // and the client still sends.
@@ -190,16 +207,12 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         connection.flush(request.pool())?;
     }
 
-    let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
-        After::Keep if connection.is_kept_alive() => After::Keep,
-        _ => After::Close,
-    };
     let closes = after == After::Close && !connection.is_stream();
     // TLS has nothing more to say once it is shut down: mod_ssl frees its session with close_notify.
     let is_secure = closes && !connection::is_plain(connection);
     let is_plain = closes && !is_secure;
     if is_plain {
-        connection::release(response.client(), request, after);
+        connection::release(response.client(), request, next);
     }
     // Whether a response counts as finished that is only believed to be complete is seen later.
     let logs_now = if source == Source::Auto {
@@ -208,9 +221,9 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         report::note(request, source, now());
         settings.log() == LogAt::Client
     };
-    if connection.is_stream() || (after == After::Keep && settings.log() == LogAt::End) {
+    if connection.is_stream() {
         // What the log says of the connection is what becomes of it for the client: not that mod_http2 calls the client of a
-        // stream that has ended gone, nor that httpd closes on this side what goes on elsewhere.
+        // stream that has ended gone.
         request.set_connection(connection.unaborted());
     }
     if logs_now {
@@ -220,9 +233,9 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>) -> Result {
         report::log(request, response);
     }
     if !is_plain && !connection.is_stream() {
-        connection::release(response.client(), request, after);
+        connection::release(response.client(), request, next);
     }
-    response.set_work(detach::detach(request, response.client(), settings, work_ended));
+    response.set_work(detach::detach(request, response.client(), settings, after == After::Keep, work_ended));
     Ok(())
 }
 

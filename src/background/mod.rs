@@ -21,7 +21,7 @@ pub use self::table::Kind;
 use self::table::{TABLE, Table, count};
 pub use self::work::Work;
 use crate::directives::{Max, Settings};
-use crate::httpd::{Mpm, Request, dir_config, now};
+use crate::httpd::{Mpm, Request, dir_config, now, process_id};
 use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
 
@@ -77,7 +77,7 @@ fn is_own(pid: u32) -> bool {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         libc::waitid(libc::P_PID, pid, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)
     };
-    pid == std::process::id() || result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
+    pid == process_id() || result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
 /// A child process has ended.
@@ -293,7 +293,7 @@ struct Claim {
 impl Claim {
     fn new(request: Request<'_>, source: Source) -> Option<Self> {
         let table = TABLE.get()?;
-        let pid = std::process::id();
+        let pid = process_id();
         let place = table.claim_for(pid, hosts::key(request.server_name()), most_of_host(table, request))?;
         let entry = Entry {
             pid,
@@ -310,7 +310,7 @@ impl Claim {
 impl Drop for Claim {
     fn drop(&mut self) {
         // A process that was forked off, by PHP say, has a copy of this: the place is not its own.
-        if std::process::id() == self.pid {
+        if process_id() == self.pid {
             self.table.release(self.place, self.pid);
         }
     }

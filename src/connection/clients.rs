@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeSet, HashMap};
 use std::os::fd::AsFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::client::{Client, GLANCE};
@@ -18,7 +19,7 @@ pub const WOKEN: u64 = u64::MAX;
 
 /// The clients, by numbers that grow.
 pub struct Clients {
-    epoll: Epoll,
+    epoll: Arc<Epoll>,
     all: HashMap<u64, Watched>,
     /// When to look at a client at the latest.
     due: BTreeSet<(Instant, u64)>,
@@ -40,9 +41,8 @@ impl Clients {
     ///
     /// # Errors
     ///
-    /// The kernel gives no descriptor.
-    pub fn new(bell: impl AsFd) -> std::io::Result<Self> {
-        let epoll = Epoll::new()?;
+    /// The kernel's: no memory, say.
+    pub fn new(epoll: Arc<Epoll>, bell: impl AsFd) -> std::io::Result<Self> {
         epoll.watch(bell.as_fd(), true, libc::EPOLLIN, WOKEN)?;
         Ok(Self { epoll, all: HashMap::new(), due: BTreeSet::new(), lingering: BTreeSet::new(), next: 0 })
     }
@@ -52,10 +52,10 @@ impl Clients {
         self.all.is_empty()
     }
 
-    /// Waits until something can be read or written, the thread is woken, or something is due; gives the numbers.
-    pub fn wait(&self, glance: Option<Duration>) -> Vec<u64> {
-        let next = self.due.first().map(|(due, _)| due.saturating_duration_since(Instant::now()));
-        let ready = self.epoll.wait(next.into_iter().chain(glance).min());
+    /// Waits until something can be read or written, the thread is woken, or something is due, and not longer than that; gives the numbers.
+    pub fn wait(&self, until: Option<Instant>) -> Vec<u64> {
+        let next = self.due.first().map(|(due, _)| *due).into_iter().chain(until).min();
+        let ready = self.epoll.wait(next.map(|next| next.saturating_duration_since(Instant::now())));
         ready.map(Iterator::collect).unwrap_or_else(|_| {
             std::thread::sleep(GLANCE);
             Vec::new()
@@ -163,7 +163,7 @@ mod tests {
 
     /// None yet, and a bell that never rings.
     fn clients() -> Clients {
-        Clients::new(TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
+        Clients::new(Arc::new(Epoll::new().unwrap()), TcpListener::bind("127.0.0.1:0").unwrap()).unwrap()
     }
 
     /// A client whose response has ended, and its own end of the connection.
@@ -192,7 +192,7 @@ mod tests {
         assert!(!clients.attend(42, Instant::now()));
         assert_eq!(clients.all.len(), 99);
         assert!(!clients.all.contains_key(&42));
-        assert_eq!(clients.wait(Some(Duration::ZERO)), []);
+        assert_eq!(clients.wait(Some(Instant::now())), []);
     }
 
     #[test]

@@ -1,6 +1,7 @@
 //! A request is detached from its client. Its filters then lead nowhere: what its handler writes is discarded with success, and its body is at
 //! its end.
 
+use std::cell::RefCell;
 use std::ffi::CStr;
 use std::sync::{Arc, Weak};
 
@@ -22,7 +23,12 @@ pub struct Empty;
 /// Called when the handler of a detached request has ended, before httpd ends the request.
 pub type Ended = fn(Request<'_>, &Work);
 
-/// The request that [`Sink`] belongs to.
+/// Where a connection's [`Sink`] leads: nowhere, while it has a detached request, and on to the next filter otherwise. The same sink serves
+/// all requests of a connection that is kept.
+#[derive(Default)]
+pub struct Leads(RefCell<Option<Arc<Detached>>>);
+
+/// The request that is detached.
 pub struct Detached {
     /// Lives as long as the request.
     work: Weak<Work>,
@@ -30,20 +36,30 @@ pub struct Detached {
     ended: Ended,
     /// True if the client had gone before.
     aborted: bool,
+    /// True if the client's connection goes on, as the client was told.
+    kept: bool,
 }
 
 /// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
 /// of a module or of httpd's error page, are discarded with success. What is read of the request's body is the body's end.
-/// `ended` is called at the handler's end.
-pub fn detach(request: Request<'_>, client: Connection<'_>, settings: &Settings, ended: Ended) -> Arc<Work> {
+/// `ended` is called at the handler's end. `kept` says that the client's connection goes on.
+pub fn detach(
+    request: Request<'_>,
+    client: Connection<'_>,
+    settings: &Settings,
+    kept: bool,
+    ended: Ended,
+) -> Arc<Work> {
     let seen = request.connection();
     // mod_http2 says of a stream at any time that the client has gone.
     let aborted = client.is_aborted();
     let copies = seen.raw() == client.raw() && (client.is_stream() || aborted);
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended, aborted };
-    request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, detached);
+    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended, aborted, kept };
+    if let Some(Leads(to)) = request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, Leads::default) {
+        to.replace(Some(Arc::new(detached)));
+    }
     work
 }
 
@@ -92,7 +108,7 @@ fn destroy_up_to_eos(brigade: &mut Brigade<'_>, work: Option<&Work>) -> Result<b
 impl OutputFilter for Sink {
     const NAME: &'static CStr = c"FINISH_REQUEST_SINK";
     const TYPE: FilterType = FilterType::CONNECTION;
-    type Context = Detached;
+    type Context = Leads;
 
     fn handle() -> &'static FilterHandle {
         static HANDLE: FilterHandle = FilterHandle::new();
@@ -100,15 +116,29 @@ impl OutputFilter for Sink {
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        // Without the work the request has ended, and what comes is httpd's own.
-        let known = filter.context::<Self>().and_then(|detached| Some((detached, detached.work.upgrade()?)));
-        if brigade.first() != Some(Kind::Eor) {
-            return discard(brigade, known.as_ref().map(|(_, work)| &**work));
+        // One that an administrator has put there leads nowhere.
+        let leads = filter.context::<Self>();
+        let detached = leads.map(|Leads(to)| to.borrow().clone());
+        if let Some(None) = detached {
+            return filter.pass_on(brigade);
         }
-        if let Some((Detached { request, ended, aborted, .. }, work)) = &known {
-            ended(request.get(), work);
-            if !filter.connection().is_stream() {
-                release::work_ended(filter.connection(), *aborted);
+        // Without the work the request has ended, and what comes is httpd's own.
+        let known = detached.flatten().and_then(|detached| Some((detached.work.upgrade()?, detached)));
+        if brigade.first() != Some(Kind::Eor) {
+            return discard(brigade, known.as_ref().map(|(work, _)| &**work));
+        }
+        if let Some((work, detached)) = &known {
+            let connection = filter.connection();
+            if detached.kept {
+                // Whatever the handler returned: an error of its says that the connection ends (`ap_die`).
+                connection.keep_after_response();
+            }
+            (detached.ended)(detached.request.get(), work);
+            if !connection.is_stream()
+                && release::work_ended(connection, detached.aborted)
+                && let Some(Leads(to)) = leads
+            {
+                to.replace(None);
             }
         }
         pass_end_of_request(filter, brigade)
@@ -118,12 +148,10 @@ impl OutputFilter for Sink {
 /// Sends the end of the request, the first of the brigade, after what the connection's filters hold of its response: that may lie in
 /// the request's memory, which goes when this bucket is destroyed. mod_http2's header bucket waits so for a client that does not read.
 fn pass_end_of_request(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-    let mut end = filter.connection().brigade();
-    brigade.move_first(&mut end);
-    brigade.clear();
-    let passed = filter.pass_on(&mut end);
+    brigade.keep_first();
+    let passed = filter.pass_on(brigade);
     // Where nobody has taken it, nothing waits.
-    end.clear();
+    brigade.clear();
     passed
 }
 

@@ -1,6 +1,7 @@
 //! The client's connection: what waits for a slow client while its response is sent, and what becomes of the connection when the response is
 //! finished. It is closed in its own time, or kept for the client's next request.
 
+mod bell;
 pub mod buffer;
 mod client;
 mod clients;
@@ -13,8 +14,9 @@ mod stop;
 pub mod stream;
 mod thread;
 mod waiting;
+mod watch;
 
-pub use self::release::release;
+pub use self::release::{Next, look_ahead, release};
 
 use crate::directives::{After, Settings};
 use crate::httpd::{Connection, Pool, Record, Request, Result};

@@ -61,16 +61,35 @@ impl Epoll {
         self.control(what, socket.as_raw_fd(), events, number)
     }
 
+    /// Watches a socket by its own number, be it that it has been watched before.
+    ///
+    /// # Errors
+    ///
+    /// As [`Epoll::watch`].
+    pub fn watch_number(&self, socket: RawFd, events: i32, number: u64) -> io::Result<()> {
+        match self.control(libc::EPOLL_CTL_ADD, socket, events, number) {
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => {
+                self.control(libc::EPOLL_CTL_MOD, socket, events, number)
+            }
+            added => added,
+        }
+    }
+
     /// Does not watch it any more. To be called before the descriptor is closed: another process may have the socket, too, for a moment, and with
     /// that it would go on being watched.
     pub fn forget(&self, socket: BorrowedFd<'_>) {
+        self.forget_number(socket.as_raw_fd());
+    }
+
+    /// The same for a socket that is known by its number: if that is another's by now, nothing happens.
+    pub fn forget_number(&self, socket: RawFd) {
         // An error says that it was not watched.
-        let _ = self.control(libc::EPOLL_CTL_DEL, socket.as_raw_fd(), 0, 0);
+        let _ = self.control(libc::EPOLL_CTL_DEL, socket, 0, 0);
     }
 
     fn control(&self, what: i32, socket: RawFd, events: i32, number: u64) -> io::Result<()> {
         let mut event = libc::epoll_event { events: events.cast_unsigned(), u64: number };
-        // SAFETY: both descriptors are open, and the record is this function's own (invariant 11).
+        // SAFETY: this one is open, the socket's number may be anybody's, and the record is this function's own (invariant 11).
         if unsafe { libc::epoll_ctl(self.0.as_raw_fd(), what, socket, &raw mut event) } < 0 {
             return Err(io::Error::last_os_error());
         }

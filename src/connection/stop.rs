@@ -7,6 +7,7 @@ use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
 
+use super::bell::RING;
 use crate::httpd::is_threaded;
 
 /// Too large for malloc's caches of each thread, which have no locks, and too small to be the kernel's directly.
@@ -25,9 +26,6 @@ static STATE: AtomicU8 = AtomicU8::new(QUIET);
 static MEMORY: AtomicPtr<c_void> = AtomicPtr::new(std::ptr::null_mut());
 /// Where the thread is woken; none without a thread.
 static WAKE: AtomicI32 = AtomicI32::new(-1);
-
-/// What is written to wake the thread.
-pub const RING: [u8; 8] = 1_u64.to_ne_bytes();
 
 /// There is going to be a thread, which [`RING`] at `wake` wakes. To be called in the main thread.
 pub fn prepare(wake: RawFd) {

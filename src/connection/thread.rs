@@ -1,21 +1,23 @@
-//! The child's own thread, for clients whose responses have ended, or wait while their applications are busy: started with the first of them,
-//! woken for each, and seen to its end when the child exits.
+//! The child's own thread, for clients whose responses have ended, or wait while their applications are busy, and for kept connections meanwhile:
+//! started with the first of them, woken for each client, and seen to its end when the child exits.
 
 use std::collections::BTreeSet;
-use std::fs::File;
-use std::io::{self, ErrorKind, Read, Write};
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::io::{self, ErrorKind};
+use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
+use super::bell::Bell;
 use super::client::{Client, GLANCE, Helped, Leaving};
 use super::clients::{Clients, WOKEN};
+use super::poll::Epoll;
 use super::waiting::Queue;
+use super::watch::Watching;
 use super::{resources, stop};
-use crate::httpd::{Connection, guard, is_threaded};
+use crate::httpd::{Connection, guard, is_threaded, process_id};
 
 /// The child's thread; started with the first socket that it gets.
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
@@ -27,38 +29,8 @@ struct Thread {
     process: u32,
     clients: Sender<Client>,
     wake: Arc<Bell>,
+    watching: Arc<Watching>,
     handle: JoinHandle<()>,
-}
-
-/// What wakes the thread: a number, which the kernel keeps, and which needs no memory to be added to, as a byte for a socket does.
-struct Bell(File);
-
-impl AsFd for Bell {
-    fn as_fd(&self) -> BorrowedFd<'_> {
-        self.0.as_fd()
-    }
-}
-
-impl Bell {
-    fn new() -> io::Result<Self> {
-        // SAFETY: makes a descriptor.
-        let made = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
-        if made < 0 {
-            return Err(io::Error::last_os_error());
-        }
-        // SAFETY: the kernel has just made it (invariant 11).
-        Ok(Self(unsafe { File::from_raw_fd(made) }))
-    }
-
-    fn ring(&self) {
-        // Where the number is full, it rings already.
-        while (&self.0).write(&stop::RING).is_err_and(|error| error.kind() == ErrorKind::Interrupted) {}
-    }
-
-    /// Until it rings again.
-    fn hush(&self) {
-        let _ = (&self.0).read(&mut [0; stop::RING.len()]);
-    }
 }
 
 /// `child_stopping`: the child is about to exit; gracefully: nobody is going to kill it.
@@ -73,7 +45,7 @@ pub fn end() {
     let by_signal = !is_threaded() && stop::is_in_signal_handler();
     // Whatever a signal's handler has interrupted, it must not wait for.
     let Some(thread) = THREAD.try_lock().ok().and_then(|mut thread| thread.take()) else { return };
-    if thread.process != std::process::id() || by_signal {
+    if thread.process != process_id() || by_signal {
         std::mem::forget(thread);
         return;
     }
@@ -132,16 +104,33 @@ pub fn wake() {
     }
 }
 
+/// The list of the connections that the thread watches.
+///
+/// # Errors
+///
+/// The kernel's, where there is no thread, and it gives none.
+pub fn watching() -> io::Result<Arc<Watching>> {
+    let thread = there()?;
+    let watching = thread.as_ref().map(|thread| Arc::clone(&thread.watching));
+    watching.ok_or_else(|| ErrorKind::NotFound.into())
+}
+
+/// The thread, which is started where there is none.
+fn there() -> io::Result<MutexGuard<'static, Option<Thread>>> {
+    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
+    if thread.as_ref().is_none_or(|thread| thread.process != process_id() || thread.handle.is_finished()) {
+        *thread = Some(Thread::start()?);
+    }
+    Ok(thread)
+}
+
 /// Gives a client to the thread, which is started where there is none. What it could not give, and what the kernel says where it
 /// gives no thread.
 fn hand_in(client: Client) -> Option<(Client, Option<io::Error>)> {
-    let mut thread = THREAD.lock().unwrap_or_else(PoisonError::into_inner);
-    if thread.as_ref().is_none_or(|thread| thread.process != std::process::id() || thread.handle.is_finished()) {
-        match Thread::start() {
-            Ok(started) => *thread = Some(started),
-            Err(error) => return Some((client, Some(error))),
-        }
-    }
+    let mut thread = match there() {
+        Ok(thread) => thread,
+        Err(error) => return Some((client, Some(error))),
+    };
     let Thread { clients, wake, .. } = thread.as_ref()?;
     match clients.send(client) {
         Ok(()) => wake.ring(),
@@ -160,15 +149,19 @@ impl Thread {
         let (clients, incoming) = channel();
         let wake = Arc::new(Bell::new()?);
         let woken = Arc::clone(&wake);
-        let own = Clients::new(&*woken)?;
-        stop::prepare(wake.0.as_raw_fd());
+        let epoll = Arc::new(Epoll::new()?);
+        let own = Clients::new(Arc::clone(&epoll), &*woken)?;
+        let watching = Arc::new(Watching::new(epoll, Arc::clone(&wake)));
+        let watches = Arc::clone(&watching);
+        stop::prepare(wake.as_raw_fd());
         let handle = without_signals(|| {
-            std::thread::Builder::new()
-                .name("finish_request".into())
-                .spawn(move || guard((), || run(&incoming, &woken, own)))
+            std::thread::Builder::new().name("finish_request".into()).spawn(move || {
+                guard((), || run(&incoming, &woken, own, &watches));
+                watches.end();
+            })
         })
         .inspect_err(|_| stop::forget())?;
-        Ok(Self { process: std::process::id(), clients, wake, handle })
+        Ok(Self { process: process_id(), clients, wake, watching, handle })
     }
 }
 
@@ -186,22 +179,24 @@ fn without_signals<T>(start: impl FnOnce() -> T) -> T {
     }
 }
 
-fn run(incoming: &Receiver<Client>, woken: &Bell, mut clients: Clients) {
+fn run(incoming: &Receiver<Client>, woken: &Bell, mut clients: Clients, watching: &Watching) {
     let mut helped = BTreeSet::new();
     let mut ending = false;
     while !ending || !clients.is_empty() {
-        let glance = if ending { Some(GLANCE) } else { None };
-        let ready = clients.wait(glance);
+        let now = Instant::now();
+        let glance = if ending { Some(now + GLANCE) } else { None };
+        let ready = clients.wait(watching.next(now).into_iter().chain(glance).min());
         let now = Instant::now();
         let mut is_woken = false;
         for number in ready {
             if number == WOKEN {
                 is_woken = true;
-            } else {
+            } else if !watching.attend(number, now) {
                 clients.attend(number, now);
             }
         }
         clients.attend_due(now);
+        watching.attend_due(now);
         if is_woken {
             woken.hush();
             stop::answer();

@@ -199,6 +199,20 @@ impl<'b> Brigade<'b> {
         }
     }
 
+    /// Destroys all behind the first bucket.
+    pub fn keep_first(&mut self) {
+        // SAFETY: the brigade is live (invariant 1), and so are its buckets; a bucket is destroyed when it has been taken out.
+        unsafe {
+            while let last = sys::fr_brigade_last(self.raw)
+                && !last.is_null()
+                && last != sys::fr_brigade_first(self.raw)
+            {
+                sys::fr_bucket_remove(last);
+                sys::fr_bucket_destroy(last);
+            }
+        }
+    }
+
     /// Takes so many bytes off the last bucket, which is data of more than that, and has been read.
     ///
     /// # Errors

@@ -72,6 +72,22 @@ impl<'c> Connection<'c> {
         std::iter::successors(first, |filter| filter.next()).any(Filter::is::<F>)
     }
 
+    /// The `O` among its output filters that has a context, made now if there is none: one for all its requests, since its memory stays with the
+    /// connection.
+    pub(super) fn output_filter<O: OutputFilter>(self, context: impl FnOnce() -> O::Context) -> Filter<'c> {
+        // SAFETY: the connection is live (invariant 1), with its chain of filters and its pool.
+        unsafe {
+            let first = Filter::from_raw((*self.raw).output_filters);
+            let mut chain = std::iter::successors(first, |filter| filter.next());
+            chain.find(|filter| filter.context::<O>().is_some()).unwrap_or_else(|| {
+                let context = self.pool().own(context()).as_ptr().cast();
+                let none = std::ptr::null_mut();
+                let added = sys::ap_add_output_filter_handle(O::handle().raw(), context, none, self.raw);
+                Filter::from_raw(added).unwrap_unchecked()
+            })
+        }
+    }
+
     /// The names of the connection's own filters, in lower case: those of its input, then those of its output.
     pub fn filters(self) -> impl Iterator<Item = &'c [u8]> {
         // SAFETY: the connection is live (invariant 1), with its two chains.
@@ -204,6 +220,12 @@ impl<'c> Connection<'c> {
     pub fn close_after_response(self) {
         // SAFETY: writes a field of a live connection (invariant 1) of this thread (invariant 2).
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
+    }
+
+    /// Has httpd go on with it when the request has ended.
+    pub fn keep_after_response(self) {
+        // SAFETY: as for close_after_response.
+        unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_KEEPALIVE };
     }
 
     /// Returns true if it is known that the client has gone.

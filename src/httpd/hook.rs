@@ -527,6 +527,11 @@ pub fn is_async() -> bool {
     mpm_query(sys::AP_MPMQ_IS_ASYNC) != 0
 }
 
+/// Returns true if this process has been told to end, in its own time or at once.
+pub fn is_stopping() -> bool {
+    mpm_query(sys::AP_MPMQ_MPM_STATE) == sys::AP_MPMQ_STOPPING
+}
+
 fn mpm_query(code: c_int) -> c_int {
     let mut answer = 0;
     // SAFETY: ap_mpm_query writes one number; the MPM is known when requests are served.

@@ -17,6 +17,7 @@ mod log;
 mod module;
 mod mpm;
 mod pool;
+mod process;
 mod pulled;
 mod request;
 mod seldom;
@@ -38,13 +39,14 @@ pub use self::hook::{
     BeforeListening, ByHttpd, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, CreateConnection, Hooks,
     InsertErrorFilter, InsertFilter, InsertNetworkBucket, LogTransaction, NetworkBucket, OpenLogs, OptionalFunction,
     PostConfig, PreConfig, PreConnection, ProcessConnection, QuickHandler, Reply, StatusFlags, StatusHook, is_async,
-    is_rehearsal, is_threaded, retrieve_optional,
+    is_rehearsal, is_stopping, is_threaded, retrieve_optional,
 };
 pub use self::listen::Accepted;
 pub use self::log::{notice, with_context};
 pub use self::module::{Module, ModuleType, refusal};
 pub use self::mpm::Mpm;
 pub use self::pool::Pool;
+pub use self::process::process_id;
 pub use self::pulled::Pull;
 pub use self::request::{Request, RequestRecord, now};
 pub use self::seldom::Seldom;

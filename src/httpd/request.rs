@@ -489,16 +489,17 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Detaches this request, and those that were redirected to it, from their client. Writes go to the filter `O`, which gets `context`.
+    /// Detaches this request, and those that were redirected to it, from their client. Writes go to the filter `O` of the client's connection, which
+    /// gets a new context when it is first there: the context is returned.
     /// Reads come from `I`, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that
     /// their handler looks at.
     pub fn detach<O: OutputFilter, I: InputFilter, P: InputFilter>(
         self,
         client: Connection<'r>,
         connection: Connection<'r>,
-        context: O::Context,
-    ) {
-        let context = client.pool().own(context).as_ptr().cast();
+        context: impl FnOnce() -> O::Context,
+    ) -> Option<&'r O::Context> {
+        let output = client.output_filter::<O>(context);
         let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
@@ -508,7 +509,7 @@ impl<'r> Request<'r> {
             // The filter with what was put back stands above it, and is the request's own.
             let first = (*self.raw()).input_filters;
             let input = if (*first).frec == P::handle().raw() { first } else { end };
-            let output = sys::ap_add_output_filter_handle(O::handle().raw(), context, none.cast(), client.raw());
+            let output = output.raw();
             (*connection.raw()).output_filters = output;
             let mut request = Some(self);
             while let Some(each) = request {
@@ -520,6 +521,7 @@ impl<'r> Request<'r> {
             }
         }
         self.set_connection(connection);
+        output.context::<O>()
     }
 
     /// Gives this request, and those that were redirected to it, another record of the connection that they came by.

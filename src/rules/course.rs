@@ -496,7 +496,15 @@ mod tests {
     fn rows() -> Vec<[&'static str; 4]> {
         let cells =
             |line: &'static str| line.trim_matches('|').split('|').map(str::trim).collect::<Vec<_>>().try_into().ok();
-        TABLE.lines().filter(|line| line.starts_with('|')).skip(2).filter_map(cells).collect()
+        TABLE
+            .split("\n## ")
+            .next()
+            .unwrap_or_default()
+            .lines()
+            .filter(|line| line.starts_with('|'))
+            .skip(2)
+            .filter_map(cells)
+            .collect()
     }
 
     #[test]

@@ -16,6 +16,7 @@ pub mod declared;
 pub mod digits;
 pub mod ending;
 pub mod header_end;
+pub mod hold;
 pub mod late;
 pub mod mark;
 pub mod quote;

@@ -108,7 +108,7 @@ export target triple
 
 for name in $parts; do
     case $name in
-    faults) part faults promises each_call:: faults:: ;;
+    faults) part faults promises each_call:: faults:: directives::watched::a_hundred_thousand ;;
     cost)
         if command -v valgrind >/dev/null; then
             part cost with_callgrind

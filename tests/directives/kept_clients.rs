@@ -193,7 +193,10 @@ fn the_scoreboard() {
                 assert!(row.contains(&format!("<td>{client}</td>")), "{row}");
                 assert!(row.contains(&format!("board.test:{port}")), "{row}");
             }
-            // Under event it waits without a thread, and has no place of its own.
+            works.iter().for_each(|background| {
+                ran_to_its_end(background);
+            });
+            // Now it is its worker's again. Under event it waits without a thread, and has no place of its own.
             if mpm != Mpm::Event {
                 wait_for("the connection to be shown as one that waits for its next request", || {
                     status.get("/server-status?auto", &[]);
@@ -202,9 +205,6 @@ fn the_scoreboard() {
                     scoreboard.contains('K').then_some(())
                 });
             }
-            works.iter().for_each(|background| {
-                ran_to_its_end(background);
-            });
         }
         httpd.stop();
     });

@@ -633,14 +633,14 @@ fn is_kept_and_goes(httpd: &Httpd) {
     });
 }
 
-/// The queue is full, since nobody takes anything out of it: the connection that cannot be handed in is closed when its response has
-/// ended, and nobody waits.
+/// The queue is full, since nobody takes anything out of it: the next request of a client whose work goes on waits, and is answered when there is room;
+/// or when the work has ended, as without the module.
 #[test]
 fn a_full_queue() {
     let httpd = Httpd::builder(Mpm::Prefork).handler(Handler::Lua).workers(4).config(KEEP).start();
     let page = HELD.install(&httpd, Handler::Lua, "held");
-    let held = hold(&httpd, &page);
-    let own = connections_to(&HashSet::from([held.0.local_address().port()]));
+    let (held, other) = (hold(&httpd, &page), hold(&httpd, &page));
+    let own = connections_to(&HashSet::from([&held, &other].map(|held| held.0.local_address().port())));
     let id = httpd.id();
     let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
     let children = children.split_whitespace().map(|child| child.parse::<u32>().unwrap());
@@ -669,9 +669,19 @@ fn a_full_queue() {
     };
     assert_eq!(full.kind(), io::ErrorKind::WouldBlock, "after {}", strangers.len());
     release(&httpd, &held);
-    assert_eq!(held.0.end().kind, EndKind::Fin);
-    assert!(!held.1.is_done());
+    release(&httpd, &other);
+    for (connection, background) in [&held, &other] {
+        connection.get("/", &[]);
+        background.wait_for_begin();
+        assert!(!connection.has_ended() && !background.is_done());
+    }
+    // The work ends first.
+    ran_to_its_end(&other.1);
+    other.0.response();
+    // There is room first.
     tell(libc::SIGCONT);
+    held.0.response();
+    assert!(!held.1.is_done());
     is_kept(&httpd, &httpd.connect());
     ran_to_its_end(&held.1);
     httpd.stop();

@@ -15,6 +15,8 @@
 //!   response is complete.
 //! * `slow_clients`: `FinishRequestBuffer`: a client that reads slowly holds up nobody.
 //! * `timeout`: `FinishRequestTimeout`: how long background work may run, and be silent.
+//! * `watched`: `FinishRequestConnection Keep` where nothing is handed over: the work ends before the client's next
+//!   request, or the client goes, or says nothing.
 
 mod configuration;
 mod keep;
@@ -25,3 +27,4 @@ mod listener;
 mod on_abort;
 mod slow_clients;
 mod timeout;
+mod watched;

@@ -579,7 +579,7 @@ fn a_client_that_vanishes() {
             }
             loopback(false);
             // httpd has it until the work ends.
-            let is_httpds = page == "app.lua" && bytes != LARGE;
+            let is_httpds = bytes != LARGE;
             if is_httpds {
                 ran_to_its_end(&background);
             }

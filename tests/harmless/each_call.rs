@@ -522,12 +522,13 @@ const MEMORY: [&str; 6] =
     ["ap_bucket_", "apr_bucket_", "apr_palloc", "apr_pstrmemdup", "apr_table_", "apr_brigade_create"];
 
 /// Those of the kernel's that cannot fail, that are asked where any answer will do, or that end the process.
-const SURE: [&str; 10] = [
+const SURE: [&str; 11] = [
     "_exit",
     "dlsym",
     "free",
     "geteuid",
     "malloc",
+    "pthread_atfork",
     "pthread_sigmask",
     "sigfillset",
     "sigismember",

@@ -2,6 +2,7 @@
 
 use super::body;
 use crate::httpd::{Block, Connection, Kind};
+use crate::rules::hold::blank_lines;
 
 /// How long the server's secret is.
 pub const SECRET: usize = 32;
@@ -26,6 +27,11 @@ impl HandOver {
     /// Of a connection whose socket has been taken away: what httpd can still read of it, it had read before.
     pub fn new(connection: Connection<'_>, keep_alive_timeout: i64) -> Self {
         Self { keepalives: connection.keepalives(), keep_alive_timeout, held: held(connection) }
+    }
+
+    /// Of a connection of which httpd has read nothing more.
+    pub fn without_bytes(connection: Connection<'_>, keep_alive_timeout: i64) -> Self {
+        Self { keepalives: connection.keepalives(), keep_alive_timeout, held: Vec::new() }
     }
 
     /// For the way, with the server's secret.
@@ -68,27 +74,10 @@ fn held(connection: Connection<'_>) -> Vec<u8> {
     held
 }
 
-/// Returns how many bytes the empty lines take that some clients send behind a body. They are no request (`ap_check_pipeline`): no
-/// thread is to wait for what comes behind them.
-fn blank_lines(bytes: &[u8]) -> usize {
-    let mut rest = bytes;
-    while let Some(behind) = rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n")) {
-        rest = behind;
-    }
-    bytes.len() - rest.len()
-}
-
 #[cfg(test)]
 #[allow(clippy::unwrap_used, clippy::indexing_slicing)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn empty_lines_are_no_request() {
-        for (bytes, length) in [("", 0), ("\r\n", 2), ("\n\r\n\r", 3), ("\r\nGET", 2), ("GET\r\n", 0)] {
-            assert_eq!(blank_lines(bytes.as_bytes()), length, "{bytes:?}");
-        }
-    }
 
     #[test]
     fn a_message_comes_back_and_no_other_is_taken_for_one() {

@@ -56,11 +56,13 @@ fn why_not(request: Request<'_>) -> Option<String> {
 
 /// Returns true if an error is none to warn of: a full queue says that there are more clients than the server can serve. That nobody
 /// listens, or not any more between connecting and sending, says that it is stopping.
-fn is_ordinary(error: ErrorKind) -> bool {
-    matches!(
-        error,
-        ErrorKind::WouldBlock | ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset
-    )
+pub fn is_ordinary(error: ErrorKind) -> bool {
+    error == ErrorKind::WouldBlock || is_refused(error)
+}
+
+/// Returns true if it says that nobody listens.
+pub fn is_refused(error: ErrorKind) -> bool {
+    matches!(error, ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
 /// Gives a client's connection to the server, as [`HandOver`] says. Does not wait.
@@ -69,12 +71,20 @@ fn is_ordinary(error: ErrorKind) -> bool {
 ///
 /// Nobody listens, or there is no room in the queue.
 pub fn hand_over(client: BorrowedFd<'_>, kept: &HandOver) -> std::io::Result<()> {
-    let listener = listener::get().ok_or(ErrorKind::NotConnected)?;
-    listener.send(client, kept).inspect_err(|error| {
+    send(client, kept).inspect_err(|error| {
         if !is_ordinary(error.kind()) {
             resources::warn("a connection that was to be kept is closed", error);
         }
     })?;
     background::count_kept();
     Ok(())
+}
+
+/// The same for a connection that was counted when it was first kept.
+///
+/// # Errors
+///
+/// As [`hand_over`].
+pub fn send(client: BorrowedFd<'_>, kept: &HandOver) -> std::io::Result<()> {
+    listener::get().ok_or(ErrorKind::ConnectionRefused)?.send(client, kept)
 }

@@ -1,0 +1,342 @@
+//! `FinishRequestConnection Keep` where nothing is handed over: the work ends before the client's next request, or the client goes, or says nothing.
+
+use std::collections::HashMap;
+use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
+use std::thread;
+use std::time::Duration;
+
+use support::http1::{Connection, EndKind};
+use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
+
+use super::keep::{KEEP, is_closed, keeps};
+use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
+
+/// httpd's own name of each connection: one that was handed over has another.
+const NAMES: &str = "LogFormat \"%{c}L %X %<q \" names\nCustomLog \"${ROOT}/names.log\" names\nFinishRequestLog End\n";
+
+/// Answers, and fails when its work has ended.
+const FAILS: Application = Application {
+    php: "",
+    sh: "",
+    lua: "background.answer(r)
+          background.run(r, query.id, 0)
+          return 500",
+};
+
+/// The same without any work.
+const FAILS_AT_ONCE: &str = "function handle(r)
+    r.content_type = 'text/plain'
+    r.headers_out['X-Finish-Request'] = 'length=2'
+    r:write('ok')
+    r:flush()
+    r:write('what is written after the end')
+    return 500
+end
+";
+
+/// The names of the connections by which these requests came.
+fn names(httpd: &Httpd, works: &[Background]) -> Vec<String> {
+    let name = |work: &Background| {
+        wait_for("the request in the log", || {
+            let log = fs::read_to_string(httpd.root().join("names.log")).ok()?;
+            let line = log.lines().find(|line| line.contains(&format!("id={}&", work.id())))?;
+            let mut words = line.split(' ');
+            let name = words.next().map(str::to_owned);
+            assert_eq!(words.next(), Some("+"), "{line}");
+            name
+        })
+    };
+    let names: Vec<String> = works.iter().map(name).collect();
+    assert!(names.iter().all(|name| name.len() > 4), "{names:?}");
+    names
+}
+
+fn start(mpm: Mpm) -> Httpd {
+    Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).config(NAMES).start()
+}
+
+/// Asks, and gives the work, which runs.
+fn ask(httpd: &Httpd, connection: &Connection, page: &str) -> Background {
+    let background = httpd.background();
+    connection.get(&path(&background, page, "mark=on"), &[]);
+    let response = connection.response();
+    assert_body(&response, &body(4096));
+    assert!(keeps(&response));
+    background.wait_for_begin();
+    background
+}
+
+/// The background work has ended, and httpd goes on with the connection.
+fn end(httpd: &Httpd, background: &Background) {
+    let goes_on = || httpd.log().matches("its connection goes on").count();
+    let before = goes_on();
+    ran_to_its_end(background);
+    wait_for("httpd to go on with the connection", || (goes_on() > before).then_some(()));
+}
+
+/// The work ends first: the connection stays where it is; whatever its handler returns, whatever error page that makes, and with empty lines meanwhile.
+#[test]
+fn the_work_ends_first() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = start(mpm);
+        let fails = FAILS.install(&httpd, Handler::Lua, "fails");
+        let pages = ["app.lua", &fails, "app.lua", &fails, &fails, "app.lua"];
+        for lines in ["", "\r\n", "\n\r\n"] {
+            let connection = httpd.connect();
+            let mut works = Vec::new();
+            for page in pages {
+                works.push(ask(&httpd, &connection, page));
+                connection.send(lines);
+                end(&httpd, works.last().unwrap());
+            }
+            assert!(!connection.has_ended());
+            let names = names(&httpd, &works);
+            assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+            connection.get("/", &[("Connection", "close")]);
+            connection.response();
+            is_closed(&connection);
+        }
+        httpd.stop();
+    });
+}
+
+/// The same with an error document that is made for nobody.
+#[test]
+fn an_error_document_behind_the_end() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP).config(NAMES);
+        let httpd = builder.config("ErrorDocument 500 /error.lua").start();
+        httpd.install("error.lua", "function handle(r)\nr:write('an error document')\nreturn apache2.OK\nend\n");
+        let fails = FAILS.install(&httpd, Handler::Lua, "fails");
+        let connection = httpd.connect();
+        let works: Vec<Background> = (0..4)
+            .map(|_| {
+                let background = ask(&httpd, &connection, &fails);
+                end(&httpd, &background);
+                background
+            })
+            .collect();
+        let names = names(&httpd, &works);
+        assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+        connection.get("/", &[("Connection", "close")]);
+        connection.response();
+        is_closed(&connection);
+        httpd.stop();
+    });
+}
+
+/// The next request comes first, wholly or in part, behind empty lines or not: then the connection is handed over.
+#[test]
+fn the_next_request_comes_first() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = start(mpm);
+        for (lines, cut) in [("", 1), ("\r\n", 5), ("", 9999)] {
+            let connection = httpd.connect();
+            let first = ask(&httpd, &connection, "app.lua");
+            let second = httpd.background();
+            let target = path(&second, "app.lua", "mark=on");
+            let request = format!("{lines}GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\n");
+            let (some, rest) = request.split_at(cut.min(request.len()));
+            connection.send(some);
+            connection.send(rest);
+            assert_body(&connection.response(), &body(4096));
+            second.wait_for_begin();
+            assert!(!first.is_done());
+            let works = [first, second];
+            ran_to_its_end(&works[0]);
+            end(&httpd, &works[1]);
+            let names = names(&httpd, &works);
+            assert_ne!(names[0], names[1]);
+            assert!(!connection.has_ended());
+        }
+        httpd.stop();
+    });
+}
+
+/// The client closes its side, or goes, while the work runs: it gets FIN at once, and the work runs to its end.
+#[test]
+fn the_client_goes_first() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = start(mpm);
+        let connection = httpd.connect();
+        let background = ask(&httpd, &connection, "app.lua");
+        connection.close_sending();
+        is_closed(&connection);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+
+        let connection = httpd.connect();
+        let background = ask(&httpd, &connection, "app.lua");
+        connection.abort();
+        ran_to_its_end(&background);
+
+        let connection = httpd.connect();
+        let background = ask(&httpd, &connection, "app.lua");
+        drop(connection);
+        ran_to_its_end(&background);
+        // Its worker is free.
+        let connection = httpd.connect();
+        let background = ask(&httpd, &connection, "app.lua");
+        ran_to_its_end(&background);
+        httpd.stop();
+    });
+}
+
+/// `KeepAliveTimeout` passes while the work runs, also where the client sends nothing but empty lines.
+#[test]
+fn nothing_comes() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).config(KEEP);
+        let httpd = builder.config("KeepAliveTimeout 1").start();
+        side_by_side(["", "\r\n"], |lines| {
+            let connection = httpd.connect();
+            let background = ask(&httpd, &connection, "app.lua");
+            connection.send(lines);
+            assert_eq!(connection.end().kind, EndKind::Fin);
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        });
+        httpd.stop();
+    });
+}
+
+/// The server is restarted while connections are watched: their next requests are answered by the new generation. It is stopped: nobody waits for them.
+#[test]
+fn over_a_graceful_restart() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Lua)
+            .workers(16)
+            .generations(8)
+            .config(KEEP)
+            .config("KeepAliveTimeout 2")
+            .start();
+        let (first, second) = (httpd.connect(), httpd.connect());
+        // The other one is given up in this time, where its old child waits for a request.
+        let works = [&first, &second].map(|connection| ask(&httpd, connection, "app.lua"));
+        let started = || httpd.log().matches("resuming normal operations").count();
+        let before = started();
+        httpd.signal(Signal::USR1);
+        wait_for("the new generation", || (started() > before).then_some(()));
+        // The next request comes while the work of the old child runs.
+        first.get("/", &[]);
+        first.response();
+        assert!(works.iter().all(|work| !work.is_done()));
+        works.iter().for_each(|work| {
+            ran_to_its_end(work);
+        });
+        // A child that ends closes what it has.
+        assert_eq!(second.end().kind, EndKind::Fin);
+        let connection = httpd.connect();
+        let work = ask(&httpd, &connection, "app.lua");
+        let long = httpd.connect();
+        let longer = ask(&httpd, &long, "app.lua");
+        ran_to_its_end(&work);
+        longer.open_gate();
+        httpd.stop();
+    });
+}
+
+/// The memory of each of the server's children, in kilobytes.
+fn memory(httpd: &Httpd) -> HashMap<String, usize> {
+    let id = httpd.id();
+    let children = fs::read_to_string(format!("/proc/{id}/task/{id}/children")).unwrap();
+    let of = |child: &str| {
+        let status = fs::read_to_string(format!("/proc/{child}/status")).ok()?;
+        let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:"))?;
+        Some((child.to_owned(), anonymous.trim().strip_suffix(" kB")?.parse().ok()?))
+    };
+    children.split_whitespace().filter_map(of).collect()
+}
+
+/// So many finished requests on one connection, each of which fails after its end, leave nothing behind.
+fn leave_nothing_behind(mpm: Mpm, requests: usize) {
+    let config = "FinishRequest On\nFinishRequestConnection Keep\nFinishRequestMax none\nMaxKeepAliveRequests 0\n\
+                  LogLevel finish_request:warn";
+    let workers = if mpm == Mpm::Prefork { 1 } else { 4 };
+    let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(workers).config(config).start();
+    httpd.may_be_full();
+    httpd.install("fails.lua", FAILS_AT_ONCE);
+    let mut client = TcpStream::connect(httpd.address()).unwrap();
+    client.set_read_timeout(Some(DEADLINE)).unwrap();
+    client.set_nodelay(true).unwrap();
+    let mut ask = |requests: usize| {
+        for _ in 0..requests {
+            client.write_all(b"GET /fails.lua HTTP/1.1\r\nHost: localhost\r\n\r\n").unwrap();
+            let mut answer = Vec::new();
+            while !answer.ends_with(b"\r\n\r\nok") {
+                let mut some = [0; 1024];
+                let length = client.read(&mut some).unwrap();
+                assert_ne!(length, 0, "{}", answer.escape_ascii());
+                answer.extend(&some[..length]);
+            }
+            assert!(answer.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", answer.escape_ascii());
+        }
+    };
+    ask(requests / 2);
+    let before = memory(&httpd);
+    ask(requests);
+    for (child, after) in memory(&httpd) {
+        // What malloc keeps for each thread grows for a while. A hundred bytes more for each would be seen.
+        if let Some(before) = before.get(&child) {
+            assert!(after <= before + 256 + requests / 64, "{mpm:?}: {before} kB, and {after} after {requests} more");
+        }
+    }
+    drop(client);
+    httpd.stop();
+}
+
+#[test]
+fn thousands_leave_nothing_behind() {
+    side_by_side(Mpm::ALL, |mpm| leave_nothing_behind(mpm, 4_000));
+}
+
+#[test]
+#[ignore = "make check: a minute"]
+fn a_hundred_thousand_leave_nothing_behind() {
+    side_by_side(Mpm::ALL, |mpm| leave_nothing_behind(mpm, 100_000));
+}
+
+/// Many clients at once, each with requests of short and of long work, that ask again sooner and later: each gets its own answers, in order, and no
+/// request is lost.
+#[test]
+fn everyone_gets_its_own() {
+    const WORK: &str = "function handle(r)
+        local query = r:parseargs()
+        local text = query.client .. ' ' .. query.number
+        r.content_type = 'text/plain'
+        r.headers_out['X-Finish-Request'] = 'length=' .. #text
+        r:write(text)
+        r:flush()
+        r.usleep(1000 * tonumber(query.work))
+        r:write('what is written after the end')
+        return tonumber(query.number) % 3 == 0 and 500 or apache2.OK
+    end
+    ";
+    side_by_side(Mpm::ALL, |mpm| {
+        let config = "MaxKeepAliveRequests 0\nLogLevel finish_request:warn\nFinishRequestMax none";
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(KEEP).config(config).start();
+        httpd.may_be_full();
+        httpd.install("work.lua", WORK);
+        thread::scope(|scope| {
+            for client in 0..6_u64 {
+                let httpd = &httpd;
+                scope.spawn(move || {
+                    let connection = httpd.connect();
+                    for number in 0..60_u64 {
+                        // Around the time that the other side waits, and the work's end.
+                        let work = [0, 0, 1, 3, 4, 8][((client + number) % 6) as usize];
+                        connection.get(&format!("/work.lua?client={client}&number={number}&work={work}"), &[]);
+                        let response = connection.response();
+                        assert_eq!(String::from_utf8_lossy(&response.body), format!("{client} {number}"));
+                        assert!(keeps(&response));
+                        thread::sleep(Duration::from_micros(((client * 7 + number * 13) % 5) * 1000));
+                    }
+                });
+            }
+        });
+        httpd.stop();
+    });
+}
