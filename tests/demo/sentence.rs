@@ -30,6 +30,8 @@ pub fn print(text: Arguments<'_>) {
 
 /// Says why the demo cannot run: `trouble` is the rest of the sentence.
 pub fn cannot_run(trouble: &dyn Display) -> ExitCode {
+    // A Ctrl-C ends what is being asked here, too: whoever has no answer because of it is ended in this moment, and says nothing.
+    thread::sleep(Duration::from_millis(300));
     // A server may have said several things.
     let trouble = trouble.to_string();
     let trouble: Vec<&str> = trouble.lines().map(|line| line.trim().trim_end_matches('.')).collect();
