@@ -57,7 +57,7 @@ impl InsertFilter for Begin {
             fcgid::before_handler(request, true);
             late::before_handler(request, response);
             if handler != Kind::Default {
-                request.notes().set_constant(VERSION_NOTE, VERSION_NUMBER);
+                request.notes().setn(VERSION_NOTE, VERSION_NUMBER);
             }
             private_record::before_handler(request, response, settings);
             interim::watch(request, response);

@@ -7,6 +7,7 @@ mod client;
 mod clients;
 pub mod detach;
 pub mod keep;
+mod link;
 pub mod poll;
 mod release;
 mod resources;
@@ -15,6 +16,7 @@ pub mod stream;
 mod thread;
 mod waiting;
 mod watch;
+mod watching;
 
 pub use self::release::{Next, look_ahead, release};
 

@@ -8,7 +8,7 @@ use std::os::unix::net::UnixStream;
 use super::client::{self, Leaving};
 use super::thread;
 use super::waiting::Waiting;
-use super::watch::{self, Fate, Kept};
+use super::watch::{self, Fate, Watch};
 use super::{buffer, keep, resources};
 use crate::background;
 use crate::httpd::{Connection, Request, is_async, is_stopping};
@@ -93,14 +93,14 @@ fn watch(connection: Connection<'_>, request: Request<'_>) -> bool {
     if request.connection().raw() != connection.raw() || is_stopping() {
         return false;
     }
-    let Some(watched) = Kept::of(connection) else { return false };
+    let Some(watched) = Watch::of(connection) else { return false };
     let kept = keep::HandOver::without_bytes(connection, request.keep_alive_timeout());
     let list = || {
         let no_thread =
             |error: &_| resources::warn("a child process has no thread to watch its kept connections", error);
         thread::watching().inspect_err(no_thread).ok()
     };
-    let is_watched = watched.watch(request.path(), kept, list);
+    let is_watched = watched.begin(request.path(), kept, list);
     if is_watched {
         background::count_kept();
     }
@@ -112,7 +112,7 @@ fn watch(connection: Connection<'_>, request: Request<'_>) -> bool {
 /// for the client to close too, is spared that.
 pub fn work_ended(connection: Connection<'_>, aborted: bool) -> bool {
     connection.set_aborted(aborted);
-    match connection.extra().map_or(Fate::Unwatched, Kept::take_back) {
+    match connection.extra().map_or(Fate::Unwatched, Watch::take_back) {
         Fate::Back => {
             log::debug!("the background work has ended before the client's next request: its connection goes on");
             return true;

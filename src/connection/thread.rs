@@ -15,7 +15,7 @@ use super::client::{Client, GLANCE, Helped, Leaving};
 use super::clients::{Clients, WOKEN};
 use super::poll::Epoll;
 use super::waiting::Queue;
-use super::watch::Watching;
+use super::watching::Watching;
 use super::{resources, stop};
 use crate::httpd::{Connection, guard, is_threaded, process_id};
 

@@ -70,7 +70,7 @@ pub fn take_away(request: Request<'_>) {
 /// From now on nobody finds the digits in the request's environment, which its program has.
 pub fn hide(request: Request<'_>) {
     // To take it out would have the table made anew.
-    request.subprocess_env().set_constant(VARIABLE, c"");
+    request.subprocess_env().setn(VARIABLE, c"");
 }
 
 /// Gives the program digits, if it is one that gets the request's environment.
@@ -92,7 +92,7 @@ pub fn give(request: Request<'_>, handler: Handler) -> Option<Digits> {
     let mut rest = REST.get();
     let digits = source.digits(&mut rest);
     REST.set(rest);
-    request.subprocess_env().set_constant(VARIABLE, request.pool().string(digits.as_bytes()));
+    request.subprocess_env().setn(VARIABLE, request.pool().string(digits.as_bytes()));
     Some(digits)
 }
 

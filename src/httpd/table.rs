@@ -72,7 +72,7 @@ impl<'r> Table<'r> {
     }
 
     /// Replaces all values of the key by this one, which is not copied.
-    pub fn set_constant(self, key: &'static CStr, value: &'r CStr) {
+    pub fn setn(self, key: &'static CStr, value: &'r CStr) {
         // SAFETY: the table is live (invariant 1); both strings live as long as its request (invariant 3).
         unsafe { sys::apr_table_setn(self.raw, key.as_ptr(), value.as_ptr()) }
     }

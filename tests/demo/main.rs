@@ -33,7 +33,7 @@ fn main() -> ExitCode {
 fn demo(folder: &Path) -> ExitCode {
     sentence::instead_of_panics();
     if let Err(trouble) = support::machine::check(folder, ROOM, FILES) {
-        return sentence::cannot_run(&trouble);
+        sentence::fail(&trouble);
     }
     tempfile::env::override_temp_dir(folder).expect("nobody has chosen another folder");
     let keep = std::env::var_os("KEEP").is_some_and(|value| !value.is_empty() && value != "0");

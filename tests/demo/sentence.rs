@@ -9,6 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use crate::measure::message;
+use crate::supervisor;
 
 /// Prints a line. Where nobody reads any more the demo is over.
 macro_rules! say {
@@ -30,8 +31,6 @@ pub fn print(text: Arguments<'_>) {
 
 /// Says why the demo cannot run: `trouble` is the rest of the sentence.
 pub fn cannot_run(trouble: &dyn Display) -> ExitCode {
-    // A Ctrl-C ends what is being asked here, too: whoever has no answer because of it is ended in this moment, and says nothing.
-    thread::sleep(Duration::from_millis(300));
     // A server may have said several things.
     let trouble = trouble.to_string();
     let trouble: Vec<&str> = trouble.lines().map(|line| line.trim().trim_end_matches('.')).collect();
@@ -39,7 +38,8 @@ pub fn cannot_run(trouble: &dyn Display) -> ExitCode {
     ExitCode::FAILURE
 }
 
-/// Says it, and ends this process. Whoever comes second, in another thread, says nothing.
+/// Says it, and ends this process. Whoever comes second, in another thread, says nothing; nor does who is to end: a Ctrl-C goes to all
+/// programs, and one that has been ended by it has given no answer.
 pub fn fail(trouble: &dyn Display) -> ! {
     static FAILED: AtomicBool = AtomicBool::new(false);
     if FAILED.swap(true, Ordering::Relaxed) {
@@ -47,7 +47,9 @@ pub fn fail(trouble: &dyn Display) -> ! {
             thread::sleep(Duration::from_secs(1));
         }
     }
-    cannot_run(trouble);
+    if !supervisor::is_to_end() {
+        cannot_run(trouble);
+    }
     exit(1)
 }
 

@@ -28,6 +28,11 @@ extern "C" fn note(signal: libc::c_int) {
 
 extern "C" fn nothing(_signal: libc::c_int) {}
 
+/// Whether a signal has asked this process for the end, the supervisor or the demo itself.
+pub fn is_to_end() -> bool {
+    ASKED.load(Ordering::Relaxed) != 0
+}
+
 /// Runs `demo`, which gets a folder for its files, and gives how it ended; for a signal that asked for the end, 128 and its number.
 ///
 /// The demo may end at any moment and in any way, and its servers too: what they have started becomes this process's, and is ended;
@@ -54,7 +59,7 @@ pub fn run(demo: impl FnOnce(&Path) -> ExitCode) -> ExitCode {
         sentence::cannot_run(&format!("no process can be started ({})", std::io::Error::last_os_error()))
     };
     end_all();
-    if ASKED.load(Ordering::Relaxed) != 0 {
+    if is_to_end() {
         let _ = writeln!(stdout(), "\nThe servers have been stopped.");
     }
     let path = folder.path().to_owned();

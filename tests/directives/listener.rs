@@ -631,15 +631,21 @@ fn is_kept_and_goes(httpd: &Httpd) {
         let sockets = sockets_of(httpd.id());
         (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
     });
-    // Event, told to stop, looks at the sockets of its workers (`close_worker_sockets`), also at one whose worker has closed it and is just giving its
-    // memory back: that worker is to be done with it.
-    let is_asleep = |task: fs::DirEntry| {
+    all_threads_sleep(httpd);
+}
+
+/// Event, told to stop, looks at the sockets of its workers (`close_worker_sockets`), also at one whose worker has closed it and is just giving its memory
+/// back: that worker is to be done with it.
+#[track_caller]
+fn all_threads_sleep(httpd: &Httpd) {
+    let sleeps = |task: fs::DirEntry| {
         let line = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // `TID (NAME) STATE …`; nothing of a thread that has gone.
         line.rsplit(") ").next().is_none_or(|rest| rest.starts_with('S') || rest.is_empty())
     };
     wait_for("all threads to be asleep", || {
         let tasks = children(httpd.id()).into_iter().flat_map(|child| fs::read_dir(format!("/proc/{child}/task")));
-        tasks.flatten().flatten().all(is_asleep).then_some(())
+        tasks.flatten().flatten().all(sleeps).then_some(())
     });
 }
 

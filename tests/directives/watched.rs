@@ -76,6 +76,15 @@ fn end(httpd: &Httpd, background: &Background) {
     wait_for("httpd to go on with the connection", || (goes_on() > before).then_some(()));
 }
 
+/// These requests came by one connection of httpd's, which still answers, and closes when it is asked to.
+fn came_by_the_same(httpd: &Httpd, connection: &Connection, works: &[Background]) {
+    let names = names(httpd, works);
+    assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
+    connection.get("/", &[("Connection", "close")]);
+    connection.response();
+    is_closed(connection);
+}
+
 /// The work ends first: the connection stays where it is; whatever its handler returns, whatever error page that makes, and with empty lines meanwhile.
 #[test]
 fn the_work_ends_first() {
@@ -92,11 +101,7 @@ fn the_work_ends_first() {
                 end(&httpd, works.last().unwrap());
             }
             assert!(!connection.has_ended());
-            let names = names(&httpd, &works);
-            assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
-            connection.get("/", &[("Connection", "close")]);
-            connection.response();
-            is_closed(&connection);
+            came_by_the_same(&httpd, &connection, &works);
         }
         httpd.stop();
     });
@@ -118,11 +123,7 @@ fn an_error_document_behind_the_end() {
                 background
             })
             .collect();
-        let names = names(&httpd, &works);
-        assert!(names.iter().all(|name| *name == names[0]), "{names:?}");
-        connection.get("/", &[("Connection", "close")]);
-        connection.response();
-        is_closed(&connection);
+        came_by_the_same(&httpd, &connection, &works);
         httpd.stop();
     });
 }
