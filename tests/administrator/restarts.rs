@@ -355,3 +355,19 @@ pub fn children(process: u32) -> HashSet<u32> {
     let text = fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
     text.split_whitespace().filter_map(|child| child.parse().ok()).collect()
 }
+
+/// Waits until the threads of the server's children have nothing to do.
+#[track_caller]
+pub fn all_threads_sleep(httpd: &Httpd) {
+    let sleeps = |task: fs::DirEntry| {
+        let line = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        // `TID (NAME) STATE …`; nothing of a thread that has gone.
+        line.rsplit(") ").next().is_none_or(|rest| rest.starts_with('S') || rest.is_empty())
+    };
+    wait_for("all threads to be asleep", || {
+        let children = children(httpd.id());
+        let mut tasks =
+            children.iter().flat_map(|child| fs::read_dir(format!("/proc/{child}/task"))).flatten().flatten();
+        (!children.is_empty() && tasks.all(sleeps)).then_some(())
+    });
+}

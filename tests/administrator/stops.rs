@@ -6,7 +6,7 @@ use std::net::TcpStream;
 
 use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
-use super::restarts::{children, finishers, is_running, may_crash, page_if_answered, restart};
+use super::restarts::{all_threads_sleep, children, finishers, is_running, may_crash, page_if_answered, restart};
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
 const START: &str = "| what happens | ";
@@ -149,6 +149,12 @@ fn cell(deed: Deed, handler: Option<Handler>, mpm: Mpm, backend: &Httpd) {
         httpd.allow_log("exit signal Killed|fcgid:|cgid:|cgi:|proxy_fcgi:|proxy_http:|proxy:|AH00050");
     }
 
+    if deed == Deed::MaxConnections {
+        // A child of event that has had its last connection wakes itself by a signal, which is lost where it has not come so far yet: then it stays until
+        // the server ends, without the module as well. The others that answer below may be such.
+        all_threads_sleep(&httpd);
+        httpd.allow_log("AH0004[56]: child process");
+    }
     // Work that writes nothing: a program that writes to a server that is gone may end by that.
     let background = if handler.is_some() { httpd.background() } else { backend.background() };
     let page = handler.map_or("app.cgi", Handler::page);

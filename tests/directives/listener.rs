@@ -12,7 +12,7 @@ use std::thread;
 use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
 
-use crate::administrator::restarts::{children, listening, may_crash};
+use crate::administrator::restarts::{all_threads_sleep, children, listening, may_crash};
 use crate::finished::released::{connections_to, sockets_of};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 use crate::marks::api::c_module;
@@ -631,22 +631,9 @@ fn is_kept_and_goes(httpd: &Httpd) {
         let sockets = sockets_of(httpd.id());
         (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
     });
+    // Event, told to stop, looks at the sockets of its workers (`close_worker_sockets`), also at one whose worker has closed it and is just giving its
+    // memory back: that worker is to be done with it.
     all_threads_sleep(httpd);
-}
-
-/// Event, told to stop, looks at the sockets of its workers (`close_worker_sockets`), also at one whose worker has closed it and is just giving its memory
-/// back: that worker is to be done with it.
-#[track_caller]
-fn all_threads_sleep(httpd: &Httpd) {
-    let sleeps = |task: fs::DirEntry| {
-        let line = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
-        // `TID (NAME) STATE …`; nothing of a thread that has gone.
-        line.rsplit(") ").next().is_none_or(|rest| rest.starts_with('S') || rest.is_empty())
-    };
-    wait_for("all threads to be asleep", || {
-        let tasks = children(httpd.id()).into_iter().flat_map(|child| fs::read_dir(format!("/proc/{child}/task")));
-        tasks.flatten().flatten().all(sleeps).then_some(())
-    });
 }
 
 /// The queue is full, since nobody takes anything out of it: the next request of a client whose work goes on waits, and is answered when there is room;
