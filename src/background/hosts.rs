@@ -4,6 +4,7 @@
 use std::sync::atomic::Ordering::{Acquire, Relaxed, Release};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64};
 
+use super::counts::Counts;
 use super::entry::Text;
 use super::shared::Shared;
 
@@ -26,10 +27,8 @@ pub struct Host {
     name: Text<64>,
     /// The limit that held when it was asked for last.
     pub limit: AtomicU32,
-    /// Requests that were finished.
-    pub finished: AtomicU64,
-    /// Marked responses that were not, because of a limit.
-    pub over_limit: AtomicU64,
+    /// What has happened to its requests.
+    pub counts: Counts,
 }
 
 // SAFETY: atomics alone (invariant 10).
@@ -73,13 +72,13 @@ mod tests {
             for _ in 0..8 {
                 scope.spawn(|| {
                     for name in [&b"a.example"[..], b"b.example", b"A.example"] {
-                        Host::find(hosts, name).map(|host| host.finished.fetch_add(1, Relaxed));
+                        Host::find(hosts, name).map(|host| host.counts.finished.fetch_add(1, Relaxed));
                     }
                 });
             }
         });
         let mut all: Vec<_> =
-            Host::all(hosts).map(|(host, key, name)| (name, key, host.finished.load(Relaxed))).collect();
+            Host::all(hosts).map(|(host, key, name)| (name, key, host.counts.finished.load(Relaxed))).collect();
         all.iter_mut().for_each(|(name, ..)| name.make_ascii_lowercase());
         all.sort();
         let expected = [(b"a.example", 16), (b"b.example", 8)].map(|(name, count)| (name.to_vec(), key(name), count));

@@ -1,6 +1,7 @@
 //! Background work: the requests whose clients have their responses, and whose handlers work on. Each has a place in a table that all processes
 //! share, so that an administrator can see them and limit how many there are.
 
+mod counts;
 mod entry;
 mod hosts;
 mod pauses;
@@ -13,12 +14,14 @@ use std::cell::Cell;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
+pub use self::counts::Counting;
+use self::counts::Counts;
 pub use self::entry::{Entry, WORKS_ON};
 use self::hosts::Host;
 pub use self::pauses::Pauses;
 pub use self::seldom::seldom;
 pub use self::table::Kind;
-use self::table::{TABLE, Table, count};
+use self::table::{TABLE, Table};
 pub use self::work::Work;
 use crate::directives::{Max, Settings};
 use crate::httpd::{Mpm, Request, dir_config, now, process_id};
@@ -63,11 +66,14 @@ fn most_of_host(table: &Table, request: Request<'_>) -> u32 {
     if max.bits() == SERVER_MAX.load(Relaxed) { limit } else { most(table, max).min(limit) }
 }
 
-/// Returns the virtual host of a request, to be counted.
-fn host(table: &'static Table, request: Request<'_>) -> Option<&'static Host> {
-    let host = Host::find(table.hosts(), request.server_name())?;
-    host.limit.store(most_of_host(table, request), Relaxed);
-    Some(host)
+/// Returns where a request counts.
+pub fn counting(request: Request<'_>) -> Option<Counting> {
+    let table = TABLE.get()?;
+    let host = Host::find(table.hosts(), request.server_name());
+    if let Some(host) = host {
+        host.limit.store(most_of_host(table, request), Relaxed);
+    }
+    Some(Counting::new(&table.state().counts, host.map(|host| &host.counts)))
 }
 
 /// Returns true if this is the process that calls, or a child of its, which may have ended but has not been waited for.
@@ -88,21 +94,7 @@ pub fn child_ended(pid: u32) {
     }
 }
 
-/// A request was finished.
-pub fn count_finished(request: Request<'_>) {
-    let Some(table) = TABLE.get() else { return };
-    table.state().finished.fetch_add(1, Relaxed);
-    if let Some(host) = host(table, request) {
-        host.finished.fetch_add(1, Relaxed);
-    }
-}
-
-/// The connection of a finished response was kept.
-pub fn count_kept() {
-    count(|state| &state.kept);
-}
-
-/// The figures of all processes: counts since the server was started, and what is running now.
+/// The figures of all processes, of the server or of a virtual host: counts since the server was started, and what is running now.
 pub struct Overview {
     /// Requests that were finished.
     pub finished: u64,
@@ -112,60 +104,59 @@ pub struct Overview {
     pub limit: u32,
     /// Connections that were kept.
     pub kept: u64,
-    /// Marked responses that were not finished early, because of the limit.
+    /// Marked responses that were not finished early, because of a limit.
     pub over_limit: u64,
     /// Requests whose background work took too long.
     pub timed_out: u64,
 }
 
-/// The counts.
+/// A request in background work whose response was only believed to be complete: the key of its virtual host, and whether it is known that it works
+/// on. Then it counts as finished already, else not as running.
+type Believed = (u64, bool);
+
+impl Overview {
+    fn new<'b>(counts: &Counts, running: u32, limit: u32, believed: impl Iterator<Item = &'b Believed>) -> Self {
+        let (mut unsure, mut uncounted) = (0_u32, 0_u32);
+        for (_, is_sure) in believed {
+            *(if *is_sure { &mut uncounted } else { &mut unsure }) += 1;
+        }
+        Self {
+            finished: counts.finished.load(Relaxed) + u64::from(uncounted),
+            running: running.saturating_sub(unsure),
+            limit,
+            kept: counts.kept.load(Relaxed),
+            over_limit: counts.over_limit.load(Relaxed),
+            timed_out: counts.timed_out.load(Relaxed),
+        }
+    }
+}
+
+fn believed(table: &Table) -> Vec<Believed> {
+    let now = now();
+    let believed = table.entries().filter(|(_, entry)| entry.is_believed());
+    believed.map(|(key, entry)| (key, entry.is_sure(now))).collect()
+}
+
+/// The figures of the server.
 pub fn overview() -> Option<Overview> {
     let table = TABLE.get()?;
-    let state = table.state();
-    let (mut unsure, mut uncounted) = (0_u32, 0_u32);
-    for entry in table.entries().filter(Entry::is_believed) {
-        *(if entry.is_sure(now()) { &mut uncounted } else { &mut unsure }) += 1;
-    }
-    Some(Overview {
-        finished: state.finished.load(Relaxed) + u64::from(uncounted),
-        running: table.running().saturating_sub(unsure),
-        limit: table.limit(),
-        kept: state.kept.load(Relaxed),
-        over_limit: state.over_limit.load(Relaxed),
-        timed_out: state.timed_out.load(Relaxed),
-    })
+    Some(Overview::new(&table.state().counts, table.running(), table.limit(), believed(table).iter()))
 }
 
-/// The figures of a virtual host, as those of the server.
-pub struct HostOverview {
-    /// Its name, `...` at its end where it was cut.
-    pub name: Vec<u8>,
-    /// Requests that were finished.
-    pub finished: u64,
-    /// Requests in background work now.
-    pub running: u32,
-    /// The limit of that.
-    pub limit: u32,
-    /// Marked responses that were not finished early, because of a limit.
-    pub over_limit: u64,
-}
-
-/// The virtual hosts that had marked responses, always in the same order.
-pub fn hosts() -> Vec<HostOverview> {
+/// The virtual hosts that had marked responses, always in the same order: the name of each, `...` at its end where it was cut, and its figures.
+pub fn hosts() -> Vec<(Vec<u8>, Overview)> {
     let Some(table) = TABLE.get() else { return Vec::new() };
-    let overview = |(host, key, name): (&Host, _, _)| HostOverview {
-        name,
-        finished: host.finished.load(Relaxed),
-        running: table.running_of(key),
-        limit: host.limit.load(Relaxed),
-        over_limit: host.over_limit.load(Relaxed),
+    let believed = believed(table);
+    let overview = |(host, key, name): (&Host, u64, _)| {
+        let its_own = believed.iter().filter(|(other, _)| *other == key);
+        (name, Overview::new(&host.counts, table.running_of(key), host.limit.load(Relaxed), its_own))
     };
     Host::all(table.hosts()).map(overview).collect()
 }
 
 /// The requests in background work now.
 pub fn entries() -> impl Iterator<Item = Entry> {
-    TABLE.get().into_iter().flat_map(Table::entries).filter(|entry| entry.is_sure(now()))
+    TABLE.get().into_iter().flat_map(Table::entries).map(|(_, entry)| entry).filter(|entry| entry.is_sure(now()))
 }
 
 /// One request's background work. A place in the table that it has is given back when this is dropped.
@@ -242,9 +233,8 @@ impl Background {
         if self.refused.replace(true) {
             return;
         }
-        table.state().over_limit.fetch_add(1, Relaxed);
-        if let Some(host) = host(table, request) {
-            host.over_limit.fetch_add(1, Relaxed);
+        if let Some(counting) = counting(request) {
+            counting.over_limit();
         }
         let limit = table.limit();
         let most = if table.running() < limit { most_of_host(table, request) } else { limit };

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU32, AtomicU64};
 
 use once_cell::sync::OnceCell;
 
+use super::counts::Counts;
 use super::entry::{Entry, Slot};
 use super::hosts::{self, Host};
 use super::shared::{Shared, zeroed};
@@ -14,13 +15,6 @@ use crate::httpd::Seldom;
 /// The table of this parent and all its children. Made by the parent when it starts, and kept through its restarts: the
 /// library is never unmapped.
 pub static TABLE: OnceCell<Table> = OnceCell::new();
-
-/// Counts one more in the table, if there is one.
-pub fn count(counter: impl FnOnce(&State) -> &AtomicU64) {
-    if let Some(table) = TABLE.get() {
-        counter(table.state()).fetch_add(1, Relaxed);
-    }
-}
 
 /// A kind of message.
 #[derive(Clone, Copy)]
@@ -75,14 +69,8 @@ pub struct State {
     pub workers: AtomicU32,
     /// No place from this one on has ever been taken.
     taken: AtomicU32,
-    /// Requests that were finished.
-    pub finished: AtomicU64,
-    /// Marked responses that were not, because of the limit.
-    pub over_limit: AtomicU64,
-    /// Requests whose background work was ended for having taken too long.
-    pub timed_out: AtomicU64,
-    /// Connections of finished responses that were kept.
-    pub kept: AtomicU64,
+    /// What has happened to all requests.
+    pub counts: Counts,
     /// The messages that are logged once in a while.
     pub said: [Seldom; Kind::COUNT],
 }
@@ -227,12 +215,12 @@ impl Table {
         }
     }
 
-    /// The requests in background work.
-    pub fn entries(&self) -> impl Iterator<Item = Entry> {
-        self.used().zip(self.slots).filter_map(|(owner, slot)| {
-            let pid = owner.load(SeqCst);
+    /// The requests in background work, each with the key of its virtual host.
+    pub fn entries(&self) -> impl Iterator<Item = (u64, Entry)> {
+        self.used().zip(self.slots).zip(self.keys).filter_map(|((owner, slot), key)| {
+            let (pid, key) = (owner.load(SeqCst), key.load(SeqCst));
             let entry = slot.read(pid)?;
-            (pid != 0 && owner.load(SeqCst) == pid).then_some(entry)
+            (pid != 0 && owner.load(SeqCst) == pid).then_some((key, entry))
         })
     }
 
@@ -353,14 +341,15 @@ mod tests {
         };
         for pid in [7, 8] {
             let Some(place) = table.claim(pid) else { unreachable!() };
-            assert!(table.entries().all(|entry| entry.pid != pid), "nothing is known of it yet");
+            assert!(table.entries().all(|(_, entry)| entry.pid != pid), "nothing is known of it yet");
             table.describe(place, &entry(pid));
         }
-        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(7), entry(8)]);
+        let entries = || table.entries().map(|(_, entry)| entry).collect::<Vec<_>>();
+        assert_eq!(entries(), [entry(7), entry(8)]);
         table.release_all(7);
-        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(8)]);
+        assert_eq!(entries(), [entry(8)]);
         assert_eq!(table.claim(9), Some(0));
-        assert_eq!(table.entries().collect::<Vec<_>>(), [entry(8)], "not what was there before");
+        assert_eq!(entries(), [entry(8)], "not what was there before");
     }
 
     #[test]

@@ -4,9 +4,10 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
+use super::counts::Counting;
 use super::pauses::Pauses;
 use super::seldom::seldom;
-use super::table::{self, Kind};
+use super::table::Kind;
 use crate::directives::{Settings, TimeLimit};
 use crate::httpd::{Block, Brigade, Record, Request, Result, Status};
 use crate::rules::quote::escaped;
@@ -20,6 +21,8 @@ pub struct Work {
     limit: Option<TimeLimit>,
     /// The method and path, for the log.
     what: String,
+    /// Where it counts; only if it has a time limit.
+    counting: Option<Counting>,
     /// True if a read or a write has failed, after which the handler ends.
     failed: AtomicBool,
     /// The connection record that the handler looks at.
@@ -65,11 +68,11 @@ impl Work {
     /// The background work of this request begins, with `connection` as the record that its handler looks at.
     pub fn begin(request: Request<'_>, connection: Record, settings: &Settings) -> Self {
         let limit = settings.time_limit();
-        let what = match limit {
-            Some(TimeLimit::After(_)) => escaped(request.path()),
-            _ => String::new(),
+        let (what, counting) = match limit {
+            Some(TimeLimit::After(_)) => (escaped(request.path()), super::counting(request)),
+            _ => (String::new(), None),
         };
-        Self { since: Instant::now(), limit, what, failed: AtomicBool::new(false), connection }
+        Self { since: Instant::now(), limit, what, counting, failed: AtomicBool::new(false), connection }
     }
 
     /// Returns true if the handler may write.
@@ -138,7 +141,10 @@ impl Work {
     /// The limit has been reached: from now on it is as if the client had gone, which ends the handler.
     fn end(&self) -> Status {
         if !self.failed.swap(true, Ordering::Relaxed) {
-            timed_out(&self.what, self.since.elapsed());
+            if let Some(counting) = self.counting {
+                counting.timed_out();
+            }
+            warn(&self.what, self.since.elapsed());
         }
         self.connection.get().abort();
         Status::ABORTED
@@ -146,8 +152,7 @@ impl Work {
 }
 
 /// A request's background work has reached its limit; once for each request.
-fn timed_out(what: &str, after: Duration) {
-    table::count(|state| &state.timed_out);
+fn warn(what: &str, after: Duration) {
     seldom(Kind::TimeLimit, |more| {
         let after = after.as_secs();
         log::warn!(

@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use super::keep::{self, HandOver};
+use super::keep;
 use super::poll;
 use super::waiting::{Queue, Waiting};
 
@@ -50,8 +50,8 @@ pub struct Helped {
 pub struct Leaving {
     socket: TcpStream,
     waiting: Waiting,
-    /// The knowledge that its connection's next process must have; none where the connection is closed.
-    kept: Option<HandOver>,
+    /// How its connection is kept; none where that is closed.
+    kept: Option<keep::Unwatched>,
     /// How long it may read nothing, while bytes wait for it.
     timeout: Option<Duration>,
     writing: Option<Writing>,
@@ -144,7 +144,7 @@ impl Helped {
 
 impl Leaving {
     /// A client that gets what waits for it, within `timeout` for each step, and whose connection is then kept or closed.
-    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<HandOver>) -> Self {
+    pub fn new(socket: OwnedFd, waiting: Waiting, timeout: Option<Duration>, kept: Option<keep::Unwatched>) -> Self {
         let socket = TcpStream::from(socket);
         // Where it fails, the first read may wait; it is the last one then.
         let _ = socket.set_nonblocking(true);
@@ -192,7 +192,7 @@ impl Leaving {
             self.writing = None;
         }
         if let Some(kept) = self.kept.take()
-            && keep::hand_over(self.socket.as_fd(), &kept).is_ok()
+            && kept.hand_over(self.socket.as_fd()).is_ok()
         {
             return Some(false);
         }

@@ -40,10 +40,10 @@ pub fn release(connection: Connection<'_>, request: Request<'_>, next: Next) {
     match take(connection) {
         Ok(client) => {
             let is_kept = matches!(next, Next::Request | Next::Nothing);
-            let kept = is_kept.then(|| keep::HandOver::new(connection, request.keep_alive_timeout()));
+            let kept = is_kept.then(|| keep::Unwatched::new(connection, request));
             if waiting.is_empty()
                 && let Some(kept) = &kept
-                && keep::hand_over(client.as_fd(), kept).is_ok()
+                && kept.hand_over(client.as_fd()).is_ok()
             {
                 return;
             }
@@ -101,8 +101,8 @@ fn watch(connection: Connection<'_>, request: Request<'_>) -> bool {
         thread::watching().inspect_err(no_thread).ok()
     };
     let is_watched = watched.begin(request.path(), kept, list);
-    if is_watched {
-        background::count_kept();
+    if is_watched && let Some(counting) = background::counting(request) {
+        counting.kept();
     }
     is_watched
 }

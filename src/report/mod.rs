@@ -27,7 +27,9 @@ pub fn note(request: Request<'_>, source: Source, released: i64) {
 
 /// Counts and logs a finished response, whose client was released at this time, microseconds of Unix time.
 pub fn finished(request: Request<'_>, response: &Response, source: Source, released: i64) {
-    background::count_finished(request);
+    if let Some(counting) = background::counting(request) {
+        counting.finished();
+    }
     log::info!(
         "finished early, marked by {}: {} bytes of body, {} microseconds after the request came",
         source.as_str(),

@@ -2,10 +2,13 @@
 
 use std::fmt::Write;
 
-use crate::background::{self, Entry, HostOverview, Overview};
+use crate::background::{self, Entry, Overview};
 use crate::httpd::{Reply, Request, StatusFlags, StatusHook, now};
 use crate::rules::VERSION;
 use crate::rules::quote::escaped;
+
+/// A virtual host: its name, and its figures.
+type Host = (Vec<u8>, Overview);
 
 /// The end of the page of `/server-status`.
 pub struct StatusPage;
@@ -28,30 +31,37 @@ impl StatusHook for StatusPage {
     }
 }
 
+/// The numbers, by their names for programs.
+fn numbers(overview: &Overview) -> [(&'static str, u64); 6] {
+    let &Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
+    [
+        ("Finished", finished),
+        ("Running", running.into()),
+        ("Max", limit.into()),
+        ("Kept", kept),
+        ("OverLimit", over_limit),
+        ("TimedOut", timed_out),
+    ]
+}
+
 /// Lines for programs: `?auto`.
-fn short(overview: &Overview, hosts: &[HostOverview]) -> String {
-    let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
-    let mut text = format!(
-        "FinishRequestVersion: {}\nFinishRequestFinished: {finished}\nFinishRequestRunning: {running}\nFinishRequestMax: {limit}\n\
-         FinishRequestKept: {kept}\nFinishRequestOverLimit: {over_limit}\nFinishRequestTimedOut: {timed_out}\n",
-        env!("CARGO_PKG_VERSION"),
-    );
-    for (index, host) in hosts.iter().enumerate() {
-        let HostOverview { name, finished, running, limit, over_limit } = host;
-        // Writing to a String does not fail.
-        _ = write!(
-            text,
-            "FinishRequestHost[{index}]Name: {}\nFinishRequestHost[{index}]Finished: {finished}\n\
-             FinishRequestHost[{index}]Running: {running}\nFinishRequestHost[{index}]Max: {limit}\n\
-             FinishRequestHost[{index}]OverLimit: {over_limit}\n",
-            escaped(name),
-        );
+fn short(overview: &Overview, hosts: &[Host]) -> String {
+    let mut text = concat!("FinishRequestVersion: ", env!("CARGO_PKG_VERSION"), "\n").to_owned();
+    // Writing to a String does not fail.
+    for (name, number) in numbers(overview) {
+        _ = writeln!(text, "FinishRequest{name}: {number}");
+    }
+    for (index, (host, overview)) in hosts.iter().enumerate() {
+        _ = writeln!(text, "FinishRequestHost[{index}]Name: {}", escaped(host));
+        for (name, number) in numbers(overview) {
+            _ = writeln!(text, "FinishRequestHost[{index}]{name}: {number}");
+        }
     }
     text
 }
 
 /// A part of a page: with a table, or for browsers that have none.
-fn page(overview: &Overview, hosts: &[HostOverview], entries: &[Entry], now: i64, table: bool) -> String {
+fn page(overview: &Overview, hosts: &[Host], entries: &[Entry], now: i64, table: bool) -> String {
     let Overview { finished, running, limit, kept, over_limit, timed_out } = overview;
     let mut text = format!(
         "<hr />\n<h2>Requests finished early</h2>\n<dl>\n<dt>{VERSION}</dt>\n\
@@ -86,27 +96,29 @@ fn page(overview: &Overview, hosts: &[HostOverview], entries: &[Entry], now: i64
 }
 
 /// The virtual hosts. Where there is but one, its figures are the server's.
-fn host_table(hosts: &[HostOverview], table: bool) -> String {
+fn host_table(hosts: &[Host], table: bool) -> String {
     let mut text = String::new();
     if hosts.len() < 2 {
         return text;
     }
     if table {
-        text += "<table border=\"0\"><tr><th>VHost</th><th>Finished</th><th>In background work</th><th>Of at most</th><th>Over the limit</th></tr>\n";
+        text += "<table border=\"0\"><tr><th>VHost</th><th>Finished</th><th>In background work</th><th>Of at most</th>\
+                 <th>Connections kept</th><th>Over the limit</th><th>Timed out</th></tr>\n";
     }
-    for host in hosts {
-        let HostOverview { name, finished, running, limit, over_limit } = host;
-        let name = html(name);
+    for (name, overview) in hosts {
+        let (name, Overview { finished, running, limit, kept, over_limit, timed_out }) = (html(name), overview);
         // Writing to a String does not fail.
         _ = if table {
             writeln!(
                 text,
-                "<tr class=\"vhost\"><td nowrap>{name}</td><td>{finished}</td><td>{running}</td><td>{limit}</td><td>{over_limit}</td></tr>"
+                "<tr class=\"vhost\"><td nowrap>{name}</td><td>{finished}</td><td>{running}</td><td>{limit}</td><td>{kept}</td>\
+                 <td>{over_limit}</td><td>{timed_out}</td></tr>"
             )
         } else {
             writeln!(
                 text,
-                "<i>{name}</i> finished {finished}, in background work {running} of at most {limit}, over the limit {over_limit}<br />"
+                "<i>{name}</i> finished {finished}, in background work {running} of at most {limit}, connections kept {kept}, over the \
+                 limit {over_limit}, timed out {timed_out}<br />"
             )
         };
     }
@@ -140,15 +152,9 @@ mod tests {
 
     const OVERVIEW: Overview = Overview { finished: 1, running: 2, limit: 3, kept: 4, over_limit: 5, timed_out: 6 };
 
-    fn hosts() -> Vec<HostOverview> {
-        let host = |name: &[u8], finished| HostOverview {
-            name: name.to_vec(),
-            finished,
-            running: 8,
-            limit: 9,
-            over_limit: 10,
-        };
-        vec![host(b"a.example", 7), host(b"<b>\n", 6)]
+    fn hosts() -> Vec<Host> {
+        let overview = |finished| Overview { finished, running: 8, limit: 9, kept: 10, over_limit: 11, timed_out: 12 };
+        vec![(b"a.example".to_vec(), overview(7)), (b"<b>\n".to_vec(), overview(6))]
     }
 
     #[test]
@@ -161,9 +167,11 @@ mod tests {
             short(&OVERVIEW, &hosts()),
             server
                 + "FinishRequestHost[0]Name: a.example\nFinishRequestHost[0]Finished: 7\nFinishRequestHost[0]Running: 8\n\
-                   FinishRequestHost[0]Max: 9\nFinishRequestHost[0]OverLimit: 10\n\
+                   FinishRequestHost[0]Max: 9\nFinishRequestHost[0]Kept: 10\nFinishRequestHost[0]OverLimit: 11\n\
+                   FinishRequestHost[0]TimedOut: 12\n\
                    FinishRequestHost[1]Name: <b>\\x0a\nFinishRequestHost[1]Finished: 6\nFinishRequestHost[1]Running: 8\n\
-                   FinishRequestHost[1]Max: 9\nFinishRequestHost[1]OverLimit: 10\n"
+                   FinishRequestHost[1]Max: 9\nFinishRequestHost[1]Kept: 10\nFinishRequestHost[1]OverLimit: 11\n\
+                   FinishRequestHost[1]TimedOut: 12\n"
         );
     }
 

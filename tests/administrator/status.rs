@@ -37,6 +37,16 @@ pub fn counts(httpd: &Httpd) -> HashMap<String, u64> {
         .collect()
 }
 
+/// The counts of the virtual host of this name: those of the server, by the same names, and `Max`.
+#[track_caller]
+pub fn host_counts(httpd: &Httpd, name: &str) -> HashMap<String, u64> {
+    let page = page(httpd, "?auto");
+    let line = page.lines().find(|line| line.ends_with(&format!("Name: {name}"))).expect("the host");
+    let prefix = line.split_once("Name").unwrap().0;
+    let lines = page.lines().filter_map(|line| line.strip_prefix(prefix)?.split_once(": "));
+    lines.filter(|(name, _)| *name != "Name").map(|(name, count)| (name.to_owned(), count.parse().unwrap())).collect()
+}
+
 /// Waits until so many requests are in background work.
 #[track_caller]
 pub fn wait_for_running(httpd: &Httpd, running: u64) {
@@ -109,7 +119,7 @@ fn requests_and_counts(mpm: Mpm) {
 
 on_every_mpm!(kept_and_timed_out);
 
-/// Connections that went on are counted, and works that were ended for having taken too long.
+/// Connections that went on are counted, and works that were ended for having taken too long: for the server, and for the virtual host.
 fn kept_and_timed_out(mpm: Mpm) {
     const ENDLESS: Application = Application {
         php: "",
@@ -121,20 +131,46 @@ fn kept_and_timed_out(mpm: Mpm) {
               end
               return apache2.OK",
     };
-    let config = "FinishRequestConnection Keep\nFinishRequestTimeout 1";
-    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).config(config).start();
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua))
+        .config(
+            "FinishRequestConnection Keep
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName ends.test
+              FinishRequestTimeout 1
+            </VirtualHost>
+            <VirtualHost 127.0.0.1:${PORT}>
+              ServerName goes-on.test
+              FinishRequestConnection Close
+            </VirtualHost>",
+        )
+        .start();
     httpd.expect_log("finish_request:warn.*has reached the \\d+ seconds of FinishRequestTimeout");
     let page_name = ENDLESS.install(&httpd, Handler::Lua, "endless");
     let connection = httpd.connect();
     for count in 1..=3 {
-        connection.get(&format!("/{page_name}"), &[]);
+        connection.send(format!("GET /{page_name} HTTP/1.1\r\nHost: ends.test\r\n\r\n"));
         assert_eq!(connection.response().status, 200);
         wait_for("the connection to be counted", || (counts(&httpd)["Kept"] == count).then_some(()));
     }
     wait_for("the works to be ended", || (counts(&httpd)["TimedOut"] == 3).then_some(()));
     wait_for_running(&httpd, 0);
-    let page = page(&httpd, "");
-    assert!(page.contains("Connections kept: 3, over the limit: 0, timed out: 3<"), "{page}");
+    let background = httpd.background();
+    let connection = httpd.connect();
+    let target = path(&background, "app.lua", "mark=on");
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: goes-on.test\r\n\r\n"));
+    assert_eq!(connection.response().status, 200);
+    background.wait_for_begin();
+    let numbers = ["Finished", "Running", "Kept", "OverLimit", "TimedOut"];
+    assert_eq!(numbers.map(|number| counts(&httpd)[number]), [4, 1, 3, 0, 3]);
+    let of_host = |name| numbers.map(|number| host_counts(&httpd, name)[number]);
+    assert_eq!(of_host("ends.test"), [3, 0, 3, 0, 3]);
+    assert_eq!(of_host("goes-on.test"), [1, 1, 0, 0, 0]);
+    let text = page(&httpd, "");
+    assert!(text.contains("Connections kept: 3, over the limit: 0, timed out: 3<"), "{text}");
+    let limit = host_counts(&httpd, "ends.test")["Max"];
+    let row = format!(">ends.test</td><td>3</td><td>0</td><td>{limit}</td><td>3</td><td>0</td><td>3</td>");
+    assert!(text.contains(&row), "{text}");
+    ran_to_its_end(&background);
     httpd.stop();
 }
 

@@ -11,7 +11,7 @@ use support::http1::{Connection, EndKind};
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
 use crate::administrator::restarts::may_crash;
-use crate::administrator::status::{counts, page, rows, wait_for_running, wait_for_started, with_status};
+use crate::administrator::status::{counts, host_counts, page, rows, wait_for_running, wait_for_started, with_status};
 use crate::judge::{BYTES, assert_body, path, ran_to_its_end, side_by_side};
 
 /// The one warning.
@@ -168,19 +168,11 @@ fn a_virtual_host_has_its_part(mpm: Mpm) {
     let again = early("small.test");
     ordinary("small.test");
 
-    let host = |name: &str| {
-        let page = page(&httpd, "?auto");
-        let line = page.lines().find(|line| line.ends_with(&format!("Name: {name}"))).expect("the host");
-        let prefix = line.split_once("Name").unwrap().0;
-        ["Finished", "Running", "Max", "OverLimit"].map(|number| {
-            let line = format!("{prefix}{number}: ");
-            page.lines().find_map(|each| each.strip_prefix(&line)).expect("a number").parse::<u64>().unwrap()
-        })
-    };
+    let host = |name: &str| ["Finished", "Running", "Max", "OverLimit"].map(|number| host_counts(&httpd, name)[number]);
     assert_eq!(host("small.test"), [2, 1, 1, 2]);
     assert_eq!(host("large.test"), [3, 3, 4, 1]);
     assert_eq!(host("never.test"), [0, 0, 0, 1]);
-    assert!(page(&httpd, "").contains(">small.test</td><td>2</td><td>1</td><td>1</td><td>2</td>"));
+    assert!(page(&httpd, "").contains(">small.test</td><td>2</td><td>1</td><td>1</td><td>0</td><td>2</td>"));
     large.iter().chain([&again]).for_each(|work| _ = ran_to_its_end(work));
     wait_for_running(&httpd, 0);
     assert_eq!(host("large.test"), [3, 0, 4, 1]);

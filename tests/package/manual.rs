@@ -9,6 +9,9 @@ use mod_finish_request::directives::MANUAL;
 use mod_finish_request::rules::mark;
 use support::{Client, Handler, Httpd, Mpm, Protocol};
 
+use crate::administrator::status::{page, with_status};
+use crate::judge::ran_to_its_end;
+
 const ROOT: &str = env!("CARGO_MANIFEST_DIR");
 
 /// Each page, by its path in the repository.
@@ -167,6 +170,18 @@ fn quoted(beginning: &str) -> BTreeSet<String> {
 /// A note by which the module and the PHP file understand each other.
 const OWN: &str = "finish-request-empty-subrequests";
 
+/// The names of mod_status's numbers, as a server has them that has had a marked response.
+fn numbers_of_status() -> BTreeSet<String> {
+    let httpd = with_status(Httpd::builder(Mpm::Event).handler(Handler::Lua)).start();
+    let background = httpd.background();
+    Client::connect(&httpd, Protocol::Http1).get(&background.query("app.lua"), &[]).released();
+    ran_to_its_end(&background);
+    let page = page(&httpd, "?auto");
+    httpd.stop();
+    let lines = page.lines().filter(|line| line.starts_with("FinishRequest"));
+    lines.map(|line| line.split_once(": ").unwrap().0.to_owned()).collect()
+}
+
 /// Marks, who marks, request notes, variables, and the status page's numbers.
 #[test]
 fn every_name_is_in_the_manual() {
@@ -181,10 +196,8 @@ fn every_name_is_in_the_manual() {
     assert!(marks.contains(&"on".to_owned()) && marks.contains(&"late".to_owned()), "{marks:?}");
     names.extend(marks);
     names.extend(quoted("finish-request").into_iter().filter(|name| !name.contains(' ') && name != OWN));
-    let numbers =
-        quoted("FinishRequest").into_iter().filter_map(|line| Some(line.split_once(": ")?.0.replace("{index}", "0")));
-    let numbers: BTreeSet<_> = numbers.collect();
-    assert!(numbers.contains("FinishRequestFinished"), "{numbers:?}");
+    let numbers = numbers_of_status();
+    assert!(numbers.contains("FinishRequestFinished") && numbers.contains("FinishRequestHost[0]Name"), "{numbers:?}");
     names.extend(numbers);
     names.extend(["X-Finish-Request", "FINISH_REQUEST", "REDIRECT_finish-request"].map(str::to_owned));
     for source in [mark::Source::Header, mark::Source::Env, mark::Source::Auto, mark::Source::Api] {

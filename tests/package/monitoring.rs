@@ -76,6 +76,11 @@ fn prometheus() {
     assert_eq!((value("finish_request_up"), value("finish_request_running")), (1.0, 1.0));
     assert_eq!((value("finish_request_max"), value("finish_request_finished_total")), (2.0, 1.0));
     assert_eq!(value("finish_request_host_running{host=\"localhost\"}"), 1.0);
+    // Each number of the server's is there for the host, too.
+    for (name, number) in found.iter().filter(|(name, _)| !name.contains('{') && name != "finish_request_up") {
+        let of_host = name.replace("finish_request_", "finish_request_host_") + "{host=\"localhost\"}";
+        assert_eq!(value(&of_host), *number, "{of_host}");
+    }
     assert_eq!(value(concat!("finish_request_info{version=\"", env!("CARGO_PKG_VERSION"), "\"}")), 1.0);
 
     // What the rules and the panels ask for is there.

@@ -17,7 +17,7 @@ pub use self::receive::Receive;
 #[cfg(fuzzing)]
 pub use self::receive::fuzzed;
 use super::resources;
-use crate::background;
+use crate::background::{self, Counting};
 use crate::httpd::{Connection, Request, is_ours};
 
 /// The filters that a connection may have and be kept, besides this module's: httpd's core's, mod_logio's, mod_reqtimeout's.
@@ -65,26 +65,41 @@ pub fn is_refused(error: ErrorKind) -> bool {
     matches!(error, ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
 }
 
+/// A connection that is to be kept without having been watched: it counts as kept when it has been handed over.
+pub struct Unwatched {
+    kept: HandOver,
+    counting: Option<Counting>,
+}
+
+impl Unwatched {
+    /// The connection of this request, whose socket has been taken away.
+    pub fn new(connection: Connection<'_>, request: Request<'_>) -> Self {
+        Self { kept: HandOver::new(connection, request.keep_alive_timeout()), counting: background::counting(request) }
+    }
+
+    /// Gives it to the server, by the client's socket. Does not wait.
+    ///
+    /// # Errors
+    ///
+    /// As [`send`].
+    pub fn hand_over(&self, client: BorrowedFd<'_>) -> std::io::Result<()> {
+        send(client, &self.kept).inspect_err(|error| {
+            if !is_ordinary(error.kind()) {
+                resources::warn("a connection that was to be kept is closed", error);
+            }
+        })?;
+        if let Some(counting) = self.counting {
+            counting.kept();
+        }
+        Ok(())
+    }
+}
+
 /// Gives a client's connection to the server, as [`HandOver`] says. Does not wait.
 ///
 /// # Errors
 ///
 /// Nobody listens, or there is no room in the queue.
-pub fn hand_over(client: BorrowedFd<'_>, kept: &HandOver) -> std::io::Result<()> {
-    send(client, kept).inspect_err(|error| {
-        if !is_ordinary(error.kind()) {
-            resources::warn("a connection that was to be kept is closed", error);
-        }
-    })?;
-    background::count_kept();
-    Ok(())
-}
-
-/// The same for a connection that was counted when it was first kept.
-///
-/// # Errors
-///
-/// As [`hand_over`].
 pub fn send(client: BorrowedFd<'_>, kept: &HandOver) -> std::io::Result<()> {
     listener::get().ok_or(ErrorKind::ConnectionRefused)?.send(client, kept)
 }
