@@ -99,7 +99,7 @@ impl<'a> Client<'a> {
         self.note(&asked, outcome);
     }
 
-    /// Several requests, one after the other.
+    /// Several requests, one after the other; some clients say then that nothing follows.
     fn kept(&mut self) {
         let mut socket = self.connect();
         for number in 0..2 + self.numbers.below(8) {
@@ -116,8 +116,16 @@ impl<'a> Client<'a> {
                     if !goes_on {
                         return;
                     }
+                    // Some ask at once, and their connection is handed over if the work runs; others about when the work ends.
+                    if self.numbers.below(2) == 0 {
+                        thread::sleep(Duration::from_millis(self.numbers.below(25) as u64));
+                    }
                 }
             }
+        }
+        if self.numbers.below(2) == 0 {
+            let _ = socket.shutdown(Shutdown::Write);
+            let _ = socket.read(&mut [0; 1]);
         }
     }
 
