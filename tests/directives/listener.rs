@@ -21,7 +21,7 @@ use crate::marks::api::c_module;
 const KEEP: &str = "LogLevel finish_request:debug\nFinishRequest On\nFinishRequestConnection Keep\n";
 
 /// The names of the sockets of the kernel's own family that a server listens to, each with its inode.
-fn listeners(httpd: &Httpd) -> Vec<(String, u64)> {
+pub fn listeners(httpd: &Httpd) -> Vec<(String, u64)> {
     let sockets = sockets_of(httpd.id());
     let table = fs::read_to_string("/proc/net/unix").unwrap();
     let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());

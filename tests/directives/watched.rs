@@ -11,6 +11,7 @@ use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
 
 use super::keep::{KEEP, is_closed, keeps};
+use super::listener::listeners;
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 
 /// httpd's own name of each connection: one that was handed over has another.
@@ -59,8 +60,14 @@ fn start(mpm: Mpm) -> Httpd {
 
 /// Asks, and gives the work, which runs.
 fn ask(httpd: &Httpd, connection: &Connection, page: &str) -> Background {
+    ask_host(httpd, connection, "localhost", page)
+}
+
+/// The same of another host than the first.
+fn ask_host(httpd: &Httpd, connection: &Connection, host: &str, page: &str) -> Background {
     let background = httpd.background();
-    connection.get(&path(&background, page, "mark=on"), &[]);
+    let target = path(&background, page, "mark=on");
+    connection.send(format!("GET {target} HTTP/1.1\r\nHost: {host}\r\n\r\n"));
     let response = connection.response();
     assert_body(&response, &body(4096));
     assert!(keeps(&response));
@@ -206,23 +213,20 @@ fn nothing_comes() {
 /// The server is restarted while connections are watched: their next requests are answered by the new generation. It is stopped: nobody waits for them.
 #[test]
 fn over_a_graceful_restart() {
+    // One is given up in this time, where its old child waits for a request; the other has as much time as the test.
+    const HOSTS: &str = "<VirtualHost 127.0.0.1:${PORT}>\nServerName localhost\nKeepAliveTimeout 2\n</VirtualHost>\n\
+         <VirtualHost 127.0.0.1:${PORT}>\nServerName patient\nKeepAliveTimeout 180\n</VirtualHost>";
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = Httpd::builder(mpm)
-            .handler(Handler::Lua)
-            .workers(16)
-            .generations(8)
-            .config(KEEP)
-            .config("KeepAliveTimeout 2")
-            .start();
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(8);
+        let httpd = builder.config(KEEP).config(HOSTS).start();
         let (first, second) = (httpd.connect(), httpd.connect());
-        // The other one is given up in this time, where its old child waits for a request.
-        let works = [&first, &second].map(|connection| ask(&httpd, connection, "app.lua"));
+        let works = [ask_host(&httpd, &first, "patient", "app.lua"), ask_host(&httpd, &second, "localhost", "app.lua")];
         let started = || httpd.log().matches("resuming normal operations").count();
         let before = started();
         httpd.signal(Signal::USR1);
         wait_for("the new generation", || (started() > before).then_some(()));
         // The next request comes while the work of the old child runs.
-        first.get("/", &[]);
+        first.send("GET / HTTP/1.1\r\nHost: patient\r\n\r\n");
         first.response();
         assert!(works.iter().all(|work| !work.is_done()));
         works.iter().for_each(|work| {
@@ -236,6 +240,28 @@ fn over_a_graceful_restart() {
         let longer = ask(&httpd, &long, "app.lua");
         ran_to_its_end(&work);
         longer.open_gate();
+        httpd.stop();
+    });
+}
+
+/// The server is stopped gracefully while connections are watched. Who asks gets FIN at once, as nobody is left to take the request; who says nothing,
+/// when the work has ended, which runs to its end.
+#[test]
+fn until_a_graceful_stop() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = start(mpm);
+        let (silent, asks) = (httpd.connect(), httpd.connect());
+        let works = [&silent, &asks].map(|connection| ask(&httpd, connection, "app.lua"));
+        httpd.signal(Signal::WINCH);
+        wait_for("the server to close its listeners", || TcpStream::connect(httpd.address()).err());
+        wait_for("its own as well", || listeners(&httpd).is_empty().then_some(()));
+        asks.get("/", &[]);
+        assert!(asks.response_or_end().is_err());
+        assert!(works.iter().all(|work| !work.is_done()));
+        works.iter().for_each(|work| {
+            ran_to_its_end(work);
+        });
+        assert_eq!(silent.end().kind, EndKind::Fin);
         httpd.stop();
     });
 }

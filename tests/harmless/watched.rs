@@ -10,9 +10,7 @@ use crate::judge::{BYTES, early};
 #[ignore = "make check, where servers are watched"]
 fn servers_are_watched() {
     for mpm in Mpm::ALL {
-        // Valgrind has no robust mutexes.
-        let config = "FinishRequest On\nMutex fcntl default";
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(config).workers(4).start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").workers(4).start();
         early(&httpd, support::Protocol::Http1, "app.lua", "mark=on", BYTES);
         let children = children(httpd.id());
         assert!(!children.is_empty() && children.iter().all(|&child| is_watched(child)), "{mpm:?}");

@@ -34,6 +34,15 @@ pub(crate) fn sees_what_is_freed() -> bool {
     matches!(under(), Some(Under::Asan | Under::Memcheck))
 }
 
+/// What a server's configuration needs.
+pub(crate) fn config() -> &'static str {
+    match under() {
+        // Valgrind has no robust mutexes.
+        Some(Under::Memcheck) => "Mutex fcntl default\n",
+        _ => "",
+    }
+}
+
 /// Where they write what they find.
 const FOUND: &str = "run/found.";
 

@@ -4,6 +4,7 @@ use std::path::Path;
 
 use super::{Builder, Mpm};
 use crate::programs;
+use crate::under;
 use crate::user::User;
 
 /// Built into some httpds, loadable in others.
@@ -28,6 +29,7 @@ pub(super) fn render(builder: &Builder, place: &Place<'_>) -> String {
         basics(place, builder.counted),
         protocols(mpm),
         handlers,
+        under::config().to_owned(),
         builder.config.clone(),
         tls_host(place),
     ]
