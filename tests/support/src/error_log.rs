@@ -16,15 +16,16 @@ static DISASTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"exit signal|pan
 
 /// What the event and worker MPMs may say when they are told to stop while connections are open: the listener's pollset
 /// is gone before its threads are, and the main thread may close a socket that another thread closes or has just freed
-/// (`close_worker_sockets`), which may end the child that was to end. Before that a crash counts as everywhere.
+/// (`close_worker_sockets`), which may end the child that was to end. Before that a crash counts as everywhere. A child says it.
 static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
-    Regex::new(
-        r"mpm_event:error.*Bad file descriptor.*(apr_pollset_\w+ failure|AH00468: )|exit signal Segmentation fault",
-    )
-    .expect("a valid pattern")
+    Regex::new(r"mpm_event:error.*Bad file descriptor.*(apr_pollset_\w+ failure|AH00468: )").expect("a valid pattern")
 });
 
-/// What any of them may say after that: of a child that has not ended within three seconds, on a busy machine. One that has to be
+/// What their parent says of that.
+static CRASHED: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"exit signal Segmentation fault").expect("a valid pattern"));
+
+/// What any parent may say after that: of a child that has not ended within three seconds, on a busy machine. One that has to be
 /// killed counts.
 static SLOW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"core:warn.*AH00045: child process \d+ still did not exit").expect("a valid pattern"));
@@ -48,6 +49,14 @@ pub(crate) struct ErrorLog {
     /// The server's ports.
     pub(crate) ports: [u16; 2],
     announced: Mutex<Vec<Announced>>,
+    stops: Mutex<Vec<Stop>>,
+}
+
+/// A parent has been told to stop.
+struct Stop {
+    parent: u32,
+    /// The lines that the log had.
+    said: usize,
 }
 
 struct Announced {
@@ -63,6 +72,7 @@ impl ErrorLog {
             stderr: root.join("stderr.log"),
             ports: [0, 0],
             announced: Mutex::default(),
+            stops: Mutex::default(),
         }
     }
 
@@ -74,6 +84,24 @@ impl ErrorLog {
     pub(crate) fn announce(&self, pattern: &str, must_come: bool) {
         let pattern = Regex::new(pattern).unwrap_or_else(|error| panic!("{pattern}: {error}"));
         self.announced.lock().unwrap().push(Announced { pattern, must_come });
+    }
+
+    /// Notes that the process `parent` is told to stop.
+    pub(crate) fn stops(&self, parent: u32) {
+        let said = self.text().lines().count();
+        self.stops.lock().unwrap().push(Stop { parent, said });
+    }
+
+    /// Whether a line is what httpd may say when it has been told to stop.
+    fn is_of_a_stop(&self, index: usize, line: &str, threaded: bool) -> bool {
+        let stops = self.stops.lock().unwrap();
+        let mut stops = stops.iter().filter(|stop| index >= stop.said);
+        let speaker = || PID.captures(line).and_then(|pid| pid[1].parse().ok());
+        if SLOW.is_match(line) || threaded && CRASHED.is_match(line) {
+            stops.any(|stop| speaker() == Some(stop.parent))
+        } else {
+            threaded && STOPPED.is_match(line) && stops.next().is_some()
+        }
     }
 
     /// All that the server said: its standard error, then its log.
@@ -114,10 +142,9 @@ impl ErrorLog {
         tls_port.replace_all(&line, "$${TLS_PORT}").into_owned()
     }
 
-    /// What is wrong: unannounced complaints, and announced ones that did not come. The server was
-    /// told to stop when it had said `running` lines. Of what it complained of when it started, what `stock` gives is nobody's
-    /// fault: `stock` is asked only where something is left.
-    pub(crate) fn trouble(&self, running: usize, stock: impl FnOnce() -> Arc<HashSet<String>>) -> Vec<String> {
+    /// What is wrong: unannounced complaints, and announced ones that did not come. Of what it complained of when it started, what `stock` gives is
+    /// nobody's fault: `stock` is asked only where something is left.
+    pub(crate) fn trouble(&self, stock: impl FnOnce() -> Arc<HashSet<String>>) -> Vec<String> {
         let text = self.text();
         let starting = said_at_start(&text);
         let stock = LazyLock::new(stock);
@@ -126,8 +153,8 @@ impl ErrorLog {
         let unannounced = text
             .lines()
             .enumerate()
-            .filter(|(index, line)| *index < running || !(SLOW.is_match(line) || threaded && STOPPED.is_match(line)))
             .filter(|(_, line)| is_complaint(line))
+            .filter(|(index, line)| !self.is_of_a_stop(*index, line, threaded))
             .filter(|(_, line)| !announced.iter().any(|one| one.pattern.is_match(line)))
             .filter(|(index, line)| !starting[*index] || !stock.contains(&self.normal(line)))
             .map(|(_, line)| line.to_owned());
@@ -196,7 +223,7 @@ mod tests {
             asked.set(asked.get() + 1);
             Arc::new(theirs.complaints_at_start())
         };
-        (ours.trouble(usize::MAX, ask), asked.get())
+        (ours.trouble(ask), asked.get())
     }
 
     fn warning(text: &str) -> String {
@@ -234,6 +261,29 @@ mod tests {
             assert_eq!(trouble(&log, &(old.clone() + READY)).0, [""; 0]);
             assert_eq!(trouble(&(log + &old), &(old.clone() + READY)).0.len(), 1);
         }
+    }
+
+    #[test]
+    fn what_the_stopped_may_say() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = ErrorLog::new(folder.path());
+        let slow = |pid| {
+            warning("AH00045: child process 7 still did not exit, sending a SIGTERM")
+                .replace("ssl:", "core:")
+                .replace("pid 1:", &format!("pid {pid}:"))
+        };
+        let trouble = |text: &str| {
+            fs::write(&log.path, text).unwrap();
+            log.trouble(Default::default).len()
+        };
+        assert_eq!(trouble(READY), 0);
+        log.stops(1);
+        assert_eq!(trouble(&[READY, &slow(1)].concat()), 0);
+        assert_eq!(trouble(&[&slow(1), READY].concat()), 1, "before it was told");
+        assert_eq!(trouble(&[READY, READY, &slow(2)].concat()), 1, "its successor");
+        assert_eq!(trouble(&[READY, READY, &slow(1)].concat()), 0, "while its successor runs");
+        let crash = slow(2).replace("AH00045: child process 7", "child pid 7 exit signal Segmentation fault");
+        assert_eq!(trouble(&[READY, &crash].concat()), 1, "its successor's child");
     }
 
     #[test]

@@ -234,7 +234,7 @@ impl Httpd {
 
     /// What is wrong with its log until now: complaints that have not been announced.
     pub fn complaints(&self) -> Vec<String> {
-        self.log.trouble(usize::MAX, || stock::complaints(&self.builder))
+        self.log.trouble(|| stock::complaints(&self.builder))
     }
 
     /// Waits until the log has a line that contains `text`, at any level, and gives that line.
@@ -257,7 +257,11 @@ impl Httpd {
 
     /// Sends the server's parent process a signal: `Signal::USR1` restarts it gracefully.
     pub fn signal(&self, signal: Signal) {
-        self.process.lock().unwrap().signal(signal);
+        let process = self.process.lock().unwrap();
+        if matches!(signal, Signal::TERM | Signal::WINCH) {
+            self.log.stops(process.id());
+        }
+        process.signal(signal);
     }
 
     /// The parent's process id.
@@ -306,9 +310,9 @@ impl Httpd {
     #[track_caller]
     fn stop_and_judge(&mut self) {
         self.stopped = true;
-        let running = self.log.text().lines().count();
         let status = {
             let mut process = self.process.lock().unwrap();
+            self.log.stops(process.id());
             // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
             // end what it does. An idle connection would keep it longer.
             let graceful = self.log.text().contains("[mpm_prefork:");
@@ -318,7 +322,7 @@ impl Httpd {
                 process.wait(DEADLINE)
             })
         };
-        let mut trouble = self.log.trouble(running, || stock::complaints(&self.builder));
+        let mut trouble = self.log.trouble(|| stock::complaints(&self.builder));
         trouble.extend(self.log.unannounced(self.fpm.iter().flat_map(PhpFpm::complaints).collect()));
         trouble.extend(under::findings(self.root.path()));
         match status {
