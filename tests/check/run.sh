@@ -1,17 +1,6 @@
 #!/bin/bash
 # make check: looks at the module with more than its tests. LONG=1 takes a night. Whatever cannot be had here is said: "not tried".
-#
-# | part     | what it looks at                                                  | quick                   | LONG=1                    |
-# | -------- | ----------------------------------------------------------------- | ----------------------- | ------------------------- |
-# | faults   | each call of the module's fails in turn, at each occurrence       | all                     | all                       |
-# | cost     | the instructions that the module adds to a request, by callgrind  | all                     | all                       |
-# | asan     | servers with an instrumented module, memory poisoned              | the main chapters       | all chapters but package  |
-# | tsan     | what the threads of a server share, by ThreadSanitizer            | courses, clients, Keep  | all chapters but package  |
-# | memcheck | servers under valgrind                                            | each course             | each course, marks        |
-# | miri     | src/rules/ by Miri                                                | its tests               | its tests, more cases     |
-# | fuzz     | each target of fuzz/, from the corpus that is kept there          | a minute                | an hour; keeps what is new |
-# | stops    | what becomes of work at stops: docs/operations.md's table, each cell | all                  | all                       |
-# | soak     | make soak                                                         | a minute each MPM       | 60 minutes each MPM       |
+# docs/safety.md has the table of its parts, and which of it is quick.
 #
 # PARTS='asan fuzz' takes these alone. asan, tsan, miri and fuzz want a nightly Rust: rustup toolchain install nightly -c miri -c rust-src
 set -uo pipefail
