@@ -28,9 +28,6 @@
 #include <apr_tables.h>
 
 /* apr_buckets.h has these as macros only. A sentinel is never returned: the end of a brigade is NULL. */
-apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb);
-apr_bucket *fr_brigade_last(const apr_bucket_brigade *bb);
-apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e);
 void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e);
 void fr_bucket_insert_after(apr_bucket *place, apr_bucket *e);
 void fr_bucket_remove(apr_bucket *e);

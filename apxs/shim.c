@@ -5,22 +5,6 @@
 #error "mod_finish_request needs the module interface of httpd 2.4.49 or later"
 #endif
 
-apr_bucket *fr_brigade_first(const apr_bucket_brigade *bb)
-{
-    return APR_BRIGADE_EMPTY(bb) ? NULL : APR_BRIGADE_FIRST(bb);
-}
-
-apr_bucket *fr_brigade_last(const apr_bucket_brigade *bb)
-{
-    return APR_BRIGADE_EMPTY(bb) ? NULL : APR_BRIGADE_LAST(bb);
-}
-
-apr_bucket *fr_bucket_next(const apr_bucket_brigade *bb, const apr_bucket *e)
-{
-    apr_bucket *next = APR_BUCKET_NEXT(e);
-    return next == APR_BRIGADE_SENTINEL(bb) ? NULL : next;
-}
-
 void fr_brigade_append(apr_bucket_brigade *bb, apr_bucket *e)
 {
     APR_BRIGADE_INSERT_TAIL(bb, e);

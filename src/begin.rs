@@ -9,7 +9,7 @@ use crate::filters::{body, fcgid, interim, output};
 use crate::finish::work_ended;
 use crate::handlers::{self, Kind, digits};
 use crate::httpd::{InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
-use crate::response::{MARK, Response, late, private_record};
+use crate::response::{MARK, Response, decide, late, private_record};
 use crate::rules::{VERSION_NUMBER, mark};
 
 /// The request note by which an application inside httpd sees that the module is there, and on.
@@ -39,6 +39,7 @@ impl InsertFilter for Begin {
         if is_off {
             return;
         }
+        late::before_redirected(request);
         digits::take_away(request);
         if request.is_subrequest() {
             return;
@@ -55,7 +56,9 @@ impl InsertFilter for Begin {
             output::insert(request);
             body::watch(request, response);
             fcgid::before_handler(request, true);
-            late::before_handler(request, response);
+            if decide::is_late(response, request) {
+                late::before_handler(request, response);
+            }
             if handler != Kind::Default {
                 request.notes().setn(VERSION_NOTE, VERSION_NUMBER);
             }
@@ -80,6 +83,7 @@ impl InsertErrorFilter for Begin {
             cut_off(request, settings);
         }
         if let Some(response) = Response::of(request) {
+            late::hide_digits(request, response);
             response.note_error_page();
         }
     }

@@ -67,14 +67,43 @@ pub fn take_away(request: Request<'_>) {
     }
 }
 
-/// From now on nobody finds the digits in the request's environment, which its program has.
-pub fn hide(request: Request<'_>) {
-    // To take it out would have the table made anew.
-    request.subprocess_env().setn(VARIABLE, c"");
+/// Where the digits stand in a request's environment.
+#[derive(Clone, Copy, Debug)]
+pub enum Place {
+    /// At this address, in the mark's place: one variable more costs httpd as much as the search for them.
+    OfMark(*const u8),
+    /// Beside the mark, which is from before an internal redirect.
+    Beside,
 }
 
-/// Gives the program digits, if it is one that gets the request's environment.
-pub fn give(request: Request<'_>, handler: Handler) -> Option<Digits> {
+/// From now on nobody finds the digits in the request's environment, which its program has: the mark stands there again, with a value that is
+/// returned.
+pub fn hide(request: Request<'_>, place: Place) -> Option<&'static CStr> {
+    let env = request.subprocess_env();
+    if let Place::OfMark(at) = place
+        && env.rename(VARIABLE, at, mark::VARIABLE, mark::LATE)
+    {
+        return Some(mark::LATE);
+    }
+    // To take it out would have the table made anew.
+    env.setn(VARIABLE, c"");
+    None
+}
+
+/// The request is an internal redirect of one whose digits were not hidden: it has the mark.
+pub fn hide_redirected(request: Request<'_>, redirects: usize) {
+    let name = |variable: &CStr| {
+        let redirect = mark::REDIRECT.repeat(redirects);
+        request.pool().string(&[&redirect[..], variable.to_bytes()].concat())
+    };
+    let (env, given) = (request.subprocess_env(), name(VARIABLE));
+    if let Some(digits) = env.get(given) {
+        env.rename(given, digits.as_ptr(), name(mark::VARIABLE), mark::LATE);
+    }
+}
+
+/// Gives the program digits, if it is one that gets the request's environment, whose own mark has its value at `mark`.
+pub fn give(request: Request<'_>, handler: Handler, mark: Option<*const u8>) -> Option<(Digits, Place)> {
     if !gets_environment(request, handler) {
         return None;
     }
@@ -92,8 +121,12 @@ pub fn give(request: Request<'_>, handler: Handler) -> Option<Digits> {
     let mut rest = REST.get();
     let digits = source.digits(&mut rest);
     REST.set(rest);
-    request.subprocess_env().setn(VARIABLE, request.pool().string(digits.as_bytes()));
-    Some(digits)
+    let (env, value) = (request.subprocess_env(), request.pool().string(digits.as_bytes()));
+    if mark.is_some_and(|mark| env.rename(mark::VARIABLE, mark, VARIABLE, value)) {
+        return Some((digits, Place::OfMark(value.as_ptr().cast())));
+    }
+    env.setn(VARIABLE, value);
+    Some((digits, Place::Beside))
 }
 
 fn gets_environment(request: Request<'_>, handler: Handler) -> bool {

@@ -1,6 +1,7 @@
 //! `apr_bucket_brigade` and its buckets.
 
 use std::marker::PhantomData;
+use std::mem::offset_of;
 use std::ops::{Deref, DerefMut};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -90,8 +91,8 @@ impl<'b> Brigade<'b> {
         let mut next = self.first_raw();
         while let Some(raw) = next {
             see(&mut Bucket { raw, life: PhantomData })?;
-            // SAFETY: the brigade is live (invariant 1), and the bucket is in it: seeing it takes it out of nothing.
-            next = Some(unsafe { sys::fr_bucket_next(self.raw, raw) }).filter(|next| !next.is_null());
+            // Seeing it takes it out of nothing.
+            next = self.next_raw(raw);
         }
         Ok(())
     }
@@ -140,8 +141,7 @@ impl<'b> Brigade<'b> {
             let Ok(bytes) = (unsafe { read(bucket, Block::No) }) else { break };
             *piece = bytes;
             count += 1;
-            // SAFETY: as above.
-            next = Some(unsafe { sys::fr_bucket_next(self.raw, bucket) }).filter(|next| !next.is_null());
+            next = self.next_raw(bucket);
         }
         let lengths = pieces.map(<[u8]>::len);
         let mut done = with(pieces.get(..count).unwrap_or_default());
@@ -203,9 +203,8 @@ impl<'b> Brigade<'b> {
     pub fn keep_first(&mut self) {
         // SAFETY: the brigade is live (invariant 1), and so are its buckets; a bucket is destroyed when it has been taken out.
         unsafe {
-            while let last = sys::fr_brigade_last(self.raw)
-                && !last.is_null()
-                && last != sys::fr_brigade_first(self.raw)
+            while let Some(last) = self.last_raw()
+                && Some(last) != self.first_raw()
             {
                 sys::fr_bucket_remove(last);
                 sys::fr_bucket_destroy(last);
@@ -221,15 +220,12 @@ impl<'b> Brigade<'b> {
     pub fn cut_last(&mut self, bytes: usize) -> Result {
         // SAFETY: the brigade is live (invariant 1), and so are its buckets; a bucket is destroyed when it has been taken out.
         unsafe {
-            let last = sys::fr_brigade_last(self.raw);
-            if last.is_null() {
-                return Ok(());
-            }
+            let Some(last) = self.last_raw() else { return Ok(()) };
             let left = (*last).length.checked_sub(bytes).ok_or(Status::GENERAL)?;
             if left > 0 {
                 Status::check(sys::fr_bucket_split(last, left))?;
             }
-            let last = sys::fr_brigade_last(self.raw);
+            let Some(last) = self.last_raw() else { return Ok(()) };
             sys::fr_bucket_remove(last);
             sys::fr_bucket_destroy(last);
         }
@@ -320,16 +316,42 @@ impl<'b> Brigade<'b> {
 
     /// Returns true if the end of the stream is in it.
     pub fn has_eos(&self) -> bool {
-        // SAFETY: the brigade is live (invariant 1), and the bucket is in it.
-        let next = |bucket: &*mut sys::apr_bucket| unsafe { sys::fr_bucket_next(self.raw, *bucket) };
-        std::iter::successors(self.first_raw(), |bucket| Some(next(bucket)).filter(|next| !next.is_null()))
-            .any(|bucket| kind(bucket) == Kind::Eos)
+        self.kinds().any(|kind| kind == Kind::Eos)
     }
 
-    fn first_raw(&self) -> Option<*mut sys::apr_bucket> {
+    /// Returns true if data is in it, as far as that is known before it is read.
+    pub fn has_data(&self) -> bool {
+        self.kinds().any(|kind| matches!(kind, Kind::Data(None | Some(1..))))
+    }
+
+    /// Its buckets, in order, as they are.
+    fn kinds(&self) -> impl Iterator<Item = Kind> {
+        std::iter::successors(self.first_raw(), |bucket| self.next_raw(*bucket)).map(kind)
+    }
+
+    /// The first bucket.
+    pub(super) fn first_raw(&self) -> Option<*mut sys::apr_bucket> {
         // SAFETY: the brigade is live (invariant 1).
-        let bucket = unsafe { sys::fr_brigade_first(self.raw) };
-        (!bucket.is_null()).then_some(bucket)
+        self.unless_end(unsafe { (*self.raw).list.next })
+    }
+
+    fn last_raw(&self) -> Option<*mut sys::apr_bucket> {
+        // SAFETY: the brigade is live (invariant 1).
+        self.unless_end(unsafe { (*self.raw).list.prev })
+    }
+
+    /// The bucket behind one that is in it.
+    fn next_raw(&self, bucket: *mut sys::apr_bucket) -> Option<*mut sys::apr_bucket> {
+        // SAFETY: the brigade is live (invariant 1), and the bucket is in it.
+        self.unless_end(unsafe { (*bucket).link.next })
+    }
+
+    /// The bucket, if it is one: behind the last one the ring stands in a bucket's place (`APR_RING_SENTINEL`).
+    fn unless_end(&self, bucket: *mut sys::apr_bucket) -> Option<*mut sys::apr_bucket> {
+        // SAFETY: the brigade is live (invariant 1).
+        let ring = unsafe { &raw mut (*self.raw).list };
+        let sentinel = ring.wrapping_byte_sub(offset_of!(sys::apr_bucket, link));
+        (bucket != sentinel.cast()).then_some(bucket)
     }
 }
 

@@ -61,7 +61,7 @@ impl Brigade<'_> {
         // SAFETY: the brigade is live (invariant 1), and so is what its first bucket names, in the request's pool. Where the request stands in that
         // as expected, the rest does, too; the socket is open as long as there is such a bucket.
         unsafe {
-            let bucket = sys::fr_brigade_first(self.raw()).as_ref()?;
+            let bucket = self.first_raw()?.as_ref()?;
             if (*bucket.type_).read.is_none_or(|read| read as usize != function as usize) {
                 return None;
             }

@@ -71,7 +71,7 @@ impl<'p> Pool<'p> {
 
     /// A copy of the bytes in the pool, with a NUL after them. A NUL among them ends the string there.
     pub fn string(self, bytes: &[u8]) -> &'p CStr {
-        let bytes = bytes.split(|byte| *byte == 0).next().unwrap_or_default();
+        let bytes = memchr::memchr(0, bytes).and_then(|end| bytes.get(..end)).unwrap_or(bytes);
         // SAFETY: copies `len` bytes that are there, adds a NUL (invariant 3); the memory lives as long as the pool.
         unsafe {
             let copy: *const c_char = sys::apr_pstrmemdup(self.raw(), bytes.as_ptr().cast(), bytes.len());

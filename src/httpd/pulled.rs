@@ -104,12 +104,8 @@ unsafe extern "C" fn read<T: Pull>(
                 }
             };
             let mut last = bucket;
-            let spare = turn_into(bucket, out.raw());
-            loop {
-                let next = sys::fr_brigade_first(out.raw());
-                if next.is_null() {
-                    break;
-                }
+            let spare = turn_into(bucket, &out);
+            while let Some(next) = out.first_raw() {
                 sys::fr_bucket_remove(next);
                 sys::fr_bucket_insert_after(last, next);
                 last = next;
@@ -132,18 +128,19 @@ unsafe extern "C" fn read<T: Pull>(
 /// # Safety
 ///
 /// Both are of this thread and of one allocator; the bucket holds nothing that is to be freed.
-unsafe fn turn_into(bucket: *mut sys::apr_bucket, out: *mut sys::apr_bucket_brigade) -> *mut sys::apr_bucket {
+unsafe fn turn_into(bucket: *mut sys::apr_bucket, out: &Brigade<'_>) -> *mut sys::apr_bucket {
     // SAFETY: the caller's promise. A bucket's data does not know its bucket: APR's own functions turn buckets into others in the same way.
     unsafe {
-        let first = sys::fr_brigade_first(out);
-        if first.is_null() || (*(*first).type_).is_metadata == sys::apr_bucket_type_t_APR_BUCKET_METADATA {
+        let is_data =
+            |first: &*mut sys::apr_bucket| (*(**first).type_).is_metadata != sys::apr_bucket_type_t_APR_BUCKET_METADATA;
+        let Some(first) = out.first_raw().filter(is_data) else {
             sys::apr_bucket_immortal_make(bucket, c"".as_ptr(), 0);
             let spare: *mut sys::apr_bucket =
                 sys::apr_bucket_alloc(size_of::<sys::apr_bucket>(), (*bucket).list).cast();
             (*spare).free = Some(sys::apr_bucket_free);
             (*spare).list = (*bucket).list;
             return spare;
-        }
+        };
         sys::fr_bucket_remove(first);
         (*bucket).type_ = (*first).type_;
         (*bucket).length = (*first).length;

@@ -71,6 +71,33 @@ impl<'r> Table<'r> {
         }
     }
 
+    /// Gives the entry of the key whose value stands at `at` another key and value, in its place. True if there was one. A table finds its
+    /// entries by the first four characters, whatever their case: those of the two keys are the same, or nothing is done.
+    pub fn rename(self, key: &CStr, at: *const u8, new: &'r CStr, value: &'r CStr) -> bool {
+        let is_found = |name: &CStr| {
+            name.to_bytes()
+                .get(..4)
+                .zip(new.to_bytes().get(..4))
+                .is_some_and(|(old, new)| old.eq_ignore_ascii_case(new))
+        };
+        for place in 0..self.len() {
+            // SAFETY: the table is live (invariant 1), and its array has so many entries. Keys end in NUL (invariant 3), and so do the new ones, which
+            // live as long as its request.
+            unsafe {
+                let entry = &mut *(*sys::apr_table_elts(self.raw)).elts.cast::<sys::apr_table_entry_t>().add(place);
+                if entry.val.cast_const().cast() == at
+                    && is_found(key)
+                    && libc::strcasecmp(entry.key, key.as_ptr()) == 0
+                {
+                    entry.key = new.as_ptr().cast_mut();
+                    entry.val = value.as_ptr().cast_mut();
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
     /// Replaces all values of the key by this one, which is not copied.
     pub fn setn(self, key: &'static CStr, value: &'r CStr) {
         // SAFETY: the table is live (invariant 1); both strings live as long as its request (invariant 3).

@@ -1,6 +1,6 @@
 //! Deciding whether a response is marked: what was said about it, and what that means for its header.
 
-use super::{MARK, Phase, Response, bypass, private_record};
+use super::{MARK, Phase, Response, bypass, late, private_record};
 use crate::background::{self, Kind};
 use crate::directives::{Mode, Settings};
 use crate::handlers::{self, length};
@@ -17,9 +17,10 @@ type Look = fn(&Response, Request<'_>, &Settings) -> Said;
 /// Something of the response has come, or is about to: what is said of it is looked at, and the course told. Returns what is to be done with
 /// a brigade.
 pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) -> Order<Status> {
+    late::hide_digits(request, response);
     let look: Option<Look> = response.phase(|phase| match phase {
         Phase::Undecided => Some(first as Look),
-        Phase::Ordinary | Phase::Declared(_) => Some(late as Look),
+        Phase::Ordinary | Phase::Declared(_) => Some(later as Look),
         Phase::Marked(_) => Some(again as Look),
         Phase::Settled | Phase::Walking | Phase::Ending | Phase::Finished | Phase::Failed(_) => None,
     });
@@ -147,7 +148,7 @@ fn declared(response: &Response, request: Request<'_>, content_length: Option<u6
 }
 
 /// An in-process application may mark the response after part of the body has gone.
-fn late(response: &Response, request: Request<'_>, _: &Settings) -> Said {
+fn later(response: &Response, request: Request<'_>, _: &Settings) -> Said {
     let api = response.asked.take();
     if !api && !variable_changed(response, request) {
         return Said::Nothing;

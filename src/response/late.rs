@@ -22,19 +22,17 @@ const LOOK_AHEAD: usize = 16;
 
 /// Where the response may end, and what of its program's output is before that.
 pub struct Awaited {
-    /// The digits that the program was given, where it was.
-    search: RefCell<Option<Late>>,
+    /// The digits that the program was given.
+    search: RefCell<Late>,
     request: RequestRecord,
-    /// True once the request's environment does not have them any more.
-    is_hidden: Cell<bool>,
+    /// Where the request's environment has them; none once it does not any more.
+    place: Cell<Option<digits::Place>>,
     /// What the bucket in its place reads from; none before there is one.
     source: OnceCell<BrigadeRecord>,
     rule: Cell<Rule>,
     at: Cell<At>,
     /// True if mod_fcgid's buckets are read, which can only be waited for.
     is_fcgid: Cell<bool>,
-    /// How many bytes mod_fcgid's filter has been given that it has not passed on.
-    kept_above: Cell<u64>,
     /// True if all of a brigade is held, and nothing of the response has been passed on since.
     owes_brigade: Cell<bool>,
     /// True once a reader that does not wait has been told that nothing is there yet, where the end is.
@@ -77,12 +75,32 @@ impl At {
     }
 }
 
-/// The handler of a request is about to run. Its program gets digits, where the variable says `late`.
+/// The handler of a request is about to run, whose variable says `late`: its program gets digits.
 pub fn before_handler(request: Request<'_>, response: &Response) {
-    if super::decide::is_late(response, request)
-        && let Some(digits) = digits::give(request, response.handler)
-    {
-        let _ = response.awaited.set(Rc::new(Awaited::new(request, Some(Late::new(&digits)))));
+    if let Some((digits, place)) = digits::give(request, response.handler, response.seen.get()) {
+        let _ = response.awaited.set(Rc::new(Awaited::new(request, Late::new(&digits), place)));
+    }
+}
+
+/// Something of the response has come, or an error page in its place: others that are given the request's environment from now on, as mod_include's
+/// commands and subrequests are, shall not know the digits.
+pub fn hide_digits(request: Request<'_>, response: &Response) {
+    let Some(place) = response.awaited.get().and_then(|awaited| awaited.place.take()) else { return };
+    if let Some(mark) = digits::hide(request, place) {
+        response.seen.set(Some(mark.as_ptr().cast()));
+    }
+}
+
+/// The same for a request of whose response nothing has come, as it is redirected to this one, which has its environment.
+pub fn before_redirected(request: Request<'_>) {
+    let earlier = std::iter::successors(request.prev(), |request| request.prev());
+    for (earlier, redirects) in earlier.zip(1..) {
+        if let Some(response) = Response::of(earlier)
+            && response.awaited.get().is_some_and(|awaited| awaited.place.get().is_some())
+        {
+            hide_digits(earlier, response);
+            digits::hide_redirected(request, redirects);
+        }
     }
 }
 
@@ -97,17 +115,16 @@ pub fn rule(phase: &Phase) -> Option<Rule> {
 }
 
 impl Awaited {
-    /// Looks for the end of the response to this request, whose program was given digits or not.
-    pub fn new(request: Request<'_>, search: Option<Late>) -> Self {
+    /// Looks for the end of the response to this request, whose program was given digits.
+    fn new(request: Request<'_>, search: Late, place: digits::Place) -> Self {
         Self {
             search: RefCell::new(search),
             request: RequestRecord::of(request),
-            is_hidden: Cell::new(false),
+            place: Cell::new(Some(place)),
             source: OnceCell::new(),
             rule: Cell::new(Rule::End),
             at: Cell::new(At::Before),
             is_fcgid: Cell::new(false),
-            kept_above: Cell::new(0),
             owes_brigade: Cell::new(false),
             has_paused: Cell::new(false),
         }
@@ -128,13 +145,6 @@ impl Awaited {
         self.rule.set(rule);
     }
 
-    /// Others that are given the request's environment from now on, as mod_include's commands and subrequests are, shall not know the digits.
-    fn hide_digits(&self) {
-        if !self.is_hidden.replace(true) {
-            digits::hide(self.request.get());
-        }
-    }
-
     /// How far the output is.
     pub fn at(&self) -> At {
         self.at.get()
@@ -152,8 +162,6 @@ impl Awaited {
     ///
     /// What the buckets say.
     pub fn take(self: &Rc<Self>, brigade: &mut Brigade<'_>, rule: Rule, is_fcgid: bool) -> Result {
-        let request = self.request.get();
-        self.hide_digits();
         self.rule.set(rule);
         if self.source.get().is_some() {
             return self.pass_at_flush(brigade);
@@ -178,13 +186,12 @@ impl Awaited {
                         return Ok(());
                     }
                     Some(Kind::Data(None)) => {
-                        let mut source = self.source.get_or_init(|| BrigadeRecord::new(request)).borrow();
+                        let mut source = self.source.get_or_init(|| BrigadeRecord::new(self.request.get())).borrow();
                         while rest.first().is_some_and(|kind| kind != Kind::Eos) {
                             rest.move_first(&mut source);
                         }
                         self.decide(Some(&mut source));
                         self.end_with_header(&mut source, brigade);
-                        self.kept_above.set(brigade.length().unwrap_or(0));
                         brigade.push_pulled(Rc::clone(self));
                         rest.move_all(brigade);
                         return Ok(());
@@ -198,9 +205,7 @@ impl Awaited {
     /// mod_fcgid's filter has passed on what it has collected: a flush takes with it what is held of few matching bytes, where all that was
     /// read before them has been passed on.
     fn pass_at_flush(&self, brigade: &mut Brigade<'_>) -> Result {
-        let kept_above = self.kept_above.get().saturating_sub(brigade.length().unwrap_or(0));
-        self.kept_above.set(kept_above);
-        if kept_above > 0 || !self.collects() || !self.holds_few() {
+        if !self.collects() || !self.holds_few() || !self.has_passed_all(brigade) {
             return Ok(());
         }
         brigade.beside(|brigade, rest| {
@@ -212,6 +217,14 @@ impl Awaited {
         })
     }
 
+    /// True if mod_fcgid's filter has passed on all that it was given, with this brigade.
+    fn has_passed_all(&self, brigade: &Brigade<'_>) -> bool {
+        let passed = Response::of(self.request.get()).and_then(|response| response.passed.get());
+        let passed = passed.zip(brigade.length()).map(|(before, now)| before + now);
+        let search = self.search.borrow();
+        passed.is_some_and(|passed| passed >= search.given())
+    }
+
     /// True if whoever reads collects, and waits for more than is there: then small parts of the digits wait, too.
     fn collects(&self) -> bool {
         self.is_fcgid.get() && self.rule.get() == Rule::End
@@ -219,7 +232,8 @@ impl Awaited {
 
     /// True if few matching bytes are held, that may be passed on at a flush.
     fn holds_few(&self) -> bool {
-        self.search.borrow().as_ref().is_some_and(|search| search.may_be_passed() && !search.held().is_empty())
+        let search = self.search.borrow();
+        search.may_be_passed() && !search.held().is_empty()
     }
 
     /// What has been read is passed on, at a flush: with it goes what is held of few matching bytes.
@@ -232,7 +246,7 @@ impl Awaited {
     /// Adds held bytes to the brigade, which are body.
     fn push(&self, brigade: &mut Brigade<'_>, held: fn(&mut Late) -> &[u8]) {
         let mut search = self.search.borrow_mut();
-        let bytes = search.as_mut().map(held).unwrap_or_default();
+        let bytes = held(&mut search);
         if !bytes.is_empty() {
             brigade.push_bytes(bytes);
         }
@@ -241,10 +255,6 @@ impl Awaited {
     /// Moves the first bucket, which is of known length, or what of it is the client's.
     fn take_first(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) -> Result {
         match (from.first(), self.at.get()) {
-            (Some(Kind::Data(Some(1..))), At::Before) if self.search.borrow().is_none() => {
-                from.move_first(to);
-                Ok(())
-            }
             (Some(Kind::Data(Some(1..))), At::Before) => self.look_at_first(from, to),
             (Some(Kind::Data(_)), at) if at != At::Before => {
                 from.delete_first();
@@ -271,15 +281,14 @@ impl Awaited {
     /// Looks for the digits in the first bucket.
     fn look_at_first(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>) -> Result {
         let mut search = self.search.borrow_mut();
-        let Some(search_in) = search.as_mut() else { return Ok(()) };
         let bytes = from.read_first(Block::Yes)?;
         let length = bytes.len();
-        let seen = search_in.next(bytes);
+        let seen = search.next(bytes);
         let (body, found) = (seen.body, seen.found);
         if !seen.restored.is_empty() {
             to.push_bytes(seen.restored);
         }
-        let (tail, is_small) = (length - body, search_in.held().len() + body == length && search_in.may_be_passed());
+        let (tail, is_small) = (length - body, search.held().len() + body == length && search.may_be_passed());
         drop(search);
         if tail == 0 {
             from.move_first(to);
@@ -308,9 +317,7 @@ impl Awaited {
     /// A bucket has been moved that ends in so few bytes of the digits that they may be passed on, where no more of them are there. It
     /// stays whole where they are body, as most often: it is cut off its last bytes where they may not be.
     fn look_behind(&self, from: &mut Brigade<'_>, to: &mut Brigade<'_>, tail: usize) -> Result {
-        let goes_on = |bytes: &[u8]| {
-            !bytes.is_empty() && self.search.borrow().as_ref().is_some_and(|search| search.goes_on_with(bytes))
-        };
+        let goes_on = |bytes: &[u8]| !bytes.is_empty() && self.search.borrow().goes_on_with(bytes);
         let waits = match from.first() {
             Some(Kind::Data(Some(0))) => true,
             Some(Kind::Data(Some(_))) => goes_on(from.read_first(Block::Yes)?),
@@ -324,7 +331,7 @@ impl Awaited {
         if waits {
             to.cut_last(tail)
         } else {
-            self.search.borrow_mut().as_mut().map(|search| search.pass().len());
+            self.search.borrow_mut().pass();
             Ok(())
         }
     }
@@ -366,8 +373,8 @@ impl Awaited {
         // A length that httpd has dropped says nothing: a body may follow.
         let says_zero = |value: &[u8]| mark::parse_length(value) == Some(0);
         let has_none = || request.is_header_only() || request.header_values(c"Content-Length").any(says_zero);
-        let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && before.length() == Some(0);
-        if is_due && self.search.borrow().is_some() && has_none() && !self.has_more(source) {
+        let is_due = self.at.get() == At::Before && self.rule.get() == Rule::End && !before.has_data();
+        if is_due && has_none() && !self.has_more(source) {
             if request.connection().is_stream() {
                 connection::stream::ending(request);
             }
@@ -398,16 +405,6 @@ impl Awaited {
 
 impl Pull for Awaited {
     fn read(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
-        let more = self.pull(block, out);
-        if self.is_fcgid.get() {
-            self.kept_above.set(self.kept_above.get() + out.length().unwrap_or(0));
-        }
-        more
-    }
-}
-
-impl Awaited {
-    fn pull(&self, block: Block, out: &mut Brigade<'_>) -> Result<bool> {
         let Some(mut source) = self.source() else { return Ok(false) };
         loop {
             match (source.first(), self.at.get()) {
@@ -426,6 +423,8 @@ impl Awaited {
                         return Ok(true);
                     }
                 }
+                // What a pipe and mod_fcgid's records turn into at their ends: one more read would show nothing.
+                (Some(Kind::Data(Some(0))), _) => source.delete_first(),
                 (Some(_), _) => {
                     self.take_first(&mut source, out)?;
                     self.decide(Some(&mut source));

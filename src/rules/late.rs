@@ -7,6 +7,8 @@ use super::search::{Search, Set, Step};
 /// From how many matching bytes on they are not shown to a client before it is known what follows.
 pub const SECRET: usize = 8;
 
+const _: () = assert!(LENGTH == Set::PERIOD && 2 * LENGTH >= Set::LEAST);
+
 /// The characters of digits.
 static DIGITS: Set = Set::of(b"0123456789");
 
@@ -25,6 +27,8 @@ pub struct Seen<'s> {
 #[derive(Clone, Debug)]
 pub struct Late {
     search: Search,
+    /// How many bytes have come.
+    come: u64,
     /// How many of the bytes that the search keeps were passed on: fewer than [`SECRET`].
     passed: usize,
 }
@@ -32,12 +36,13 @@ pub struct Late {
 impl Late {
     /// A search in a body of which nothing has come yet.
     pub fn new(digits: &Digits) -> Self {
-        Self { search: Search::of_set(Token::twice(digits), &DIGITS, LENGTH), passed: 0 }
+        Self { search: Search::of_set(Token::twice(digits), &DIGITS), come: 0, passed: 0 }
     }
 
     /// Takes the next piece of the body.
     pub fn next(&mut self, piece: &[u8]) -> Seen<'_> {
         let kept = self.search.kept();
+        self.come += piece.len() as u64;
         let Step { restored, body, found } = self.search.next(piece);
         let from = self.passed.min(restored);
         self.passed = if found { 0 } else { self.passed - from };
@@ -49,6 +54,11 @@ impl Late {
     /// The bytes that are held at the moment.
     pub fn held(&self) -> &[u8] {
         self.search.token().get(self.passed..self.search.kept()).unwrap_or_default()
+    }
+
+    /// How many bytes have come that are not held.
+    pub fn given(&self) -> u64 {
+        self.come - self.held().len() as u64
     }
 
     /// True if the piece, when it comes next, may be a part of the digits with what is held.

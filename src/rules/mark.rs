@@ -12,6 +12,8 @@ use super::digits::{self, Digits};
 
 /// The variable of the request's environment by which an application, or the configuration, marks a response.
 pub const VARIABLE: &CStr = c"finish-request";
+/// The variable's value for an end that only may come.
+pub const LATE: &CStr = c"late";
 /// The prefix that httpd puts before the name of a variable at each internal redirect (`rename_original_env`).
 pub const REDIRECT: &[u8] = b"REDIRECT_";
 

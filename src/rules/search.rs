@@ -23,6 +23,9 @@ impl Set {
     /// The least length of a token that is looked for where its characters stand.
     pub const LEAST: usize = 64;
 
+    /// After so many bytes such a token repeats itself.
+    pub const PERIOD: usize = 32;
+
     /// These bytes.
     pub const fn of(bytes: &[u8]) -> Self {
         let mut set = [false; 256];
@@ -54,8 +57,6 @@ pub struct Search {
     set: Option<&'static Set>,
     /// Made where the token may stand.
     finder: OnceCell<Box<Finder<'static>>>,
-    /// After so many bytes it repeats itself.
-    period: usize,
     /// How many bytes of the token the body ends in so far.
     kept: usize,
 }
@@ -74,12 +75,12 @@ pub struct Step {
 impl Search {
     /// A search for `token`, in a body of which nothing has come yet.
     pub fn new(token: Token) -> Self {
-        Self { token, set: None, finder: OnceCell::new(), period: usize::MAX, kept: 0 }
+        Self { token, set: None, finder: OnceCell::new(), kept: 0 }
     }
 
-    /// The same, for a token of [`Set::LEAST`] bytes or more that are all in `set`, and that repeats itself after `period` bytes.
-    pub const fn of_set(token: Token, set: &'static Set, period: usize) -> Self {
-        Self { token, set: Some(set), finder: OnceCell::new(), period, kept: 0 }
+    /// The same, for a token of [`Set::LEAST`] bytes or more that are all in `set`, and that repeats itself after [`Set::PERIOD`].
+    pub const fn of_set(token: Token, set: &'static Set) -> Self {
+        Self { token, set: Some(set), finder: OnceCell::new(), kept: 0 }
     }
 
     /// The token.
@@ -169,7 +170,7 @@ impl Search {
                 rest = behind;
             }
             match rest.first_chunk::<SAMPLE>() {
-                Some(sample) if sample.iter().all(|byte| set.has(*byte)) && self.has(sample) => {
+                Some(sample) if set.has(sample[0]) && self.has(sample) => {
                     return piece.len() - rest.len();
                 }
                 Some(_) => rest = rest.get(STEP..).unwrap_or_default(),
@@ -178,13 +179,24 @@ impl Search {
         }
     }
 
-    /// True if the sample is a part of the token: all places are compared, as that takes less than to stop at one.
+    /// True if the sample is a part of the token. All places are compared at once, with half of the sample first: most differ there.
     fn has(&self, sample: &[u8; SAMPLE]) -> bool {
-        let wanted = u64::from_ne_bytes(*sample);
-        let places = self.token().windows(SAMPLE).take(self.period);
-        places
-            .filter_map(|place| place.first_chunk())
-            .fold(false, |has, place| has | (u64::from_ne_bytes(*place) == wanted))
+        let mut fits = [u8::MAX; Set::PERIOD];
+        let mut bytes = sample.iter().enumerate();
+        for _ in 0..2 {
+            for (at, byte) in bytes.by_ref().take(SAMPLE / 2) {
+                let Some(own) = self.token().get(at..).and_then(<[u8]>::first_chunk::<{ Set::PERIOD }>) else {
+                    return false;
+                };
+                for (fits, own) in fits.iter_mut().zip(own) {
+                    *fits &= if own == byte { u8::MAX } else { 0 };
+                }
+            }
+            if fits.iter().fold(0, |any, fits| any | fits) == 0 {
+                return false;
+            }
+        }
+        true
     }
 
     /// Returns how many bytes of the token the piece ends in, less than all.

@@ -554,7 +554,7 @@ const MEMORY: [&str; 6] =
     ["ap_bucket_", "apr_bucket_", "apr_palloc", "apr_pstrmemdup", "apr_table_", "apr_brigade_create"];
 
 /// Those of the kernel's that cannot fail, that are asked where any answer will do, or that end the process.
-const SURE: [&str; 11] = [
+const SURE: [&str; 12] = [
     "_exit",
     "dlsym",
     "free",
@@ -565,6 +565,7 @@ const SURE: [&str; 11] = [
     "sigfillset",
     "sigismember",
     "signal",
+    "strcasecmp",
     "sysconf",
 ];
 

@@ -454,7 +454,10 @@ fn included_by_a_page(handler: Handler, mpm: Mpm) {
         let path = background.query(&format!("page/{}", page(handler)));
         let response = Client::connect(&httpd, protocol).get(&path, &[]).released();
         assert!(!background.is_done());
-        assert_body(&response, if command.is_empty() { &b"(innermore)()()"[..] } else { b"(innermore)(\n)()" });
+        assert_body(
+            &response,
+            if command.is_empty() { &b"(innermore)()((none))"[..] } else { b"(innermore)(\n)((none))" },
+        );
         ran_to_its_end(&background);
     }
     httpd.stop();

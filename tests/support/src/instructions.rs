@@ -23,6 +23,8 @@ const COUNTED: usize = 25;
 pub struct Instructions {
     /// The median of some requests that are alike.
     pub median: u64,
+    /// The least of them: what waits for a program finds more of its output there at one time than at another.
+    pub least: u64,
     /// Half of them are within this range.
     pub spread: u64,
     /// callgrind's file about one with as many, for `callgrind_annotate`. It goes with the server.
@@ -90,7 +92,8 @@ impl Httpd {
         let mut counted = parts[before + FIRST..].to_vec();
         counted.sort_by_key(|part| part.1);
         let (profile, median) = counted[COUNTED / 2].clone();
-        Instructions { median, spread: counted[COUNTED * 3 / 4].1 - counted[COUNTED / 4].1, profile }
+        let least = counted[0].1;
+        Instructions { median, least, spread: counted[COUNTED * 3 / 4].1 - counted[COUNTED / 4].1, profile }
     }
 
     /// The parts that are complete, in order, with their numbers of instructions.
