@@ -14,11 +14,13 @@ use crate::rules::course::{Order, Seen};
 /// # Errors
 ///
 /// Where it does not go on, what came of it: `passed`.
+#[inline]
 pub fn unless_client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<'_>) -> Result {
+    if call.response.client().is_aborted() { client_gone(call, passed, brigade) } else { passed }
+}
+
+fn client_gone(call: Call<'_>, passed: Result, brigade: &mut Brigade<'_>) -> Result {
     let Call { request, response, settings, .. } = call;
-    if !response.client().is_aborted() {
-        return passed;
-    }
     let continues = settings.on_abort() == OnAbort::Continue;
     match response.step(Seen::ClientGone { continues, failed: passed.is_err() }) {
         Order::Detach => {

@@ -21,6 +21,7 @@ impl OptionalFunction for FinishRequest {
 fn finish(request: Request<'_>) -> Result {
     let response = Response::of(request).ok_or(Status::NOT_IMPLEMENTED)?;
     if !request.has_ended() {
+        response.drop_at_end(request);
         // Without a place in background work nothing is asked for: the response goes on as it was.
         if !response.background.admit(request, Source::Api) {
             return Err(Status::AGAIN);

@@ -52,7 +52,7 @@ impl InsertFilter for Begin {
             return;
         }
         with_context(request, || {
-            let response = request.extra_or_init(|| Response::begin(request, handler));
+            let response = request.undropped_or_init(|| Response::begin(request, handler));
             output::insert(request);
             body::watch(request, response);
             fcgid::before_handler(request, true);

@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use crate::connection::poll;
 use crate::httpd::{
-    Ahead, Block, Brigade, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, Result, Source,
-    dir_config,
+    Ahead, Block, Brigade, Concern, Filter, Kind, OriginalRead, Replaced, ReplacedRead, Replacement, Request, Result,
+    Source, dir_config,
 };
 use crate::response::{Phase, Response, decide::decide};
 use crate::rules::course::Order;
@@ -100,8 +100,8 @@ impl Replacement for Fcgid {
         &ORIGINAL
     }
 
-    fn concerns(request: Request<'_>) -> bool {
-        Response::is_in_chain_of(request)
+    fn concerns(request: Request<'_>) -> Concern {
+        if Response::is_in_chain_of(request) { Concern::All } else { Concern::Nothing }
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {

@@ -8,7 +8,7 @@ use std::ffi::CStr;
 
 use crate::directives::{self, Mode, Settings};
 use crate::handlers;
-use crate::httpd::{Brigade, Filter, Replaced, Replacement, Request, Result, dir_config};
+use crate::httpd::{Brigade, Concern, Filter, Replaced, Replacement, Request, Result, dir_config};
 use crate::response::{MARK, Response, decide};
 
 use super::output;
@@ -27,8 +27,12 @@ impl Replacement for Http1 {
         &ORIGINAL
     }
 
-    fn concerns(request: Request<'_>) -> bool {
-        has_something(request)
+    fn concerns(request: Request<'_>) -> Concern {
+        concern(request)
+    }
+
+    fn passed(request: Request<'_>, ended: bool) {
+        Response::note_header(request, ended);
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
@@ -44,8 +48,12 @@ impl Replacement for Http2 {
         &ORIGINAL
     }
 
-    fn concerns(request: Request<'_>) -> bool {
-        has_something(request)
+    fn concerns(request: Request<'_>) -> Concern {
+        concern(request)
+    }
+
+    fn passed(request: Request<'_>, ended: bool) {
+        Response::note_header(request, ended);
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
@@ -53,10 +61,17 @@ impl Replacement for Http2 {
     }
 }
 
-/// True if a response may have to learn of its header, or the header may have the mark.
-fn has_something(request: Request<'_>) -> bool {
-    directives::is_used()
-        && (Response::is_in_chain_of(request) || (hides_mark(request) && decide::says_something(request)))
+/// A response may have to learn of its header, or the header may have the mark.
+#[inline]
+fn concern(request: Request<'_>) -> Concern {
+    if !directives::is_used() {
+        return Concern::Nothing;
+    }
+    let is_single = request.is_single();
+    if is_single && Response::of(request).is_some() {
+        return if decide::has_mark(request) { Concern::All } else { Concern::Passed };
+    }
+    if !is_single || hides_mark(request) && decide::says_something(request) { Concern::All } else { Concern::Nothing }
 }
 
 fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
@@ -100,6 +115,6 @@ fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Fi
     }
     // It is counted once more below.
     request.uncount(brigade.length()?);
-    request.extra_or_init(|| Response::begin(request, handlers::kind(request)));
+    request.undropped_or_init(|| Response::begin(request, handlers::kind(request)));
     output::insert(request)
 }

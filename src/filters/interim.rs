@@ -41,9 +41,12 @@ enum At {
 /// that has made an internal redirect of its request, as mod_actions' does, sends none any more. A filter that stands before the
 /// connection's own would keep others from being added there for the new request.
 pub fn watch(request: Request<'_>, response: &Response) {
-    let earlier = std::iter::successors(request.prev(), |request| request.prev());
-    earlier.filter_map(Response::of).for_each(Response::end_interim);
+    if !request.is_single() {
+        let earlier = std::iter::successors(request.prev(), |request| request.prev());
+        earlier.filter_map(Response::of).for_each(Response::end_interim);
+    }
     if handlers::may_send_interim(request, response.handler) {
+        response.drop_at_end(request);
         response.begin_interim(Foremost::add::<Interim>(request.connection(), Head::default()));
     }
 }

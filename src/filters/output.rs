@@ -52,6 +52,13 @@ pub fn first(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
 fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
     let Call { request, response, settings, .. } = call;
     let order = decide(response, request, settings);
+    if order == Order::PassOn && !response.has_stand_in() {
+        // Most brigades.
+        response.pass_header(request);
+        response.count(brigade.length());
+        let passed = call.filter.pass_on(brigade);
+        return abort::unless_client_gone(call, passed, brigade);
+    }
     let is_all_taken = late::take(response, brigade, false)?;
     let passed = match order {
         Order::Discard => return detach::discard(brigade, response.work().as_deref()),

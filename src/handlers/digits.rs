@@ -51,6 +51,9 @@ pub fn child_init() {
 /// say, which is the mark itself.
 pub fn take_away(request: Request<'_>) {
     let env = request.subprocess_env();
+    if env.is_empty() && request.prev().is_none() {
+        return;
+    }
     let fits = |(byte, own): (&u8, &u8)| byte == own || *own == b'_' && !byte.is_ascii_alphanumeric();
     let is_spelling = |key: &[u8]| key.len() == VARIABLE.count_bytes() && key.iter().zip(VARIABLE.to_bytes()).all(fits);
     for key in env.keys(b'F', is_spelling) {

@@ -27,15 +27,20 @@ pub enum Kind {
 /// Returns the kind of the handler that answers a request.
 pub fn kind(request: Request<'_>) -> Kind {
     const PSEUDO: &[u8] = b"application/x-httpd-";
-    let handler = request.handler();
-    match handler.or_else(|| request.content_type().filter(|name| name.starts_with(PSEUDO))) {
-        Some(handler) if is_proxy(handler) => Kind::Proxy,
-        _ if request.filename_starts_with(b"proxy:") => Kind::Proxy,
-        None | Some(b"default-handler") => Kind::Default,
-        Some(b"cgi-script" | b"application/x-httpd-cgi") => Kind::Cgi,
-        Some(b"fcgid-script") => Kind::Fcgid,
-        Some(handler) if handler.starts_with(PSEUDO) => Kind::PseudoType,
-        Some(_) => Kind::Other,
+    if request.filename_starts_with(b"proxy:") {
+        return Kind::Proxy;
+    }
+    let name = request.handler().or_else(|| request.content_type().filter(|name| name.starts_with(PSEUDO)));
+    let Some(name) = name else { return Kind::Default };
+    // Compared as a whole, not byte by byte, as patterns are.
+    match name.strip_prefix(PSEUDO) {
+        Some(kind) if kind == b"cgi" => Kind::Cgi,
+        Some(_) => Kind::PseudoType,
+        None if name == b"default-handler" => Kind::Default,
+        None if name == b"cgi-script" => Kind::Cgi,
+        None if name == b"fcgid-script" => Kind::Fcgid,
+        None if is_proxy(name) => Kind::Proxy,
+        None => Kind::Other,
     }
 }
 

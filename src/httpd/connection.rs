@@ -325,6 +325,24 @@ impl<'c> Connection<'c> {
     }
 }
 
+/// The record of the client's connection, for what is kept with a request alone ([`Request::extra`](super::Request::extra)): a connection outlives
+/// its requests.
+pub struct Client(*mut sys::conn_rec);
+
+impl Client {
+    /// The one that the request names now.
+    pub fn of(request: super::Request<'_>) -> Self {
+        Self(request.connection().raw)
+    }
+
+    /// The connection.
+    #[inline]
+    pub fn get(&self) -> Connection<'_> {
+        // SAFETY: this is kept with a live request (invariant 7), and so the connection is live (invariant 1).
+        unsafe { Connection::from_raw(self.0) }
+    }
+}
+
 /// A connection's record, for what lives beyond a call into the module.
 ///
 /// To be kept where a request, or a filter of the connection, is kept: these end before the connection.

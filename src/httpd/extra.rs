@@ -39,7 +39,13 @@ impl<T: 'static> Node<T> {
     /// Gives it to the pool. A value that is never dropped stays as it is until the pool's memory goes.
     #[inline(always)]
     pub(super) fn keep(self, pool: Pool<'_>) -> NonNull<Self> {
-        if needs_drop::<T>() { pool.own(self) } else { pool.own(ManuallyDrop::new(self)).cast() }
+        if needs_drop::<T>() { pool.own(self) } else { self.keep_undropped(pool) }
+    }
+
+    /// The same, of one that is not dropped by itself.
+    #[inline(always)]
+    fn keep_undropped(self, pool: Pool<'_>) -> NonNull<Self> {
+        pool.own(ManuallyDrop::new(self)).cast()
     }
 }
 
@@ -79,15 +85,25 @@ trait Listed<'p>: Copy {
     }
 
     fn find_or_init<T: 'static>(self, init: impl FnOnce() -> T) -> &'p T {
+        self.find_or_keep(init, Node::keep)
+    }
+
+    #[inline(always)]
+    fn find_or_keep<T: 'static>(
+        self,
+        init: impl FnOnce() -> T,
+        keep: impl FnOnce(Node<T>, Pool<'p>) -> NonNull<Node<T>>,
+    ) -> &'p T {
         if let Some(found) = self.find::<T>() {
             return found;
         }
-        let value = init();
+        let mut node = Node::new(init(), std::ptr::null());
         if let Some(found) = self.find::<T>() {
             // It has been added meanwhile.
             return found;
         }
-        let node = Node::new(value, self.first()).keep(self.pool());
+        node.header.next = self.first();
+        let node = keep(node, self.pool());
         self.set_first(node.as_ptr().cast_const().cast());
         // SAFETY: the pool has it, and lives for 'p.
         unsafe { &(*node.as_ptr()).value }
@@ -137,6 +153,34 @@ impl<'r> Request<'r> {
     /// Returns the `T` that is kept with the request, made now if there is none. It is dropped at the request's end.
     pub fn extra_or_init<T: 'static>(self, init: impl FnOnce() -> T) -> &'r T {
         self.find_or_init(init)
+    }
+
+    /// Returns the `T` that is kept with the request, made now if there is none. At the request's end it is dropped if it
+    /// [wants to be](Request::drop_at_end), and otherwise forgotten: that costs nothing.
+    pub fn undropped_or_init<T: 'static>(self, init: impl FnOnce() -> T) -> &'r T {
+        self.find_or_keep(init, Node::keep_undropped)
+    }
+
+    /// Has the `T` that is kept with the request dropped at its end.
+    pub fn drop_at_end<T: 'static>(self) {
+        unsafe extern "C" fn drop_node<T: 'static>(data: *mut c_void) -> sys::apr_status_t {
+            super::guard((), || {
+                let node = data.cast::<Node<T>>();
+                // SAFETY: a node of a list in this pool, whose memory is there until the cleanups have run. One that has been dropped says so.
+                unsafe {
+                    if (*node).header.kind.get() == TypeId::of::<T>() {
+                        node.drop_in_place();
+                    }
+                }
+            });
+            0
+        }
+        // SAFETY: the list is this module's, and its nodes live as long as the request (invariants 1 and 7).
+        unsafe {
+            if let Some(node) = find::<T>(Listed::first(self)) {
+                Listed::pool(self).at_end(node.cast(), drop_node::<T>);
+            }
+        }
     }
 }
 

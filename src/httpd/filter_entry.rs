@@ -64,8 +64,12 @@ pub trait Replacement: 'static {
     /// Returns the implementor's static.
     fn original() -> &'static Replaced;
 
-    /// False for a request of which nothing is to be done here. Most are so: this is asked outside of the guard, and can not panic.
-    fn concerns(request: Request<'_>) -> bool;
+    /// What is to be done here for a request. It is asked outside of the guard, and can not panic.
+    fn concerns(request: Request<'_>) -> Concern;
+
+    /// The other filter has taken a brigade, which had the end of the stream if `ended`. Only where that is all that is to be done. It is called outside
+    /// of the guard, and can not panic.
+    fn passed(_request: Request<'_>, _ended: bool) {}
 
     /// Takes a brigade as the other would, which [`Replaced::pass`] still calls.
     ///
@@ -73,6 +77,17 @@ pub trait Replacement: 'static {
     ///
     /// As [`OutputFilter::pass`].
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result;
+}
+
+/// What a [`Replacement`] does for a request.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Concern {
+    /// Nothing.
+    Nothing,
+    /// It is told of what has passed.
+    Passed,
+    /// What it does in the other's place.
+    All,
 }
 
 /// Where a filter stands among others: `ap_filter_type`.
@@ -154,10 +169,36 @@ unsafe extern "C" fn call_replacement<R: Replacement>(
     // SAFETY: the caller's promise.
     unsafe {
         match Request::from_raw((*node).r) {
-            Some(request) if R::concerns(request) => output(node, brigade, R::pass),
-            _ => R::original().call(node, brigade),
+            Some(request) => match R::concerns(request) {
+                Concern::Nothing => R::original().call(node, brigade),
+                Concern::Passed => pass_and_tell::<R>(node, brigade, request),
+                Concern::All => output(node, brigade, R::pass),
+            },
+            None => R::original().call(node, brigade),
         }
     }
+}
+
+/// Has the other filter take a brigade, and says so.
+///
+/// # Safety
+///
+/// As for [`call_output`].
+#[inline(never)]
+unsafe fn pass_and_tell<R: Replacement>(
+    node: *mut sys::ap_filter_t,
+    brigade: *mut sys::apr_bucket_brigade,
+    request: Request<'_>,
+) -> sys::apr_status_t {
+    // SAFETY: the caller's promise.
+    let (ended, status) = unsafe {
+        let ended = !brigade.is_null() && Brigade::from_raw(brigade).has_eos();
+        (ended, R::original().call(node, brigade))
+    };
+    if status == 0 {
+        R::passed(request, ended);
+    }
+    status
 }
 
 /// Calls `pass`, with messages logged about the request or the connection. An MPM calls a connection's first filter without a brigade,

@@ -28,11 +28,11 @@ mod table;
 pub use self::brigade::{Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind};
 pub use self::bucket_read::{Ahead, OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
-pub use self::connection::{Connection, Record};
+pub use self::connection::{Client, Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, Foremost, Spare, is_ours};
 pub use self::filter_entry::{
-    FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, PutBack, Replaced, Replacement,
+    Concern, FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, PutBack, Replaced, Replacement,
 };
 pub use self::guard::guard;
 pub use self::hook::{

@@ -42,15 +42,26 @@ impl<'p> Pool<'p> {
         }
         const { assert!(align_of::<T>() <= ALIGNMENT) }
         // SAFETY: the pool is live (invariant 1), and gives memory of this size that fits any value of this alignment. The cleanup gets the
-        // pointer that it expects. A child that is about to exec has no use for the destructor: apr_pool_cleanup_null.
+        // pointer that it expects.
         unsafe {
             let place = NonNull::new_unchecked(sys::apr_palloc(self.raw(), size_of::<T>()).cast::<T>());
             place.write(value);
             if needs_drop::<T>() {
-                let (data, unneeded) = (place.as_ptr().cast(), Some(sys::apr_pool_cleanup_null as _));
-                sys::apr_pool_cleanup_register(self.raw(), data, Some(drop_value::<T>), unneeded);
+                self.at_end(place.as_ptr().cast(), drop_value::<T>);
             }
             place
+        }
+    }
+
+    /// Has a function run when the pool is cleared or destroyed. A child that is about to exec has no use for it: apr_pool_cleanup_null.
+    ///
+    /// # Safety
+    ///
+    /// The function may be called with this pointer at that time.
+    pub(super) unsafe fn at_end(self, data: *mut c_void, run: unsafe extern "C" fn(*mut c_void) -> sys::apr_status_t) {
+        // SAFETY: the pool is live (invariant 1); the rest is the caller's promise.
+        unsafe {
+            sys::apr_pool_cleanup_register(self.raw(), data, Some(run), Some(sys::apr_pool_cleanup_null as _));
         }
     }
 

@@ -20,9 +20,15 @@ impl<'r> Table<'r> {
         Self { raw, life: PhantomData }
     }
 
+    /// True if nothing is in it.
+    pub fn is_empty(self) -> bool {
+        self.len() == 0
+    }
+
     /// The first value of the key. Many tables are empty.
+    #[inline]
     pub fn get(self, key: &CStr) -> Option<&'r [u8]> {
-        if self.len() == 0 {
+        if self.is_empty() {
             return None;
         }
         // SAFETY: the table is live (invariant 1), its values end in NUL (invariant 3) and stay in the pool when they are replaced.
@@ -33,9 +39,10 @@ impl<'r> Table<'r> {
     }
 
     /// True if it has the key.
+    #[inline]
     pub fn has(self, key: &CStr) -> bool {
         // SAFETY: the table is live (invariant 1).
-        self.len() > 0 && unsafe { !sys::apr_table_get(self.raw, key.as_ptr()).is_null() }
+        !self.is_empty() && unsafe { !sys::apr_table_get(self.raw, key.as_ptr()).is_null() }
     }
 
     /// All values of the key, in order. They are looked for where there is one: most often there is none.
@@ -52,9 +59,11 @@ impl<'r> Table<'r> {
         keys.filter(|key| key.to_bytes_with_nul().first() == Some(&first) && is_wanted(key.to_bytes())).collect()
     }
 
+    /// Without a call: a table begins with its array, as `apr_is_empty_table` has it.
+    #[inline(always)]
     fn len(self) -> usize {
         // SAFETY: the table is live (invariant 1).
-        usize::try_from(unsafe { (*sys::apr_table_elts(self.raw)).nelts }).unwrap_or(0)
+        usize::try_from(unsafe { (*self.raw.cast::<sys::apr_array_header_t>()).nelts }).unwrap_or(0)
     }
 
     /// The key and the value at a place, as the table is now.
@@ -112,7 +121,7 @@ impl<'r> Table<'r> {
 
     /// Takes all values of the key out.
     pub fn unset(self, key: &CStr) {
-        if self.len() > 0 {
+        if !self.is_empty() {
             // SAFETY: the table is live (invariant 1).
             unsafe { sys::apr_table_unset(self.raw, key.as_ptr()) }
         }

@@ -11,21 +11,40 @@ use crate::rules::ending::{Ending, Length};
 use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Source, VARIABLE};
 use crate::rules::quote::escaped;
 
-/// Looks at what is said of a response.
-type Look = fn(&Response, Request<'_>, &Settings) -> Said;
+/// What is looked at for what is said of a response.
+enum Look {
+    /// All, for the first time.
+    First,
+    /// What may come late.
+    Later,
+    /// What goes before its mark.
+    Again,
+    /// Nothing any more.
+    Nothing,
+}
 
 /// Something of the response has come, or is about to: what is said of it is looked at, and the course told. Returns what is to be done with
 /// a brigade.
 pub fn decide(response: &Response, request: Request<'_>, settings: &Settings) -> Order<Status> {
     late::hide_digits(request, response);
-    let look: Option<Look> = response.phase(|phase| match phase {
-        Phase::Undecided => Some(first as Look),
-        Phase::Ordinary | Phase::Declared(_) => Some(later as Look),
-        Phase::Marked(_) => Some(again as Look),
-        Phase::Settled | Phase::Walking | Phase::Ending | Phase::Finished | Phase::Failed(_) => None,
+    let look = response.phase(|phase| match phase {
+        Phase::Undecided => Look::First,
+        Phase::Ordinary | Phase::Declared(_) => Look::Later,
+        Phase::Marked(_) => Look::Again,
+        Phase::Settled | Phase::Walking | Phase::Ending | Phase::Finished | Phase::Failed(_) => Look::Nothing,
     });
-    let said = look.map_or(Said::Nothing, |look| look(response, request, settings));
-    let order = response.step(Seen::Said(said));
+    let said = match look {
+        Look::First => first(response, request, settings),
+        Look::Later => later(response, request),
+        Look::Again => again(response, request),
+        Look::Nothing => Said::Nothing,
+    };
+    let order = if let Said::Nothing = said {
+        response.nothing_said()
+    } else {
+        response.drop_at_end(request);
+        response.step(Seen::Said(said))
+    };
     private_record::decided(request, response, settings);
     order
 }
@@ -42,17 +61,29 @@ pub fn says_something(request: Request<'_>) -> bool {
     has_mark(request) || request.subprocess_env().has(VARIABLE)
 }
 
-fn has_mark(request: Request<'_>) -> bool {
+/// True if its header has the mark.
+pub fn has_mark(request: Request<'_>) -> bool {
     request.response_headers().into_iter().any(|headers| headers.has(MARK))
 }
 
 fn first(response: &Response, request: Request<'_>, settings: &Settings) -> Said {
+    response.end_interim();
+    if request.is_single() && settings.mode() == Mode::On && !says_something(request) && !response.is_asked() {
+        // Most responses.
+        response.seen.set(None);
+        drop_kept_length(response, request);
+        return if request.switches_protocol() { Said::Off } else { Said::Nothing };
+    }
+    first_word(response, request, settings)
+}
+
+#[inline(never)]
+fn first_word(response: &Response, request: Request<'_>, settings: &Settings) -> Said {
     let mut header: Vec<&[u8]> = Vec::new();
     if has_mark(request) {
         header.extend(request.header_values(MARK));
         request.unset_header(MARK);
     }
-    response.end_interim();
     if request.switches_protocol() {
         drop_kept_length(response, request);
         return Said::Off;
@@ -148,11 +179,16 @@ fn declared(response: &Response, request: Request<'_>, content_length: Option<u6
 }
 
 /// An in-process application may mark the response after part of the body has gone.
-fn later(response: &Response, request: Request<'_>, _: &Settings) -> Said {
-    let api = response.asked.take();
-    if !api && !variable_changed(response, request) {
+fn later(response: &Response, request: Request<'_>) -> Said {
+    if !response.is_asked() && !variable_changed(response, request) {
         return Said::Nothing;
     }
+    later_word(response, request)
+}
+
+#[inline(never)]
+fn later_word(response: &Response, request: Request<'_>) -> Said {
+    let api = response.asked.take();
     let env = variable(response, request);
     let (choice, rejected) = mark::choose(&mark::Said { api, header: &[], env: &env, auto: false });
     log_rejected(request, &rejected);
@@ -188,7 +224,8 @@ fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Sou
 }
 
 /// `off` wins even late, and the C function over other marks.
-fn again(response: &Response, request: Request<'_>, _: &Settings) -> Said {
+#[inline(never)]
+fn again(response: &Response, request: Request<'_>) -> Said {
     let off = |value| mark::parse(value) == Ok(Mark::Off);
     if variable_changed(response, request) && variable(response, request).into_iter().any(off) {
         Said::Off

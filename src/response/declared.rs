@@ -46,6 +46,7 @@ impl Response {
         if self.declared.get().is_some() {
             return;
         }
+        self.drop_at_end(request);
         brigade.beside(|brigade, rest| {
             brigade.move_all(rest);
             while let Some(kind) = rest.first() {

@@ -78,6 +78,7 @@ impl At {
 /// The handler of a request is about to run, whose variable says `late`: its program gets digits.
 pub fn before_handler(request: Request<'_>, response: &Response) {
     if let Some((digits, place)) = digits::give(request, response.handler, response.seen.get()) {
+        response.drop_at_end(request);
         let _ = response.awaited.set(Rc::new(Awaited::new(request, Late::new(&digits), place)));
     }
 }

@@ -6,7 +6,7 @@ pub mod declared;
 pub mod late;
 pub mod private_record;
 
-use std::cell::{Cell, OnceCell};
+use std::cell::{Cell, OnceCell, RefCell};
 use std::ffi::CStr;
 use std::rc::Rc;
 use std::sync::Arc;
@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::handlers::{self, length};
-use crate::httpd::{BorrowedBrigade, Connection, Filter, Foremost, Record, Request, Status};
+use crate::httpd::{BorrowedBrigade, Client, Connection, Filter, Foremost, Record, Request, Status};
 use crate::rules::course::{self, Marked, Order, Seen};
 use crate::rules::declared::Watched;
 use crate::rules::mark;
@@ -24,7 +24,9 @@ pub const MARK: &CStr = c"X-Finish-Request";
 
 /// The state of one response. Shared references only: the filters that use it may be called by one another.
 pub struct Response {
-    phase: Cell<Phase>,
+    phase: RefCell<Phase>,
+    /// True if it is dropped at the request's end: it may have something then that has to be.
+    is_dropped: Cell<bool>,
     /// The `Content-Length` that the header had when it was passed on; not set before. Filters below may change it there.
     told: OnceCell<Option<u64>>,
     /// True once httpd has made a header for the client: this response's, or an error page's in its place.
@@ -50,7 +52,7 @@ pub struct Response {
     /// The request's background work.
     pub background: Background,
     /// The client's connection, whatever record of it the request has at a time.
-    client: Record,
+    client: Client,
     /// A copy of its record, which the handler may have seen.
     private_record: OnceCell<Record>,
     /// Whether the client went away before the response was complete, and the application went on.
@@ -109,7 +111,8 @@ impl Response {
     /// The response to a request whose handler is about to run.
     pub fn begin(request: Request<'_>, handler: handlers::Kind) -> Self {
         Self {
-            phase: Cell::new(Phase::Undecided),
+            phase: RefCell::new(Phase::Undecided),
+            is_dropped: Cell::new(false),
             told: OnceCell::new(),
             header_made: Cell::new(false),
             error_page: Cell::new(false),
@@ -122,7 +125,7 @@ impl Response {
             body: Cell::new(Body::Unread),
             logged: Cell::new(false),
             background: Background::default(),
-            client: Record::of(request.connection()),
+            client: Client::of(request),
             private_record: OnceCell::new(),
             aborted: Cell::new(false),
             work: OnceCell::new(),
@@ -164,8 +167,14 @@ impl Response {
         self.asked.set(wanted);
     }
 
+    /// True if it has asked.
+    pub fn is_asked(&self) -> bool {
+        self.asked.get()
+    }
+
     /// Interim responses may come.
     pub fn begin_interim(&self, watch: Foremost) {
+        debug_assert!(self.is_dropped.get());
         let _ = self.interim.set(watch);
     }
 
@@ -177,6 +186,7 @@ impl Response {
     }
 
     /// The header is about to be passed on, or something behind it: whether it is the header.
+    #[inline]
     pub fn pass_header(&self, request: Request<'_>) -> bool {
         let first = self.told.get().is_none();
         if first {
@@ -247,6 +257,7 @@ impl Response {
 
     /// Keeps the first copy.
     pub fn set_private_record(&self, copy: Connection<'_>) {
+        debug_assert!(self.is_dropped.get());
         let _ = self.private_record.set(Record::of(copy));
     }
 
@@ -288,16 +299,14 @@ impl Response {
 
     /// The client has been let go.
     pub fn set_work(&self, work: Arc<Work>) {
+        debug_assert!(self.is_dropped.get());
         // A response ends once.
         let _ = self.work.set(work);
     }
 
     /// Looks at how far it is.
     pub fn phase<T>(&self, look: impl FnOnce(&Phase) -> T) -> T {
-        let phase = self.phase.replace(Phase::Walking);
-        let seen = look(&phase);
-        self.phase.set(phase);
-        seen
+        look(&self.phase.borrow())
     }
 
     /// Looks at a declared body's next bytes; none where no end is declared.
@@ -305,14 +314,27 @@ impl Response {
         match self.phase.replace(Phase::Walking) {
             Phase::Declared(mut watched) => {
                 let seen = look(&mut watched);
-                self.phase.set(Phase::Declared(watched));
+                self.phase.replace(Phase::Declared(watched));
                 Some(seen)
             }
             other => {
-                self.phase.set(other);
+                self.phase.replace(other);
                 None
             }
         }
+    }
+
+    /// Has the response dropped at its request's end. To be called before it gets what has to be: a mark, a place among those in background work, what
+    /// stands for a program's output. Most responses get none of these.
+    pub fn drop_at_end(&self, request: Request<'_>) {
+        if !self.is_dropped.replace(true) {
+            request.drop_at_end::<Self>();
+        }
+    }
+
+    /// Tells the course that nothing was said. Returns what is to be done with a brigade.
+    pub fn nothing_said(&self) -> Order<Status> {
+        course::nothing_said(&mut self.phase.borrow_mut())
     }
 
     /// Tells the course what was seen. Returns what is to be done.
@@ -320,7 +342,8 @@ impl Response {
         let unwinding = Unwinding(self);
         let (order, phase) = course::next(self.phase.replace(Phase::Walking), seen);
         std::mem::forget(unwinding);
-        self.phase.set(phase);
+        debug_assert!(self.is_dropped.get() || !matches!(phase, Phase::Marked(_) | Phase::Declared(_)));
+        self.phase.replace(phase);
         order
     }
 
@@ -329,7 +352,7 @@ impl Response {
         match self.phase.replace(Phase::Walking) {
             Phase::Marked(marked) => Some(Walking { marked, unwinding: Unwinding(self) }),
             other => {
-                self.phase.set(other);
+                self.phase.replace(other);
                 None
             }
         }
@@ -356,6 +379,6 @@ struct Unwinding<'r>(&'r Response);
 
 impl Drop for Unwinding<'_> {
     fn drop(&mut self) {
-        self.0.phase.set(Phase::Failed(Status::GENERAL));
+        self.0.phase.replace(Phase::Failed(Status::GENERAL));
     }
 }

@@ -76,6 +76,7 @@ fn give(request: Request<'_>, response: &Response) {
     let client = response.client();
     if request.connection().raw() == client.raw() {
         let copy = connection::private_record(client);
+        response.drop_at_end(request);
         response.set_private_record(copy);
         request.set_connection(copy);
     }

@@ -224,8 +224,20 @@ pub fn next<E: Copy>(phase: Phase<E>, seen: Seen<'_, E>) -> (Order<E>, Phase<E>)
     }
 }
 
+/// The same where a brigade has come and nothing is said: what is to be done, and how far the response is then. The phase stays where it is, as this is
+/// asked for each brigade of each response.
+pub fn nothing_said<E: Copy>(phase: &mut Phase<E>) -> Order<E> {
+    if let Phase::Undecided = phase {
+        *phase = Phase::Ordinary;
+    }
+    order(phase)
+}
+
 /// A brigade has come, and with it perhaps a word.
-fn decided<E: Copy>(phase: Phase<E>, said: Said) -> (Order<E>, Phase<E>) {
+fn decided<E: Copy>(mut phase: Phase<E>, said: Said) -> (Order<E>, Phase<E>) {
+    if let Said::Nothing = said {
+        return (nothing_said(&mut phase), phase);
+    }
     let phase = match (phase, said) {
         (Phase::Undecided | Phase::Ordinary | Phase::Declared(_), Said::Off) => Phase::Settled,
         (Phase::Undecided | Phase::Ordinary | Phase::Declared(_), Said::Mark(marked)) => Phase::Marked(marked),
@@ -240,14 +252,18 @@ fn decided<E: Copy>(phase: Phase<E>, said: Said) -> (Order<E>, Phase<E>) {
         }
         (phase, _) => phase,
     };
-    let order = match &phase {
+    (order(&phase), phase)
+}
+
+/// What is done with a brigade.
+const fn order<E: Copy>(phase: &Phase<E>) -> Order<E> {
+    match phase {
         Phase::Undecided | Phase::Ordinary | Phase::Settled | Phase::Walking | Phase::Ending => Order::PassOn,
         Phase::Declared(_) => Order::Look,
         Phase::Marked(_) => Order::Walk,
         Phase::Finished => Order::Discard,
         Phase::Failed(error) => Order::Refuse(*error),
-    };
-    (order, phase)
+    }
 }
 
 /// The walk along a brigade of a marked response has come to where it had to stop.
