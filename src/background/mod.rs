@@ -245,7 +245,7 @@ impl Background {
 /// Returns true if a limit is not reached, neither the server's nor the virtual host's.
 fn has_room(table: &Table, request: Request<'_>) -> bool {
     let (limit, most) = (table.limit(), most_of_host(table, request));
-    table.running() < limit && (most == limit || table.running_of(hosts::key(request.server_name())) < most)
+    table.has_room() && (most == limit || table.running_of(hosts::key(request.server_name())) < most)
 }
 
 /// Says that the server's limit is reached, or the virtual host's, if that is lower. One of 0 is as the administrator wants it.

@@ -50,10 +50,16 @@ impl Kind {
     pub const COUNT: usize = Self::NoDigits as usize + 1;
 }
 
+/// How many hints are read at once.
+const HINTS: usize = u64::BITS as usize;
+
 /// The table. A place in it belongs to the process whose id stands there, and to nobody where that is 0. All else follows from these ids: a
 /// process may die at any time.
 pub struct Table {
     owners: &'static [AtomicU32],
+    /// A bit for each place, set where somebody was seen there. A hint, by which a free place is found without a look at each: whoever dies between
+    /// the one and the other leaves it wrong, and whoever finds it wrong sets it right.
+    hints: &'static [AtomicU64],
     /// By the same places: whose virtual host's the request is. 0 where the place is free, or not counted yet.
     keys: &'static [AtomicU64],
     slots: &'static [Slot],
@@ -88,7 +94,8 @@ impl Table {
         let count = usize::try_from(places).map_err(|_| io::ErrorKind::InvalidInput)?;
         let state = zeroed(1)?.first().ok_or(io::ErrorKind::InvalidInput)?;
         let hosts = zeroed(hosts::MOST)?;
-        Ok(Self { owners: zeroed(count)?, keys: zeroed(count)?, slots: zeroed(count)?, hosts, state })
+        let hints = zeroed(count.div_ceil(HINTS))?;
+        Ok(Self { owners: zeroed(count)?, hints, keys: zeroed(count)?, slots: zeroed(count)?, hosts, state })
     }
 
     /// Returns how many places there are.
@@ -147,29 +154,61 @@ impl Table {
 
     /// Takes a place for a process; none where the limit is reached.
     ///
-    /// Only the first places, as many as the limit allows, are taken. Those behind may still be used where the limit was
-    /// lowered, so all are counted once more. Never are too many let in: whoever takes his place last of these sees
-    /// those of the others.
+    /// Only the first places, as many as the limit allows, are taken: where the hints say that they are free, and if none of these is, wherever they
+    /// are. Those behind may still be used where the limit was lowered: then all are counted once more. Never are too many let in: whoever takes
+    /// his place last of these sees those of the others.
     fn claim(&self, pid: u32) -> Option<usize> {
         let limit = self.limit();
-        let mut index = 0_u32;
-        for owner in self.owners.iter().take(limit as usize) {
-            index += 1;
-            if owner.load(Relaxed) != 0 {
-                continue;
-            }
-            // Before the place is taken, so that it is counted when it is.
-            self.state.taken.fetch_max(index, SeqCst);
-            if owner.compare_exchange(0, pid, SeqCst, SeqCst).is_ok() {
-                let place = index as usize - 1;
-                if self.running() <= limit {
-                    return Some(place);
-                }
-                self.release(place, pid);
-                return None;
-            }
+        let most = self.owners.len().min(limit as usize);
+        let place = self.seems_free(most).chain(0..most).find(|place| self.take(*place, pid))?;
+        if self.are_within(limit) {
+            return Some(place);
         }
+        self.release(place, pid);
         None
+    }
+
+    /// Returns true if there seems to be a place. That is not counted where the hints say so.
+    pub fn has_room(&self) -> bool {
+        let limit = self.limit();
+        let most = self.owners.len().min(limit as usize);
+        let is_free = |place: usize| self.owners.get(place).is_some_and(|owner| owner.load(SeqCst) == 0);
+        (self.state.taken.load(SeqCst) <= limit && self.seems_free(most).any(is_free)) || self.running() < limit
+    }
+
+    /// The places of the first `most` that are free by their hints.
+    fn seems_free(&self, most: usize) -> impl Iterator<Item = usize> {
+        let words = self.hints.iter().zip((0..most).step_by(HINTS));
+        words.flat_map(move |(word, first)| {
+            let mut free = !word.load(Relaxed);
+            std::iter::from_fn(move || {
+                let place = first + free.trailing_zeros() as usize;
+                free &= free.wrapping_sub(1);
+                (place < most.min(first + HINTS)).then_some(place)
+            })
+        })
+    }
+
+    /// Takes this place, if it is free.
+    fn take(&self, place: usize, pid: u32) -> bool {
+        let (Some(owner), Some(hint)) = (self.owners.get(place), self.hints.get(place / HINTS)) else { return false };
+        let mut is_taken = false;
+        if owner.load(Relaxed) == 0 {
+            // Before the place is taken, so that it is counted when it is.
+            self.state.taken.fetch_max(u32::try_from(place + 1).unwrap_or(u32::MAX), SeqCst);
+            is_taken = owner.compare_exchange(0, pid, SeqCst, SeqCst).is_ok();
+        }
+        let bit = 1 << (place % HINTS);
+        if hint.load(Relaxed) & bit == 0 {
+            hint.fetch_or(bit, Relaxed);
+        }
+        is_taken
+    }
+
+    /// Returns true if no more places are used than the limit allows: none behind those that may be taken, or few enough in all.
+    fn are_within(&self, limit: u32) -> bool {
+        let behind = self.used().skip(limit as usize).any(|owner| owner.load(SeqCst) != 0);
+        !behind || self.running() <= limit
     }
 
     /// Describes the request that has this place.
@@ -196,6 +235,9 @@ impl Table {
                 key.store(0, SeqCst);
             }
             owner.store(0, SeqCst);
+            if let Some(hint) = self.hints.get(place / HINTS) {
+                hint.fetch_and(!(1 << (place % HINTS)), Relaxed);
+            }
         }
         owned
     }
@@ -265,6 +307,41 @@ mod tests {
         assert_eq!((table.running(), table.claim(9), table.claim(9)), (2, Some(0), Some(2)));
         table.release_where(|_| false);
         assert_eq!(table.running(), 4);
+    }
+
+    #[test]
+    fn hints_that_a_process_left_wrong_cost_no_place_and_give_none_twice() {
+        let table = table(3);
+        let all = |table: &Table| [7, 8, 9, 10].map(|pid| table.claim(pid));
+        let ([hints, ..], [first, ..]) = (table.hints, table.owners) else { unreachable!() };
+        // It died when it had taken a place, and not said so.
+        first.store(6, SeqCst);
+        assert_eq!((table.has_room(), all(&table)), (true, [Some(1), Some(2), None, None]));
+        assert_eq!((hints.load(SeqCst) & 7, table.has_room()), (7, false));
+        (6..=8).for_each(|pid| _ = table.release_all(pid));
+        assert_eq!((hints.load(SeqCst), table.running()), (0, 0));
+        // It died when it had given one back, or all of them, and not said so.
+        for wrong in [1, 7, u64::MAX] {
+            hints.store(wrong, SeqCst);
+            assert!(table.has_room());
+            let mut given = all(&table).map(|place| place.unwrap_or(usize::MAX));
+            given.sort_unstable();
+            assert_eq!(given, [0, 1, 2, usize::MAX], "{wrong}");
+            (7..=10).for_each(|pid| _ = table.release_all(pid));
+        }
+    }
+
+    #[test]
+    fn places_beyond_the_first_hints_are_found() {
+        let Ok(table) = Table::new(150) else { unreachable!() };
+        table.set_limit(140);
+        assert!((0..140).all(|place| table.claim(7) == Some(place)));
+        assert_eq!((table.claim(7), table.has_room()), (None, false));
+        for place in [139, 64, 63] {
+            table.release(place, 7);
+            assert_eq!((table.has_room(), table.claim(8)), (true, Some(place)));
+        }
+        assert_eq!(table.running(), 140);
     }
 
     #[test]
