@@ -144,7 +144,9 @@ impl Work {
             if let Some(counting) = self.counting {
                 counting.timed_out();
             }
-            warn(&self.what, self.since.elapsed());
+            if let Some(TimeLimit::After(limit)) = self.limit {
+                warn(&self.what, limit);
+            }
         }
         self.connection.get().abort();
         Status::ABORTED
@@ -152,11 +154,11 @@ impl Work {
 }
 
 /// A request's background work has reached its limit; once for each request.
-fn warn(what: &str, after: Duration) {
+fn warn(what: &str, limit: Duration) {
     seldom(Kind::TimeLimit, |more| {
-        let after = after.as_secs();
+        let limit = limit.as_secs();
         log::warn!(
-            "the background work of {what} has reached the {after} seconds of FinishRequestTimeout, and its handler is told \
+            "the background work of {what} has reached the {limit} seconds of FinishRequestTimeout, and its handler is told \
              to end: raise the limit, or have less work done after the response{more}"
         );
     });

@@ -209,7 +209,7 @@ echo 'a2dismod, a2enmod: without the module the page is as ever, then early agai
 printf '<Location /mine>\n    FinishRequest Auto\n</Location>\n' >/etc/apache2/conf-available/mine.conf
 a2enconf -q mine >/dev/null && service apache2 restart >/dev/null
 apt-get purge -y libapache2-mod-finish-request php-finish-request >/tmp/log 2>&1 || { cat /tmp/log; fail 'apt purge'; }
-grep -q '^apache2 will not start again: /etc/apache2/conf-enabled/mine.conf, line 2, has FinishRequest,' /tmp/log || { cat /tmp/log; fail 'the purge does not say which line is in the way'; }
+grep -q '^apache2 will not start again: /etc/apache2/conf-enabled/mine.conf, line 2, needs mod_finish_request\.' /tmp/log || { cat /tmp/log; fail 'the purge does not say which line is in the way'; }
 for i in 1 2 3 4 5; do
     curl -sS --max-time 30 -o /dev/null http://localhost/ || fail 'the server does not answer after the purge'
     sleep 0.5

@@ -132,7 +132,8 @@ fn example_for_php_fpm() {
     }
 }
 
-/// As `a2enconf finish_request_php`, with the PHP files where they are here. A page that only asks for php-fpm's function finishes early.
+/// As `a2enconf finish_request_php`, with the PHP files where they are here. A page that only asks for php-fpm's function finishes early, but in a
+/// virtual host that is left out.
 #[test]
 fn every_php_application() {
     const PLACE: &str = "/usr/share/php/finish_request/";
@@ -158,7 +159,29 @@ fn every_php_application() {
         (Handler::PhpFpm, Mpm::Event),
     ] {
         let builder = Httpd::builder(mpm).handler(handler).modules(&["env"]).php_ini("output_buffering", "4096");
-        let httpd = builder.config(&config.replace(PLACE, &here)).start();
+        let httpd = builder
+            .config(&config.replace(PLACE, &here))
+            .config(
+                "<VirtualHost 127.0.0.1:${PORT}>
+                  ServerName localhost
+                </VirtualHost>
+                <VirtualHost 127.0.0.1:${PORT}>
+                  ServerName left-out.test
+                  <Location \"/\">
+                    FinishRequest Off
+                  </Location>
+                </VirtualHost>",
+            )
+            .start();
+        // php-fpm has its own.
+        if handler != Handler::PhpFpm {
+            httpd.install("asks.php", "<?php echo function_exists('fastcgi_finish_request') ? 'yes' : 'no';");
+            for (host, answer) in [("localhost", "yes"), ("left-out.test", "no")] {
+                let connection = httpd.connect();
+                connection.send(format!("GET /asks.php HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n"));
+                assert_eq!(String::from_utf8_lossy(&connection.response().body), answer, "{handler:?} {mpm:?} {host}");
+            }
+        }
         httpd.install(
             "application.php",
             "<?php require __DIR__ . '/background.php'; ob_start(); echo body((int) $_GET['bytes']);\n\
