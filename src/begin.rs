@@ -83,7 +83,7 @@ impl InsertErrorFilter for Begin {
             cut_off(request, settings);
         }
         if let Some(response) = Response::of(request) {
-            late::hide_digits(request, response);
+            late::before_error_page(request, response);
             response.note_error_page();
         }
     }

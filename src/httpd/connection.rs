@@ -222,6 +222,12 @@ impl<'c> Connection<'c> {
         unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_CLOSE };
     }
 
+    /// Has httpd decide anew whether the connection lives on, with the next header (`ap_set_keepalive`).
+    pub fn decide_anew(self) {
+        // SAFETY: as for close_after_response.
+        unsafe { (*self.raw).keepalive = sys::ap_conn_keepalive_e_AP_CONN_UNKNOWN };
+    }
+
     /// Has httpd go on with it when the request has ended.
     pub fn keep_after_response(self) {
         // SAFETY: as for close_after_response.

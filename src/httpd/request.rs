@@ -438,6 +438,12 @@ impl<'r> Request<'r> {
         unsafe { sys::apr_table_mergen((*self.raw()).headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
     }
 
+    /// The same, of an error page that httpd is about to send.
+    pub fn announce_close_of_error(self) {
+        // SAFETY: as for announce_close.
+        unsafe { sys::apr_table_mergen((*self.raw()).err_headers_out, c"Connection".as_ptr(), c"close".as_ptr()) }
+    }
+
     /// Takes httpd's offer of other protocols out of the response: what is closed cannot change. Another module's, or the
     /// application's, stays.
     pub fn withdraw_offer(self) {

@@ -35,6 +35,8 @@ pub struct Awaited {
     is_fcgid: Cell<bool>,
     /// True if all of a brigade is held, and nothing of the response has been passed on since.
     owes_brigade: Cell<bool>,
+    /// True if it is the module that has announced the end of the connection, which would go on else.
+    has_announced: Cell<bool>,
     /// True once a reader that does not wait has been told that nothing is there yet, where the end is.
     has_paused: Cell<bool>,
 }
@@ -92,7 +94,17 @@ pub fn hide_digits(request: Request<'_>, response: &Response) {
     }
 }
 
-/// The same for a request of whose response nothing has come, as it is redirected to this one, which has its environment.
+/// An error page is going to stand in the response's place. httpd has seen that the connection ends, and would not chunk that page, whose
+/// end its client is to see as that of any other.
+pub fn before_error_page(request: Request<'_>, response: &Response) {
+    hide_digits(request, response);
+    if response.awaited.get().is_some_and(|awaited| awaited.has_announced.take()) && !response.header_is_made() {
+        response.client().decide_anew();
+        request.announce_close_of_error();
+    }
+}
+
+/// The same as [`hide_digits`] for a request of whose response nothing has come, as it is redirected to this one, which has its environment.
 pub fn before_redirected(request: Request<'_>) {
     let earlier = std::iter::successors(request.prev(), |request| request.prev());
     for (earlier, redirects) in earlier.zip(1..) {
@@ -127,6 +139,7 @@ impl Awaited {
             at: Cell::new(At::Before),
             is_fcgid: Cell::new(false),
             owes_brigade: Cell::new(false),
+            has_announced: Cell::new(false),
             has_paused: Cell::new(false),
         }
     }
@@ -357,7 +370,7 @@ impl Awaited {
                 if source.is_some_and(|source| self.ends_there(source)) {
                     At::Behind
                 } else if response.background.admit(request, mark::Source::Env) {
-                    before_end(request, response, settings);
+                    self.before_end(request, response, settings);
                     At::End
                 } else {
                     At::Refused
@@ -458,19 +471,22 @@ impl Awaited {
     }
 }
 
-/// The response is about to end, perhaps before its header has gone.
-fn before_end(request: Request<'_>, response: &Response, settings: &Settings) {
-    let connection = request.connection();
-    if connection.is_stream() {
-        connection::stream::ending(request);
-        return;
-    }
-    // An error says that the client has gone, as what is passed on next will.
-    let _ = connection::begin(request, settings);
-    if !response.header_is_made() && connection::after(request, settings) == After::Close {
-        request.withdraw_offer();
-        if !request.header_values(c"Connection").any(mark::has_close) {
-            request.announce_close();
+impl Awaited {
+    /// The response is about to end, perhaps before its header has gone.
+    fn before_end(&self, request: Request<'_>, response: &Response, settings: &Settings) {
+        let connection = request.connection();
+        if connection.is_stream() {
+            connection::stream::ending(request);
+            return;
+        }
+        // An error says that the client has gone, as what is passed on next will.
+        let _ = connection::begin(request, settings);
+        if !response.header_is_made() && connection::after(request, settings) == After::Close {
+            request.withdraw_offer();
+            if !request.header_values(c"Connection").any(mark::has_close) {
+                self.has_announced.set(!request.is_last());
+                request.announce_close();
+            }
         }
     }
 }

@@ -463,6 +463,56 @@ fn included_by_a_page(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_program_and_mpm!(through_external_programs);
+
+/// mod_ext_filter's programs stand between: they get the page and its end, and of the digits what a client would.
+fn through_external_programs(handler: Handler, mpm: Mpm) {
+    let filters = "ExtFilterDefine upper mode=output cmd=\"/usr/bin/tr a-z A-Z\"\nExtFilterDefine same mode=output cmd=/bin/cat\n\
+                   SetOutputFilter upper;same";
+    let httpd = start(builder(handler, mpm).modules(&["ext_filter"]).config(LATE).config(filters));
+    for &protocol in mpm.protocols() {
+        for what in ["tstory.f.d0-64.f.w.tLATE", "tstory.d0-40.f.d40-64.f.w", "tstory.d0-64.tLATE.f.w"] {
+            finished(&httpd, handler, protocol, what, b"STORY");
+        }
+        for (what, shown) in [("d0-63", 0), ("d0-8", 0), ("d0-7", 7), ("d0-32.tx", 33)] {
+            let response = not_finished(&httpd, handler, protocol, &format!("tstory.f.{what}"));
+            assert!(response.body.starts_with(b"STORY"), "{what}: {}", response.body.escape_ascii());
+            assert_eq!(response.body.len(), 5 + shown, "{what}: {}", response.body.escape_ascii());
+        }
+    }
+    httpd.stop();
+}
+
+/// A request that is not finished.
+#[track_caller]
+fn not_finished(httpd: &Httpd, handler: Handler, protocol: Protocol, what: &str) -> Response {
+    let background = httpd.background();
+    Client::connect(httpd, protocol).get(&doing(&background, handler, what), &[]).response()
+}
+
+on_every_program_and_mpm!(a_mark_from_before_a_redirect);
+
+/// A program that answers with a path leaves its mark to the page that is there: also where it was given digits itself.
+fn a_mark_from_before_a_redirect(handler: Handler, mpm: Mpm) {
+    let commands =
+        if handler == Handler::Cgi { builder(handler, mpm) } else { builder(handler, mpm).handler(Handler::Cgi) };
+    let httpd =
+        start(commands.config("FinishRequest On\n<Location /from.cgi>\nSetEnv finish-request late\n</Location>"));
+    let script =
+        "#!/bin/sh\nprintf 'Location: /PAGE?%s\\r\\n\\r\\n' \"$QUERY_STRING\"\n".replace("PAGE", &page(handler));
+    write(&httpd, "from.cgi", script);
+    executable(&httpd, "from.cgi");
+    for &protocol in mpm.protocols() {
+        let background = httpd.background();
+        let path = format!("{}&do=tstory.f.d0-64.f.w.tLATE", background.query("from.cgi"));
+        let response = Client::connect(&httpd, protocol).get(&path, &[]).released();
+        assert!(!background.is_done());
+        assert_body(&response, b"story");
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
 on_every_program_and_mpm!(what_is_noted);
 
 fn what_is_noted(handler: Handler, mpm: Mpm) {

@@ -109,6 +109,10 @@ fn found_before() -> Vec<Case> {
     let short = vec![text_plain(), close(), length(245), data(256), Step::Flush, Step::Pause(20)];
     let twice =
         vec![text_plain(), close(), length(40), length(40), data(40), Step::Flush, Step::Pause(LONG), data(100)];
+    let no_such_range = |app, way| {
+        let page = Step::Write(vec![Piece::Data('T', 0, 1), Piece::Digits(0, 64)]);
+        Case::get(app, way, vec![text_plain(), page, Step::Pause(5)]).with("Range", "bytes=90000000-")
+    };
     let last = raw("4\r\nlast\r\n0\r\n\r\n");
     let parts = vec![text_plain(), close(), length(1507), data(7), Step::Pause(30), data(1500), Step::Pause(5)];
     vec![
@@ -120,6 +124,8 @@ fn found_before() -> Vec<Case> {
         Case::get(App::Php, Way::H2, vec![text_plain(), own_chunks(), data(280), Step::Flush]),
         Case::get(App::Php, Way::Kept, vec![text_plain(), own_chunks(), last, Step::Flush, Step::Pause(LONG)]),
         Case::get(App::Php, Way::Close, parts).with("Accept-Encoding", "gzip").with("Range", "bytes=10-24"),
+        no_such_range(App::Cgi, Way::Kept),
+        no_such_range(App::Php, Way::Tls).with("Accept-Encoding", "gzip"),
     ]
 }
 
