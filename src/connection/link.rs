@@ -44,7 +44,7 @@ impl Link {
             let error = io::Error::last_os_error();
             return if error.raw_os_error() == Some(libc::EBADF) { Ok(None) } else { Err(error) };
         }
-        // SAFETY: the kernel has just made it.
+        // SAFETY: the kernel has just made it (invariant 11).
         let own = unsafe { OwnedFd::from_raw_fd(own) };
         match cookie(own.as_raw_fd()) {
             Ok(cookie) => Ok((cookie == self.cookie).then_some(own)),

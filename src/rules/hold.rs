@@ -322,6 +322,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "loom has threads of its own, which no interpreter follows")]
     fn one_of_the_two_has_it_in_every_order() {
         for act in [Act::Leave, Act::HandOver, Act::Close] {
             loom::model(move || {
@@ -336,6 +337,7 @@ mod tests {
     }
 
     #[test]
+    #[cfg_attr(miri, ignore = "loom has threads of its own, which no interpreter follows")]
     fn what_was_left_is_looked_at_again() {
         loom::model(|| {
             let connection = Connection::watched(1);
@@ -351,6 +353,7 @@ mod tests {
 
     /// The work ends, the next response of the connection ends too, and the thread acts on an event of the first time, then of the second.
     #[test]
+    #[cfg_attr(miri, ignore = "loom has threads of its own, which no interpreter follows")]
     fn an_event_of_an_earlier_time_finds_nothing() {
         loom::model(|| {
             let connection = Connection::watched(1);
@@ -368,6 +371,7 @@ mod tests {
 
     /// Whoever has closed or handed over what was watched does not give it back.
     #[test]
+    #[cfg_attr(miri, ignore = "loom has threads of its own, which no interpreter follows")]
     fn what_is_gone_is_not_watched() {
         loom::model(|| {
             for act in [Act::HandOver, Act::Close] {
