@@ -17,35 +17,43 @@ pub enum Limit {
 }
 
 impl Limit {
-    /// prlimit(1)'s option that sets the soft limit; `None` gives more than a test needs.
-    fn option(self, to: Option<u32>) -> String {
-        let name = match self {
-            Limit::Files => "nofile",
-            Limit::Processes => "nproc",
-        };
-        to.map_or_else(|| format!("--{name}=1000:"), |to| format!("--{name}={to}:"))
+    /// What prlimit(1) and `/proc/PID/limits` call it.
+    fn names(self) -> [&'static str; 2] {
+        match self {
+            Limit::Files => ["nofile", "Max open files"],
+            Limit::Processes => ["nproc", "Max processes"],
+        }
+    }
+
+    /// The soft limit of a process.
+    fn of(self, process: u32) -> Option<String> {
+        let limits = fs::read_to_string(format!("/proc/{process}/limits")).ok()?;
+        let values = limits.lines().find_map(|line| line.strip_prefix(self.names()[1]))?;
+        values.split_whitespace().next().map(str::to_owned)
     }
 }
 
-/// Sets a limit of a process that runs; `None` gives it enough again.
+/// Sets a limit of a process that runs; `None` gives it what its parent has, as before.
 ///
 /// # Panics
 ///
 /// When that fails.
 #[track_caller]
 pub fn limit(process: u32, limit: Limit, to: Option<u32>) {
+    let status = |name| of_status(process, name).unwrap_or_else(|| panic!("process {process} has gone"));
+    // No number is enough for all: those of a user's processes count together, and all tests' servers have one user.
+    let to = to.map_or_else(|| limit.of(status("PPid:")).expect("its parent has a limit"), |to| to.to_string());
     let mut command = Command::new(programs::program(&["prlimit"]));
-    command.arg(limit.option(to)).arg("--pid").arg(process.to_string());
+    command.arg(format!("--{}={to}:", limit.names()[0])).arg("--pid").arg(process.to_string());
     if rustix::process::geteuid().is_root() {
         // Only its own user may always do this.
-        let id = |name| id_of(process, name).unwrap_or_else(|| panic!("process {process} has gone"));
-        command.gid(id("Gid:")).uid(id("Uid:"));
+        command.gid(status("Gid:")).uid(status("Uid:"));
     }
     let output = run(command);
     assert!(output.status.success(), "{}", output.stderr);
 }
 
-fn id_of(process: u32, name: &str) -> Option<u32> {
+fn of_status(process: u32, name: &str) -> Option<u32> {
     let status = fs::read_to_string(format!("/proc/{process}/status")).ok()?;
     status.lines().find_map(|line| line.strip_prefix(name)?.split_whitespace().next()?.parse().ok())
 }
