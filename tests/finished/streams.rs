@@ -1,10 +1,7 @@
 //! HTTP/2: a finished response ends its stream; the connection and its other streams stay.
 
-use std::io::{Read, Write};
-use std::net::TcpStream;
-
 use support::http2::{Http2, Stream};
-use support::{Background, DEADLINE, Handler, Httpd, Mpm, body, wait_for};
+use support::{Background, Builder, Frame, Frames, Handler, Httpd, Mpm, body, wait_for};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
@@ -93,25 +90,10 @@ const SOME: [(Handler, Mpm); 4] = [
     (Handler::ModFcgid, Mpm::Worker),
 ];
 
-/// A frame of RFC 9113, section 4.1.
-fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
-    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
-    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
-}
-
 /// A client that has sent a GET request on its first stream, and takes no more than a hundred bytes of the response.
-fn with_a_small_window(httpd: &Httpd, target: &str) -> TcpStream {
-    const INITIAL_WINDOW_SIZE: [u8; 6] = [0, 4, 0, 0, 0, 100];
-    // Method GET, scheme http, and a path and an authority as they are (RFC 7541, appendix A).
-    let mut fields = vec![0x82, 0x86, 4, u8::try_from(target.len()).unwrap()];
-    fields.extend(target.as_bytes());
-    fields.extend([&[1, 9][..], b"localhost"].concat());
-    let mut client = TcpStream::connect(httpd.address()).unwrap();
-    client.set_read_timeout(Some(DEADLINE)).unwrap();
-    let mut begin = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
-    begin.extend(frame(4, 0, 0, &INITIAL_WINDOW_SIZE));
-    begin.extend(frame(1, 5, 1, &fields));
-    client.write_all(&begin).unwrap();
+fn with_a_small_window(httpd: &Httpd, target: &str) -> Frames {
+    let mut client = Frames::connect(httpd.address(), &[(Frames::INITIAL_WINDOW_SIZE, 100)]);
+    client.send(&Frame::get(1, target)).unwrap();
     client
 }
 
@@ -126,15 +108,8 @@ fn a_finished_stream_is_reset() {
         let mut client = with_a_small_window(&httpd, &target);
         httpd.wait_for_log("finished early");
         background.wait_for_begin();
-        client.write_all(&frame(3, 0, 1, &CANCEL)).unwrap();
-        // An answer to what comes behind the reset: it has been seen.
-        client.write_all(&frame(6, 0, 0, b"is there")).unwrap();
-        let (mut got, mut some) = (Vec::new(), [0; 1000]);
-        while !got.windows(17).any(|window| window == frame(6, 1, 0, b"is there")) {
-            let read = client.read(&mut some).unwrap();
-            assert!(read > 0, "the connection is closed");
-            got.extend_from_slice(&some[..read]);
-        }
+        client.send(&Frame::bytes(Frame::RST_STREAM, 0, 1, &CANCEL)).unwrap();
+        assert!(client.is_seen(), "the connection is closed");
         assert!(!background.is_done());
         ran_to_its_end(&background);
         httpd.stop();
@@ -240,5 +215,88 @@ fn the_client_goes_before_the_end_alone() {
         ran_to_its_end(&background);
         wait_for("the work's end", || httpd.log().contains("the background work has ended").then_some(()));
         httpd.stop();
+    }
+}
+
+/// Answers with a link to what is to be pushed, and then works.
+const PAGE: &str = r#"
+function handle(r)
+    local background = dofile(r.document_root .. "/background.lua")
+    local query = r:parseargs()
+    r.content_type = "text/plain"
+    if query.link then
+        r.headers_out["Link"] = "</page.lua?id=" .. query.link .. "&kind=" .. query.pushed .. ">; rel=preload"
+    end
+    if query.kind ~= "unmarked" then
+        r.headers_out["Content-Length"] = "4096"
+    end
+    if query.kind == "marked" then
+        r.headers_out["X-Finish-Request"] = "on"
+    end
+    r:write(background.body(4096))
+    r:flush()
+    background.run(r, query.id, 0)
+    return apache2.OK
+end
+"#;
+
+/// mod_http2 pushes what a response names, as on stock httpd, whether that or what is pushed is marked, Auto's or unmarked. Both are finished
+/// early where they are not unmarked, and the work of both is done.
+#[test]
+fn what_is_pushed() {
+    side_by_side([Mpm::Event, Mpm::Worker], is_pushed);
+}
+
+fn is_pushed(mpm: Mpm) {
+    let server = |configure: fn(Builder) -> Builder| {
+        let httpd = configure(Httpd::builder(mpm).handler(Handler::Lua).config("H2Push on")).start();
+        httpd.install("page.lua", PAGE);
+        httpd
+    };
+    let stock = server(Builder::without_module);
+    let httpd = server(|builder| builder.config("FinishRequest Auto"));
+    const KINDS: [&str; 3] = ["marked", "Auto", "unmarked"];
+    for kinds in KINDS.into_iter().flat_map(|outer| KINDS.map(|pushed| [outer, pushed])) {
+        for (httpd, early) in [(&stock, [false; 2]), (&httpd, kinds.map(|kind| kind != "unmarked"))] {
+            let works = [httpd.background(), httpd.background()];
+            let mut client = Frames::connect(httpd.address(), &[(Frames::ENABLE_PUSH, 1)]);
+            let query = format!("&kind={}&pushed={}&link={}", kinds[0], kinds[1], works[1].id());
+            client.send(&Frame::get(1, &(works[0].query("page.lua") + &query))).unwrap();
+            works.iter().for_each(Background::wait_for_begin);
+            let mut seen = Seen::default();
+            seen.until(&mut client, |seen| early.iter().zip(&seen.ended).all(|(early, ended)| ended >= early));
+            assert!(works.iter().all(|work| !work.is_done()), "{kinds:?}");
+            for work in &works {
+                ran_to_its_end(work);
+            }
+            seen.until(&mut client, |seen| seen.ended == [true; 2]);
+            assert!(seen.promised && seen.bodies.iter().all(|got| *got == body(4096)), "{kinds:?}");
+        }
+    }
+    httpd.stop();
+    stock.stop();
+}
+
+/// What has come of a response, and of what is pushed with it.
+#[derive(Default)]
+struct Seen {
+    promised: bool,
+    bodies: [Vec<u8>; 2],
+    ended: [bool; 2],
+}
+
+impl Seen {
+    fn until(&mut self, client: &mut Frames, is_enough: impl Fn(&Seen) -> bool) {
+        while !is_enough(self) {
+            let frame = client.next().expect("the connection goes on");
+            self.promised |= frame.kind == Frame::PUSH_PROMISE;
+            // The client's first stream, and the server's.
+            if let index @ (0 | 1) = (frame.stream as usize).wrapping_sub(1) {
+                if frame.kind == Frame::DATA {
+                    self.bodies[index].extend(&frame.payload);
+                }
+                self.ended[index] |= frame.is_last();
+            }
+        }
     }
 }

@@ -14,7 +14,8 @@
 //!   `preloaded`), who watches it (`under`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
-//! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, programs such as curl ([`tools`]), a reverse proxy in front
+//! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, HTTP/2 frame by frame
+//!   ([`Frames`]), programs such as curl ([`tools`]), a reverse proxy in front
 //!   ([`Proxy`]), what they get ([`Response`]).
 //! * Waiting: [`wait_for`] and its [`DEADLINE`], a value that one thread changes and others wait for (`watch`), processes that end with their owner ([`Process`]).
 
@@ -25,6 +26,7 @@ mod certificate;
 mod client;
 mod deadline;
 mod error_log;
+mod frames;
 mod handler;
 pub mod http1;
 pub mod http2;
@@ -50,6 +52,7 @@ pub use background::{Background, Done};
 pub use certificate::Certificate;
 pub use client::{Client, Exchange, Protocol};
 pub use deadline::{DEADLINE, wait_for};
+pub use frames::{Frame, Frames};
 pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
 pub use instructions::{Instructions, can_count};
