@@ -386,6 +386,36 @@ fn a_storm_leaves_the_server_answering(mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_mpm!(clients_that_leave_take_no_more);
+
+/// A flood of clients that ask and leave, so that none of them waits: they get the places that there are for background work, and others are
+/// answered.
+fn clients_that_leave_take_no_more(mpm: Mpm) {
+    const MAX: usize = 12;
+    let httpd = several_processes(mpm).start();
+    httpd.expect_log(WARNING);
+    httpd.may_be_full();
+    let works: Vec<Background> = (0..MAX + 2)
+        .map(|_| {
+            let (background, connection) = (httpd.background(), httpd.connect());
+            connection.get(&background.query("app.lua"), &[]);
+            background.wait_for_begin();
+            connection.abort();
+            static_page(&httpd);
+            background
+        })
+        .collect();
+    for _ in 0..20 {
+        static_page(&httpd);
+    }
+    let all = counts(&httpd);
+    assert_eq!((all["Running"], all["Finished"], all["OverLimit"]), (MAX as u64, MAX as u64, 2));
+    works.iter().for_each(|work| _ = ran_to_its_end(work));
+    wait_for_running(&httpd, 0);
+    ran_to_its_end(&finished(&httpd));
+    httpd.stop();
+}
+
 /// One request of the storm: true if its client had to wait for the work, which is when its connection goes on.
 fn come_back(httpd: &Httpd, works: &Mutex<Vec<Background>>) -> bool {
     let background = httpd.background();

@@ -246,3 +246,53 @@ fn redirected_by_a_handler() {
         httpd.stop();
     }
 }
+
+on_every_mpm!(a_request_is_not_marked);
+
+/// What a client says in its request marks nothing, and goes on to applications and origins as on stock httpd.
+fn a_request_is_not_marked(mpm: Mpm) {
+    const SAYS: &[(&str, &str)] = &[
+        ("X-Finish-Request", "length=1"),
+        ("Finish-Request", "on"),
+        ("finish_request", "0123456789abcdef0123456789abcdef"),
+        ("REDIRECT_finish-request", "flush"),
+        ("Cookie", "finish-request=on"),
+    ];
+    let origin = Httpd::builder(mpm).without_module().handler(Handler::Cgi).start();
+    let server = |module: bool| {
+        let builder = Httpd::builder(mpm)
+            .handler(Handler::Cgi)
+            .modules(&["proxy", "proxy_http"])
+            .config(&format!("ProxyPass /origin/ http://{}/", origin.address()));
+        if module { builder.config("FinishRequest Auto") } else { builder.without_module() }.start()
+    };
+    let (stock, httpd) = (server(false), server(true));
+    for server in [&origin, &stock, &httpd] {
+        server.install(
+            "env.cgi",
+            "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nenv | grep -i finish | sort\n",
+        );
+    }
+    for &protocol in mpm.protocols() {
+        for folder in ["", "origin/"] {
+            let ask = |httpd: &Httpd| {
+                let client = Client::connect(httpd, protocol);
+                client.get(&format!("/{folder}env.cgi?finish-request=on"), SAYS).response().body
+            };
+            let (ours, theirs) = (ask(&httpd), ask(&stock));
+            assert_eq!(ours.escape_ascii().to_string(), theirs.escape_ascii().to_string(), "{protocol:?} {folder}");
+            assert!(
+                ours.starts_with(b"HTTP_COOKIE=finish-request=on\nHTTP_FINISH_REQUEST=on\n"),
+                "{protocol:?} {folder}"
+            );
+        }
+        let background = httpd.background();
+        let client = Client::connect(&httpd, protocol);
+        let exchange = client.get(&path(&background, "app.cgi", "mark=none&length=none"), SAYS);
+        background.wait_for_begin();
+        ran_to_its_end(&background);
+        assert_body(&exchange.response(), &[body(4096), b"L".repeat(200)].concat());
+    }
+    assert!(!httpd.log().contains("finished early"));
+    [httpd, stock, origin].into_iter().for_each(Httpd::stop);
+}
