@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults cost asan tsan memcheck miri fuzz stops soak}
+parts=${PARTS:-faults cost asan tsan memcheck miri fuzz modules stops soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -155,6 +155,7 @@ for name in $parts; do
             say fuzz 'not tried: there is no cargo-fuzz (cargo install cargo-fuzz) for a nightly Rust'
         fi
         ;;
+    modules) part modules promises other_modules::of_others --nocapture ;;
     stops) part stops promises administrator::stops:: ;;
     soak) part soak make --no-print-directory soak MINUTES="$([ -n "$long" ] && echo 60 || echo 1)" ;;
     *)

@@ -50,6 +50,11 @@ libnginx-mod-http-lua   | libnginx-mod-http-lua
 '
 check='
 valgrind                | valgrind
+libapache2-mod-auth-openidc | libapache2-mod-auth-openidc
+libapache2-mod-evasive  | libapache2-mod-evasive
+libapache2-mod-qos      | libapache2-mod-qos
+libapache2-mod-security2 | libapache2-mod-security2
+libapache2-mod-xsendfile | libapache2-mod-xsendfile
 '
 # The applications, what they depend on but not recommend, and a browser.
 apps="$all"'
