@@ -17,7 +17,7 @@ const WARM: usize = 1_000;
 /// the `SendBufferSize` below.
 const LARGE: usize = 500_000;
 /// How much more memory of its own a child may have: less than a hundred bytes for each request.
-const NOISE_KB: u64 = 4_096;
+pub const NOISE_KB: u64 = 4_096;
 
 /// Answers with `n` bytes, and ends a moment after its response.
 const PAGE: &str = "function handle(r)\n\
@@ -174,10 +174,12 @@ fn tls(httpd: &Httpd) {
     connection.end();
 }
 
-#[derive(Debug)]
-struct Use {
-    descriptors: usize,
-    kilobytes: u64,
+/// What a process holds.
+#[derive(Clone, Copy, Debug)]
+pub struct Use {
+    pub descriptors: usize,
+    pub threads: usize,
+    pub kilobytes: u64,
 }
 
 /// However many pieces a marked response is written in, and however many of them a connection brings, nothing is kept of each.
@@ -260,7 +262,7 @@ fn requests_for_a_backend_on_one_connection() {
 }
 
 /// What each child holds when nothing is under way any more.
-fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
+pub fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
     wait_for("the lingering connections to end", || {
         let tcp =
             [fs::read_to_string("/proc/net/tcp").unwrap(), fs::read_to_string("/proc/net/tcp6").unwrap()].concat();
@@ -280,11 +282,12 @@ fn used(httpd: &Httpd) -> HashMap<u32, Use> {
     children
         .split_whitespace()
         .map(|child| {
-            let descriptors = fs::read_dir(format!("/proc/{child}/fd")).unwrap().count();
+            let [descriptors, threads] =
+                ["fd", "task"].map(|list| fs::read_dir(format!("/proc/{child}/{list}")).unwrap().count());
             let status = fs::read_to_string(format!("/proc/{child}/status")).unwrap();
             let anonymous = status.lines().find_map(|line| line.strip_prefix("RssAnon:")).unwrap();
             let kilobytes = anonymous.trim().trim_end_matches(" kB").parse().unwrap();
-            (child.parse().unwrap(), Use { descriptors, kilobytes })
+            (child.parse().unwrap(), Use { descriptors, threads, kilobytes })
         })
         .collect()
 }

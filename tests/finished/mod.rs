@@ -28,7 +28,7 @@ mod answers;
 mod backends;
 mod closed;
 pub mod compression;
-mod endurance;
+pub mod endurance;
 mod leaks;
 mod lifetimes;
 mod matrix;

@@ -6,6 +6,7 @@
 //!   each job is done once, and all else goes on.
 //! * `faults`: What breaks stays small: whoever dies, and whatever the kernel refuses, the other requests of the
 //!   server go on, clients get all of their responses, and the log says what happened.
+//! * `hostile`: Clients and applications that mean harm get no further than others do, and those are answered throughout.
 //! * `instructions`: What is not marked costs next to nothing.
 //! * `regressions`: What was once wrong, each named after how it was found.
 //! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
@@ -15,6 +16,7 @@
 mod differential;
 mod each_call;
 pub mod faults;
+mod hostile;
 mod instructions;
 mod regressions;
 mod unmarked;

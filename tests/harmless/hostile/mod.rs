@@ -1,0 +1,205 @@
+//! Who means harm gets no further than who does not: others are answered throughout, no process ends by it, each job that has begun is done
+//! once, and nothing is left of it.
+//!
+//! * `applications`: Responses that are made to deceive: the client gets what stock httpd lets through, and the next response is the next one.
+//! * `clients`: Resets at every stage of the finish, floods of them, slow beginnings, TLS's oddities.
+//! * `streams`: HTTP/2's own ways: streams that are reset, windows and settings that are played with.
+
+mod applications;
+mod clients;
+mod streams;
+
+use std::collections::HashMap;
+use std::fs;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use support::http1::EndKind;
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, body, wait_for};
+
+use crate::administrator::status::{wait_for_running, with_status};
+use crate::finished::endurance::{NOISE_KB, Use, settled};
+use crate::judge::assert_body;
+
+/// Keeps a ledger: `began` when its response is at its end, `ended` when its work is done. `waits` where its query says that it is to `hold`: in
+/// the `middle` of its response, or at its `work`, until its gate is open.
+const JOB: &str = r#"
+function handle(r)
+    local background = dofile(r.document_root .. "/background.lua")
+    local query = r:parseargs()
+    local function note(what)
+        local ledger = assert(io.open("@GATES@/ledger", "a"))
+        ledger:write(what .. " " .. query.id .. "\n")
+        ledger:close()
+    end
+    local function hold(where)
+        if query.hold ~= where then return end
+        note("waits")
+        local limit, gate = r:clock() + 75000000, nil
+        repeat
+            r.usleep(1000)
+            gate = io.open("@GATES@/" .. query.id .. ".gate")
+        until gate or r:clock() > limit
+        if gate then gate:close() end
+    end
+    local text = background.body(tonumber(query.bytes or 4096))
+    r.content_type = "text/plain"
+    r.headers_out["X-Finish-Request"] = "length=" .. #text
+    r:write(text:sub(1, 1000))
+    if query.hold == "middle" then r:flush() end
+    hold("middle")
+    r:write(text:sub(1001))
+    r:flush()
+    note("began")
+    hold("work")
+    r:write("left over")
+    r:flush()
+    note("ended")
+    return apache2.OK
+end
+"#;
+
+/// The pages of the job, with `Close` and with `Keep`.
+const CLOSED: &str = "closed.lua";
+const KEPT: &str = "kept.lua";
+
+/// A server to be attacked. Of its processes none ends by itself.
+struct Attacked {
+    httpd: Httpd,
+    mpm: Mpm,
+}
+
+impl Attacked {
+    fn start(mpm: Mpm, configure: impl FnOnce(Builder) -> Builder) -> Attacked {
+        let builder = with_status(Httpd::builder(mpm).handler(Handler::Lua).workers(48)).config(&format!(
+            "FinishRequestMax none\nMaxKeepAliveRequests 0\n<Location /{KEPT}>\nFinishRequestConnection Keep\n</Location>"
+        ));
+        let httpd = configure(builder).start();
+        httpd.may_be_full();
+        httpd.install(CLOSED, JOB);
+        httpd.install(KEPT, JOB);
+        Attacked { httpd, mpm }
+    }
+
+    /// Attacks again and again, while others are answered; then looks what is left of it, and stops the server.
+    #[track_caller]
+    fn withstands(self, attack: impl Fn(&Httpd)) {
+        let Attacked { httpd, mpm } = &self;
+        let uses = [(); 3].map(|()| {
+            beside_others(httpd, *mpm, || attack(httpd));
+            wait_for_running(httpd, 0);
+            settled(httpd)
+        });
+        nothing_grows(&uses);
+        self.ledger_is_right();
+        self.httpd.stop();
+    }
+
+    /// Each job that has begun has ended, once, and is in the access log, once.
+    #[track_caller]
+    fn ledger_is_right(&self) {
+        let ledger = || {
+            let text = fs::read_to_string(self.httpd.root().join("gates/ledger")).unwrap_or_default();
+            let mut lines: HashMap<String, [usize; 2]> = HashMap::new();
+            for line in text.lines() {
+                let (what, id) = line.split_once(' ').unwrap();
+                let counts = lines.entry(id.to_owned()).or_default();
+                counts[0] += usize::from(what == "began");
+                counts[1] += usize::from(what == "ended");
+            }
+            lines
+        };
+        wait_for("all jobs to end", || ledger().values().all(|[began, ended]| began == ended).then_some(()));
+        let ledger = ledger();
+        let logged = || {
+            let mut logged: HashMap<String, usize> = HashMap::new();
+            for line in self.httpd.access_log() {
+                if let Some((id, _)) = line.split_once("?id=").and_then(|(_, rest)| rest.split_once('&')) {
+                    *logged.entry(id.to_owned()).or_default() += 1;
+                }
+            }
+            logged
+        };
+        let all = || Some(logged()).filter(|logged| ledger.keys().all(|id| logged.contains_key(id)));
+        let logged = wait_for("all jobs in the access log", all);
+        for (id, counts) in ledger {
+            assert_eq!((counts, logged[&id]), ([1, 1], 1), "how often {id} has begun and ended, and was logged");
+        }
+    }
+}
+
+/// The path of a job.
+fn job(background: &Background, page: &str, query: &str) -> String {
+    format!("{}&{query}", background.query(page))
+}
+
+/// Waits until the job waits where it is to hold.
+#[track_caller]
+fn wait_for_hold(httpd: &Httpd, background: &Background) {
+    let line = format!("waits {}\n", background.id());
+    let ledger = httpd.root().join("gates/ledger");
+    wait_for("the job to hold", || fs::read_to_string(&ledger).unwrap_or_default().contains(&line).then_some(()));
+}
+
+/// How long others do nothing between what they ask.
+const PAUSE: Duration = Duration::from_millis(20);
+
+/// Attacks until several others have been answered meanwhile.
+fn beside_others(httpd: &Httpd, mpm: Mpm, attack: impl Fn()) {
+    /// Also where the attack panics.
+    struct Over<'a>(&'a AtomicBool);
+    impl Drop for Over<'_> {
+        fn drop(&mut self) {
+            self.0.store(true, Ordering::Relaxed);
+        }
+    }
+    let (over, answered) = (AtomicBool::new(false), AtomicUsize::new(0));
+    thread::scope(|scope| {
+        let _over = Over(&over);
+        scope.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                is_answered(httpd, mpm);
+                answered.fetch_add(1, Ordering::Relaxed);
+                // The others do not attack.
+                thread::sleep(PAUSE);
+            }
+        });
+        let before = answered.load(Ordering::Relaxed);
+        while {
+            attack();
+            answered.load(Ordering::Relaxed) < before + 2
+        } {}
+    });
+}
+
+/// Somebody who means no harm: an ordinary response over each protocol, and a finished one.
+#[track_caller]
+fn is_answered(httpd: &Httpd, mpm: Mpm) {
+    for &protocol in mpm.protocols() {
+        let client = Client::connect(httpd, protocol);
+        let response = client.get("/app.lua?mark=none&bytes=77", &[]).response();
+        assert_eq!((response.status, &response.body), (200, &body(77)));
+    }
+    let (background, client) = (httpd.background(), Client::connect(httpd, Protocol::Http1));
+    let exchange = client.get(&job(&background, CLOSED, ""), &[]);
+    assert_body(&exchange.response(), &body(4096));
+    assert_eq!(client.http1().unwrap().end().kind, EndKind::Fin);
+}
+
+/// After each of three equal rounds the same processes hold what they held, or little more than after one of the rounds before.
+#[track_caller]
+fn nothing_grows(uses: &[HashMap<u32, Use>; 3]) {
+    let [first, second, third] = uses;
+    for (process, before) in first {
+        let what = format!("process {process}: {before:?}, {:?}, {:?}", second.get(process), third.get(process));
+        let (Some(halfway), Some(after)) = (second.get(process), third.get(process)) else {
+            panic!("it has ended, {what}");
+        };
+        // The module's thread, which has two descriptors, begins when it has something to do.
+        assert!(after.descriptors <= halfway.descriptors.max(before.descriptors + 2), "{what}");
+        assert!(after.threads <= halfway.threads.max(before.threads + 1), "{what}");
+        // What malloc keeps for each thread grows for a while.
+        assert!(after.kilobytes <= halfway.kilobytes + NOISE_KB, "{what}");
+    }
+}
