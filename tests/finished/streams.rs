@@ -288,7 +288,7 @@ struct Seen {
 impl Seen {
     fn until(&mut self, client: &mut Frames, is_enough: impl Fn(&Seen) -> bool) {
         while !is_enough(self) {
-            let frame = client.next().expect("the connection goes on");
+            let frame = client.frame().expect("the connection goes on");
             self.promised |= frame.kind == Frame::PUSH_PROMISE;
             // The client's first stream, and the server's.
             if let index @ (0 | 1) = (frame.stream as usize).wrapping_sub(1) {

@@ -63,7 +63,7 @@ impl Visitor {
     fn sees_some(&mut self) {
         match self {
             Visitor::Http1(connection) => connection.next_begins(),
-            Visitor::Http2(frames) => while frames.next().is_some_and(|frame| frame.stream == 0) {},
+            Visitor::Http2(frames) => while frames.frame().is_some_and(|frame| frame.stream == 0) {},
         }
     }
 

@@ -127,7 +127,7 @@ fn windows(mpm: Mpm) {
         // As much as there may be, and more, before the server has sent anything of it.
         client.send(&window_update(1, 0x7fff_ffff).repeat(2)).unwrap();
         // FLOW_CONTROL_ERROR, for the stream or for the connection.
-        while let Some(frame) = client.next() {
+        while let Some(frame) = client.frame() {
             if frame.kind == Frame::RST_STREAM || frame.kind == Frame::GOAWAY {
                 break;
             }
@@ -150,7 +150,7 @@ fn settings(mpm: Mpm) {
 
         let mut client = connect(httpd, &[(Frames::MAX_FRAME_SIZE, 1000)]);
         let _ = client.send(&Frame::get(1, &job(&httpd.background(), CLOSED, "")));
-        while client.next().is_some() {}
+        while client.frame().is_some() {}
 
         let mut client = connect(httpd, &[]);
         let work = httpd.background();

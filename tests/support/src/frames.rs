@@ -139,7 +139,7 @@ impl Frames {
     ///
     /// After the deadline.
     #[track_caller]
-    pub fn next(&mut self) -> Option<Frame> {
+    pub fn frame(&mut self) -> Option<Frame> {
         if let Some(frame) = self.kept.pop_front() {
             return Some(frame);
         }
@@ -172,7 +172,7 @@ impl Frames {
         let _ = self.send(&Frame::bytes(Frame::PING, 0, 0, &WORD));
         let answer = Frame { kind: Frame::PING, flags: 1, stream: 0, payload: WORD.to_vec() };
         let seen = loop {
-            match self.next() {
+            match self.frame() {
                 Some(frame) if frame == answer => break true,
                 Some(frame) => before.push_back(frame),
                 None => break false,
@@ -191,7 +191,7 @@ impl Frames {
     pub fn body(&mut self, stream: u32, mut update: impl FnMut(&mut Frames, &Frame)) -> Vec<u8> {
         let mut body = Vec::new();
         loop {
-            let frame = self.next().expect("the connection goes on");
+            let frame = self.frame().expect("the connection goes on");
             assert!(frame.kind != Frame::GOAWAY, "{frame:?} after {} bytes", body.len());
             if frame.stream != stream {
                 continue;
