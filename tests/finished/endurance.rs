@@ -17,7 +17,7 @@ const WARM: usize = 1_000;
 /// the `SendBufferSize` below.
 const LARGE: usize = 500_000;
 /// How much more memory of its own a child may have: less than a hundred bytes for each request.
-pub const NOISE_KB: u64 = 4_096;
+const NOISE_KB: u64 = 4_096;
 
 /// Answers with `n` bytes, and ends a moment after its response.
 const PAGE: &str = "function handle(r)\n\
