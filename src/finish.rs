@@ -30,14 +30,14 @@ fn finished(call: Call<'_>, source: Source) {
 
 /// Ends a response at the end that its application has declared. All of it has been passed on; the end follows alone, as the handler's
 /// own would, or has been passed on, which has come to `passed`. The client's connection ends where stock httpd's would. Else it goes on: at once with `Keep`, if that is possible, or
-/// after the handler's end.
+/// after the handler's end. `next` says what follows there, if that was looked at.
 ///
 /// # Errors
 ///
 /// As [`finish`].
-pub fn finish_declared(call: Call<'_>, passed: Option<Result>, body: &mut Brigade<'_>) -> Result {
+pub fn finish_declared(call: Call<'_>, passed: Option<Result>, next: Option<Next>, body: &mut Brigade<'_>) -> Result {
     let Call { request, response, settings, .. } = call;
-    let next = look_ahead(call);
+    let next = next.or_else(|| look_ahead(call));
     let after = match passed {
         None => pass_end(call, None, body)?,
         Some(Ok(())) => None,
@@ -120,7 +120,7 @@ fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<
 }
 
 /// Looks what follows on a connection that may be kept, before the client has all of the response: a quick client sends its next request at once.
-fn look_ahead(Call { request, settings, .. }: Call<'_>) -> Option<Next> {
+pub fn look_ahead(Call { request, settings, .. }: Call<'_>) -> Option<Next> {
     let is_kept = settings.connection() == After::Keep && !request.connection().is_stream() && !request.is_last();
     is_kept.then(|| connection::look_ahead(request))
 }

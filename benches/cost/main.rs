@@ -15,7 +15,6 @@ mod pages;
 mod parts;
 mod processes;
 mod report;
-mod strace;
 mod svg;
 
 use std::env;

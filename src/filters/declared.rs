@@ -1,14 +1,15 @@
 //! A response that may end where its application has declared: it is passed on as it is, and looked at.
 
 use crate::abort;
-use crate::connection;
+use crate::connection::{self, Next};
+use crate::finish;
 use crate::httpd::{Block, Brigade, Kind, Request, Result, Status};
 use crate::response::declared::Believed;
 use crate::response::{Body, Call, Response};
 use crate::rules::course::{Order, Seen};
 use crate::rules::declared::{Declared, Pause};
 
-use super::passed::{finish, pass_on};
+use super::passed::{self, pass_on};
 
 /// Passes on a brigade as it is; and the end, if it is there.
 ///
@@ -38,12 +39,13 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
     } else {
         response.step(Seen::Looked { standing, paused, has_eos: glance.has_eos })
     };
-    let passed = pass_on(call, brigade, is_all_taken);
     if order != Order::PassOnAndEnd {
-        return passed;
+        return pass_on(call, brigade, is_all_taken);
     }
+    let next = finish::look_ahead(call);
+    let passed = pass_on(call, brigade, is_all_taken);
     abort::unless_client_gone(call, passed, brigade)?;
-    end(call, brigade)
+    end(call, next, brigade)
 }
 
 /// The same above mod_fcgid's filter, which keeps what it gets until it has enough: what is there is looked at here, and the rest when it is read.
@@ -70,11 +72,11 @@ pub fn look_above_fcgid(request: Request<'_>, response: &Response, brigade: &mut
     Ok(())
 }
 
-/// The body is where it was declared to end, and the handler has not ended.
-fn end(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
+/// The body is where it was declared to end, and the handler has not ended. `next` says what follows on the connection, if that was looked at.
+fn end(call: Call<'_>, next: Option<Next>, brigade: &mut Brigade<'_>) -> Result {
     let Call { request, response, .. } = call;
     match response.step(Seen::DeclaredEnd(&mut Believed { request, response })) {
-        Order::FinishDeclared => finish(call, None, brigade),
+        Order::FinishDeclared => passed::finish(call, None, next, brigade),
         Order::AwaitBody => {
             response.body.set(Body::Awaited);
             Ok(())

@@ -1,5 +1,6 @@
 //! A brigade is passed on as it is, and the end of the response may be found on the way: in what is read on demand.
 
+use crate::connection::Next;
 use crate::finish;
 use crate::httpd::{Brigade, Kind, Result};
 use crate::response::Call;
@@ -36,22 +37,23 @@ fn pass_first_alone(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
 /// What was passed on has come to `passed`, with the end of the stream if `ends`: finishes the response, where its end was found on the way.
 fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Brigade<'_>) -> Result {
     match call.response.declared.get().map(|declared| declared.at()) {
-        Some(At::End) if ends || passed.is_err() => finish(call, Some(passed), brigade),
+        Some(At::End) if ends || passed.is_err() => finish(call, Some(passed), None, brigade),
         _ => passed,
     }
 }
 
-/// The declared end is the end, of what has been passed on with `passed`, or of what is still to be.
+/// The declared end is the end, of what has been passed on with `passed`, or of what is still to be. `next` says what follows on the connection, if that
+/// was looked at.
 ///
 /// # Errors
 ///
 /// As for [`finish::finish_declared`].
-pub fn finish(call: Call<'_>, passed: Option<Result>, brigade: &mut Brigade<'_>) -> Result {
+pub fn finish(call: Call<'_>, passed: Option<Result>, next: Option<Next>, brigade: &mut Brigade<'_>) -> Result {
     let response = call.response;
     if let Some(declared) = response.declared.get() {
         declared.note_ended();
     }
-    let ended = finish::finish_declared(call, passed, brigade);
+    let ended = finish::finish_declared(call, passed, next, brigade);
     if ended.is_err() {
         response.background.withdraw();
     }

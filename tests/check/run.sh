@@ -39,7 +39,7 @@ promises() { "$cargo" test --quiet --test promises -- --include-ignored --test-t
 
 with_callgrind() {
     make --no-print-directory module || return
-    MOD_FINISH_REQUEST_SO=$PWD/mod_finish_request.so promises instructions:: --nocapture
+    MOD_FINISH_REQUEST_SO=$PWD/mod_finish_request.so promises instructions:: system_calls:: --nocapture
 }
 
 with_asan() {

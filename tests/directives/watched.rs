@@ -12,6 +12,7 @@ use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for}
 
 use super::keep::{KEEP, is_closed, keeps};
 use super::listener::listeners;
+use crate::administrator::restarts::{children, may_crash};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 
 /// httpd's own name of each connection: one that was handed over has another.
@@ -264,6 +265,95 @@ fn until_a_graceful_stop() {
         assert_eq!(silent.end().kind, EndKind::Fin);
         httpd.stop();
     });
+}
+
+/// The server is stopped or restarted and cuts the work, while connections are watched: they end, nobody touches a number that is another's by then, and the
+/// new generation keeps its own.
+#[test]
+fn until_a_stop_that_cuts_work() {
+    let cases = Mpm::ALL.into_iter().flat_map(|mpm| [(mpm, Signal::TERM), (mpm, Signal::HUP)]);
+    side_by_side(cases, |(mpm, signal)| {
+        let httpd = start(mpm);
+        may_crash(&httpd);
+        let clients = [httpd.connect(), httpd.connect(), httpd.connect()];
+        let works = clients.each_ref().map(|connection| ask(&httpd, connection, "app.lua"));
+        let started = || httpd.log().matches("resuming normal operations").count();
+        let (before, generations) = (children(httpd.id()), started());
+        httpd.signal(signal);
+        wait_for("the children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
+        for connection in &clients {
+            connection.end();
+        }
+        assert!(works.iter().all(|work| !work.is_done()));
+        if signal == Signal::HUP {
+            wait_for("the new generation", || (started() > generations).then_some(()));
+            let connection = httpd.connect();
+            let works = [ask(&httpd, &connection, "app.lua")];
+            end(&httpd, &works[0]);
+            came_by_the_same(&httpd, &connection, &works);
+        }
+        httpd.stop();
+    });
+}
+
+/// PHP forks while its connection is watched: a process that knows nothing of all this has the socket for as long as it lives.
+#[test]
+fn while_a_fork_has_the_socket() {
+    const FORKS: Application = Application {
+        php: "answer();
+            $libc = FFI::cdef('int fork(void); void _exit(int status);');
+            if ($libc->fork() === 0) {
+                for ($turn = 0; $turn < 7500 && !file_exists('@GATES@/forked'); $turn++) {
+                    usleep(10_000);
+                    clearstatcache();
+                }
+                $libc->_exit(0);
+            }
+            background($_GET['id'], 0);",
+        sh: "",
+        lua: "",
+    };
+    if let Some(missing) = Handler::ModPhp.missing(Mpm::Prefork) {
+        println!("not tried: {missing}");
+        return;
+    }
+    let builder = Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).workers(16).config(KEEP).config(NAMES);
+    let httpd = builder.php_ini("extension", "ffi").php_ini("ffi.enable", "1").start();
+    let forks = FORKS.install(&httpd, Handler::ModPhp, "forks");
+
+    // The work ends first.
+    let connection = httpd.connect();
+    let works = [0; 2].map(|_| {
+        let background = ask(&httpd, &connection, &forks);
+        end(&httpd, &background);
+        background
+    });
+    came_by_the_same(&httpd, &connection, &works);
+
+    // The next request comes first.
+    let connection = httpd.connect();
+    let first = ask(&httpd, &connection, &forks);
+    let second = ask(&httpd, &connection, &forks);
+    assert!(!first.is_done());
+    let works = [first, second];
+    ran_to_its_end(&works[0]);
+    end(&httpd, &works[1]);
+    let names = names(&httpd, &works);
+    assert_ne!(names[0], names[1]);
+    connection.get("/", &[("Connection", "close")]);
+    connection.response();
+    is_closed(&connection);
+
+    // The client goes first.
+    let connection = httpd.connect();
+    let background = ask(&httpd, &connection, &forks);
+    connection.close_sending();
+    is_closed(&connection);
+    assert!(!background.is_done());
+    ran_to_its_end(&background);
+
+    fs::write(httpd.root().join("gates/forked"), "").unwrap();
+    httpd.stop();
 }
 
 /// The memory of each of the server's children, in kilobytes.

@@ -9,6 +9,7 @@
 //! * `hostile`: Clients and applications that mean harm get no further than others do, and those are answered throughout.
 //! * `instructions`: What is not marked costs next to nothing.
 //! * `regressions`: What was once wrong, each named after how it was found.
+//! * `system_calls`: What is finished costs few system calls more.
 //! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
 //!   server without the module: the same bytes, on connections that are kept or closed alike.
 //! * `watched`: `make check` looks at what it says it looks at.
@@ -19,5 +20,6 @@ pub mod faults;
 mod hostile;
 mod instructions;
 mod regressions;
+mod system_calls;
 mod unmarked;
 mod watched;

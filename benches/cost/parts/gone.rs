@@ -1,27 +1,27 @@
 use std::thread;
 use std::time::Duration;
 
-use support::{Handler, Httpd, Mpm};
+use support::{Handler, Httpd, Mpm, can_trace, system_calls};
 
 use crate::clients::Kept;
 use crate::measure::{Subject, in_turns};
 use crate::pages::{self, Page};
 use crate::processes::Processes;
 use crate::report::{Goal, Report};
-use crate::strace;
 
 const REQUESTS: usize = 20;
 const WORK: u32 = 50;
 
 pub fn measure(report: &mut Report) {
-    if !strace::is_there() {
+    if !can_trace() {
         return report.left_out("there is no strace.");
     }
     for (mpm, name) in [(Mpm::Event, "event"), (Mpm::Worker, "worker"), (Mpm::Prefork, "prefork")] {
         let builder = pages::module(mpm, Handler::Lua, "FinishRequestConnection Keep").workers(16);
         let httpd = pages::start(builder);
         let path = Page::Marked.path(Handler::Lua, WORK);
-        let count = |asks: &dyn Fn()| strace::count(&Processes::of(&httpd), Some("recvmsg"), asks) / REQUESTS as f64;
+        let count =
+            |asks: &dyn Fn()| system_calls(&Processes::of(&httpd).children(), Some("recvmsg"), asks) / REQUESTS as f64;
         let goes_away = || {
             (0..REQUESTS).for_each(|_| {
                 Kept::new(httpd.address()).ask(&path);

@@ -1,16 +1,15 @@
-use support::{Handler, Httpd, Mpm};
+use support::{Handler, Httpd, Mpm, can_trace, system_calls};
 
 use crate::clients::{Kept, ask_and_close};
 use crate::measure::{Subject, differences, in_turns};
 use crate::pages::{self, Page};
 use crate::processes::Processes;
 use crate::report::{Goal, Report};
-use crate::strace;
 
 const REQUESTS: usize = 100;
 
 pub fn measure(report: &mut Report) {
-    if !strace::is_there() {
+    if !can_trace() {
         return report.left_out("there is no strace.");
     }
     let all = [
@@ -28,8 +27,9 @@ pub fn measure(report: &mut Report) {
             pages::stock(mpm, handler),
             pages::module(mpm, handler, ""),
             pages::module(mpm, handler, "FinishRequestConnection Keep"),
+            pages::module(mpm, handler, "FinishRequest Auto"),
         ];
-        let [stock, close, keep] = builders.map(|builder| pages::start(builder.workers(16)));
+        let [stock, close, keep, auto] = builders.map(|builder| pages::start(builder.workers(16)));
         let closed = |httpd: &Httpd, page: Page| {
             count(httpd, || {
                 ask_and_close(httpd.address(), &page.path(handler, 0));
@@ -47,9 +47,10 @@ pub fn measure(report: &mut Report) {
             &mut || kept(&stock, Page::Plain),
             &mut || kept(&keep, Page::Marked),
             &mut || closed(&stock, Page::Plain),
+            &mut || closed(&auto, Page::Plain),
         ];
         let measured = in_turns(8, subjects);
-        let [ordinary, finished, ordinary_kept, finished_kept, again] = &measured[..] else { return };
+        let [ordinary, finished, ordinary_kept, finished_kept, again, recognised] = &measured[..] else { return };
         report.goal(
             format!("Close beyond ordinary closed, {name}"),
             "",
@@ -62,15 +63,20 @@ pub fn measure(report: &mut Report) {
             Goal::AtMost(5.0),
             differences(finished_kept, ordinary_kept),
         );
+        report.figure(
+            format!("Auto, a declared length, beyond ordinary closed, {name}"),
+            "",
+            differences(recognised, ordinary),
+        );
         report.noise(&format!("closed, {name}"), "", differences(again, ordinary));
         report.figure(format!("ordinary closed, {name}"), "", ordinary.clone());
         report.figure(format!("ordinary kept, {name}"), "", ordinary_kept.clone());
-        [stock, close, keep].into_iter().for_each(Httpd::stop);
+        [stock, close, keep, auto].into_iter().for_each(Httpd::stop);
     }
 }
 
 fn count(httpd: &Httpd, mut ask: impl FnMut()) -> f64 {
     // The first finds things to set up.
     ask();
-    strace::count(&Processes::of(httpd), None, || (0..REQUESTS).for_each(|_| ask())) / REQUESTS as f64
+    system_calls(&Processes::of(httpd).children(), None, || (0..REQUESTS).for_each(|_| ask())) / REQUESTS as f64
 }

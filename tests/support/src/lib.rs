@@ -41,6 +41,7 @@ mod process;
 mod programs;
 mod proxy;
 mod response;
+mod system_calls;
 pub mod tools;
 mod under;
 mod user;
@@ -65,4 +66,5 @@ pub use programs::{
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;
+pub use system_calls::{can_trace, system_calls};
 pub use under::is_watched;

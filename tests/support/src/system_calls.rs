@@ -1,43 +1,39 @@
-//! How many system calls a server makes.
+//! How many system calls a server's processes make: strace counts them.
 
 use std::fs;
 use std::process::{Command, Stdio};
 
-use support::{Process, Signal, wait_for};
+use rustix::process::Signal;
 
-use crate::processes::Processes;
+use crate::deadline::{DEADLINE, wait_for};
+use crate::process::Process;
+use crate::programs;
 
 /// True if this machine can count them.
-pub fn is_there() -> bool {
-    Command::new("strace")
-        .arg("-V")
-        .stdout(Stdio::null())
-        .stderr(Stdio::null())
-        .status()
-        .is_ok_and(|status| status.success())
+pub fn can_trace() -> bool {
+    programs::find(&["strace"]).is_some()
 }
 
-/// The system calls of a server's children while `work` is done, of all kinds or those that `only` names.
+/// The system calls of these processes, of all their threads, while `work` is done: of all kinds, or those that `only` names.
 ///
 /// # Panics
 ///
 /// When strace cannot trace them.
-pub fn count(processes: &Processes, only: Option<&str>, work: impl FnOnce()) -> f64 {
+pub fn system_calls(processes: &[u32], only: Option<&str>, work: impl FnOnce()) -> f64 {
     let folder = tempfile::tempdir().expect("a folder");
     let counts = folder.path().join("counts");
-    let mut command = Command::new("strace");
+    let mut command = Command::new(programs::program(&["strace"]));
     command.args(["-f", "-c", "-o"]).arg(&counts).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
     command.args(only.map(|names| format!("--trace={names}")));
-    let children = processes.children();
-    command.args(children.iter().map(|id| format!("--attach={id}")));
+    command.args(processes.iter().map(|id| format!("--attach={id}")));
     let mut strace = Process::spawn(command).expect("strace runs");
     wait_for("strace to have all threads", || {
         assert!(!strace.has_ended(), "strace cannot trace httpd's processes here");
-        children.iter().all(|&id| is_traced(id)).then_some(())
+        processes.iter().all(|&id| is_traced(id)).then_some(())
     });
     work();
     strace.signal(Signal::INT);
-    strace.wait(support::DEADLINE).expect("strace ends");
+    strace.wait(DEADLINE).expect("strace ends");
     let text = fs::read_to_string(counts).unwrap_or_default();
     let total = text.lines().rev().find(|line| line.ends_with("total"));
     // Without a call there is no table.
