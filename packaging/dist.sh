@@ -44,6 +44,9 @@ for crate in "$tree"/vendor/windows*; do
     printf '{"files":{},"package":"%s"}' "$sum" >"$crate/.cargo-checksum.json"
 done
 sh "$tree/packaging/changelog.sh" "$time" >"$tree/debian/changelog"
+day=$(date --date="$(sed -n 's/^ -- .*>  //p' "$tree/debian/changelog")" '+%a %b %d %Y')
+maintainer=$(sed -n 's/^ -- \(.*>\)  .*/\1/p' "$tree/debian/changelog")
+sed -i "s/@VERSION@/$version/; s/@DAY@/$day/; s/@MAINTAINER@/$maintainer/" "$tree/packaging/mod_finish_request.spec"
 
 tar --create --directory "$work" --format=gnu --sort=name --mtime="@$time" --owner=0 --group=0 --numeric-owner --mode='u+rwX,go=rX' "$name" |
     gzip -9n >"$folder/$name.tar.gz"

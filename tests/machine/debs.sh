@@ -70,7 +70,7 @@ version=$(cd "$folder/first" && echo *.tar.gz | sed 's/^mod_finish_request-\(.*\
 say "release: commit $commit, version $version, $(stat -c %s "$folder"/first/*.tar.gz) bytes, twice the same"
 
 # The packages: in a tree of Debian 12 with what debian/control asks for, and no network.
-tree bookworm build apache2-dev build-essential cargo-web debhelper libclang-dev lintian man-db pandoc
+tree bookworm build apache2-bin apache2-dev build-essential cargo-web cpio debhelper libclang-dev lintian man-db pandoc rpm
 cp "$folder"/first/*.tar.gz "$folder/build/root/"
 if [ ! -f "$keep/packages-$commit/log" ]; then
     # build FOLDER VERSION: in a folder of this name, packages of the same source with this version.
@@ -104,6 +104,19 @@ inside build 'dpkg -i /root/libapache2-mod-finish-request-dev_*.deb >/dev/null
     cd /tmp && apxs -Wc,-Wall -Wc,-Werror -c mod_x.c >/dev/null 2>&1 && [ -f .libs/mod_x.so ]
     dpkg --purge libapache2-mod-finish-request-dev >/dev/null' || fail 'a module in C does not find the header'
 say 'header: a module in C is built with it by apxs'
+
+# The RPM's spec, as far as it can be tried without Fedora: it builds, all is in Fedora's places, and httpd takes a configuration of that shape.
+inside build "rpmbuild -tb --nodeps --define '_topdir /root/rpm' --define '_httpd_apxs /usr/bin/apxs' --define '_httpd_mmn 0-0' \
+    /root/mod_finish_request-$version.tar.gz >/root/rpm.log 2>&1 || { tail -n 40 /root/rpm.log; exit 1; }" || fail 'the RPM is not built'
+inside build 'mkdir /root/fedora && cd /root/fedora
+    for package in /root/rpm/RPMS/*/*.rpm; do rpm2cpio "$package" | cpio -idm --quiet; done
+    ln -s ../../usr/lib64/httpd/modules etc/httpd/modules
+    for file in usr/include/httpd/mod_finish_request.h usr/share/php/finish_request/prepend.php usr/share/man/man7/mod_finish_request.7*; do [ -f "$file" ]; done
+    for module in mpm_event authz_core; do echo "LoadModule ${module}_module /usr/lib/apache2/modules/mod_$module.so"; done >etc/httpd/httpd.conf
+    printf "%s\n" "ServerRoot /root/fedora/etc/httpd" "ServerName localhost" "Listen 127.0.0.1:8080" "ErrorLog /root/fedora/error.log" \
+        "Include conf.modules.d/*.conf" "Include conf.d/*.conf" >>etc/httpd/httpd.conf
+    /usr/sbin/apache2 -f /root/fedora/etc/httpd/httpd.conf -M | grep "finish_request_module (shared)" >/dev/null' || fail 'the RPM'
+say 'RPM: built by the spec with the httpd of Debian, and loaded by a configuration in the places of Fedora'
 
 # What an administrator does.
 cat >"$folder/steps" <<'END'
