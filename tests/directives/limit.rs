@@ -392,7 +392,9 @@ on_every_mpm!(clients_that_leave_take_no_more);
 /// answered.
 fn clients_that_leave_take_no_more(mpm: Mpm) {
     const MAX: usize = 12;
-    let httpd = several_processes(mpm).start();
+    // One process under event and worker: none is full while another is not.
+    let builder = with_status(Httpd::builder(mpm).handler(Handler::Lua)).workers(24);
+    let httpd = builder.config(&format!("FinishRequestMax {MAX}")).start();
     httpd.expect_log(WARNING);
     httpd.may_be_full();
     let works: Vec<Background> = (0..MAX + 2)
