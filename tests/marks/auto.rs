@@ -355,6 +355,8 @@ fn a_client_whose_connection_is_closed_anyway_is_let_go(handler: Handler, mpm: M
         // It has lasted long enough.
         wait_for_running(&httpd, 1);
         ran_to_its_end(&background);
+        // Or the next would be taken for one that has.
+        wait_for_running(&httpd, 0);
     }
     let page = handler.page().trim_start_matches('/');
     let noted = format!("auto 200 /{page}");
