@@ -227,7 +227,7 @@ for i in 1 2 3 4 5; do
     curl -sS --max-time 30 -o /dev/null http://localhost/ || fail 'the server does not answer after the purge'
     sleep 0.5
 done
-a2disconf -q mine >/dev/null && rm /etc/apache2/conf-available/mine.conf && service apache2 restart >/dev/null
+a2disconf -q -p mine >/dev/null && rm /etc/apache2/conf-available/mine.conf && service apache2 restart >/dev/null
 curl -sS --max-time 30 -o /dev/null http://localhost/ || fail 'the server does not start after the purge'
 echo "purge: \"$(sed -n 's/^\(apache2 will not start again: .*\)/\1/p' /tmp/log)\"; it runs on until then"
 rm -f /var/www/html/load.php
