@@ -93,6 +93,15 @@ fn came_by_the_same(httpd: &Httpd, connection: &Connection, works: &[Background]
     is_closed(connection);
 }
 
+/// The second of these requests was answered while the work of the first ran, by another connection of httpd's. The work of both ends.
+fn came_by_another(httpd: &Httpd, works: [Background; 2]) {
+    assert!(!works[0].is_done());
+    ran_to_its_end(&works[0]);
+    end(httpd, &works[1]);
+    let names = names(httpd, &works);
+    assert_ne!(names[0], names[1]);
+}
+
 /// The work ends first: the connection stays where it is; whatever its handler returns, whatever error page that makes, and with empty lines meanwhile.
 #[test]
 fn the_work_ends_first() {
@@ -152,12 +161,7 @@ fn the_next_request_comes_first() {
             connection.send(rest);
             assert_body(&connection.response(), &body(4096));
             second.wait_for_begin();
-            assert!(!first.is_done());
-            let works = [first, second];
-            ran_to_its_end(&works[0]);
-            end(&httpd, &works[1]);
-            let names = names(&httpd, &works);
-            assert_ne!(names[0], names[1]);
+            came_by_another(&httpd, [first, second]);
             assert!(!connection.has_ended());
         }
         httpd.stop();
@@ -334,12 +338,7 @@ fn while_a_fork_has_the_socket() {
     let connection = httpd.connect();
     let first = ask(&httpd, &connection, &forks);
     let second = ask(&httpd, &connection, &forks);
-    assert!(!first.is_done());
-    let works = [first, second];
-    ran_to_its_end(&works[0]);
-    end(&httpd, &works[1]);
-    let names = names(&httpd, &works);
-    assert_ne!(names[0], names[1]);
+    came_by_another(&httpd, [first, second]);
     connection.get("/", &[("Connection", "close")]);
     connection.response();
     is_closed(&connection);
