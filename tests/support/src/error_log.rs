@@ -1,12 +1,14 @@
 //! The server's error log as an oracle: what it complains of and the test did not announce fails
 //! the test, and so does what the test announced and the server did not say.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use regex_lite::Regex;
+
+use crate::httpd::Complaints;
 
 /// `[time] [module:level] …`
 static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]]*:(\w+)\]").expect("a valid pattern"));
@@ -25,10 +27,15 @@ static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
 static CRASHED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"exit signal Segmentation fault").expect("a valid pattern"));
 
-/// What any parent may say after that: of a child that has not ended within three seconds, on a busy machine. One that has to be
-/// killed counts.
+/// What any parent may say after that: of a child that has not ended within three seconds, on a busy machine.
 static SLOW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"core:warn.*AH00045: child process \d+ still did not exit").expect("a valid pattern"));
+
+/// What it says of one that has not ended within nine seconds, and a second later. That counts, but where stock httpd's own are slow.
+static KILLED: LazyLock<Regex> = LazyLock::new(|| {
+    Regex::new(r"core:error.*(AH00046: child process \d+ still did not exit|AH00047: could not make child process)")
+        .expect("a valid pattern")
+});
 
 /// `[pid 1:tid 2]`, or without the thread.
 static PID: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"\[pid (\d+)(?::tid \d+)?\]").expect("a valid pattern"));
@@ -94,14 +101,17 @@ impl ErrorLog {
 
     /// Whether a line is what httpd may say when it has been told to stop.
     fn is_of_a_stop(&self, index: usize, line: &str, threaded: bool) -> bool {
-        let stops = self.stops.lock().unwrap();
-        let mut stops = stops.iter().filter(|stop| index >= stop.said);
-        let speaker = || PID.captures(line).and_then(|pid| pid[1].parse().ok());
         if SLOW.is_match(line) || threaded && CRASHED.is_match(line) {
-            stops.any(|stop| speaker() == Some(stop.parent))
+            self.is_by_the_stopped(index, line)
         } else {
-            threaded && STOPPED.is_match(line) && stops.next().is_some()
+            threaded && STOPPED.is_match(line) && self.stops.lock().unwrap().iter().any(|stop| index >= stop.said)
         }
+    }
+
+    /// Whether a parent says it that had been told to stop.
+    fn is_by_the_stopped(&self, index: usize, line: &str) -> bool {
+        let speaker = PID.captures(line).and_then(|pid| pid[1].parse().ok());
+        self.stops.lock().unwrap().iter().any(|stop| index >= stop.said && speaker == Some(stop.parent))
     }
 
     /// All that the server said: its standard error, then its log.
@@ -119,12 +129,15 @@ impl ErrorLog {
         complaints
     }
 
-    /// What the server complained of when it started or restarted, as [`ErrorLog::normal`].
-    pub(crate) fn complaints_at_start(&self) -> HashSet<String> {
+    /// What the server complained of when it started or restarted, as [`ErrorLog::normal`], and whether its children were slow to stop.
+    pub(crate) fn complaints(&self) -> Complaints {
         let text = self.text();
         let starting = said_at_start(&text);
         let at_start = text.lines().zip(starting).filter(|(line, starting)| *starting && is_complaint(line));
-        at_start.map(|(line, _)| self.normal(line)).collect()
+        let at_start = at_start.map(|(line, _)| self.normal(line)).collect();
+        let slow_to_stop =
+            text.lines().enumerate().any(|(index, line)| SLOW.is_match(line) && self.is_by_the_stopped(index, line));
+        Complaints { at_start, slow_to_stop }
     }
 
     /// A line without what differs between servers that are alike: time, process and thread, folder, ports.
@@ -142,9 +155,9 @@ impl ErrorLog {
         tls_port.replace_all(&line, "$${TLS_PORT}").into_owned()
     }
 
-    /// What is wrong: unannounced complaints, and announced ones that did not come. Of what it complained of when it started, what `stock` gives is
+    /// What is wrong: unannounced complaints, and announced ones that did not come. What `stock` says as well is
     /// nobody's fault: `stock` is asked only where something is left.
-    pub(crate) fn trouble(&self, stock: impl FnOnce() -> Arc<HashSet<String>>) -> Vec<String> {
+    pub(crate) fn trouble(&self, stock: impl FnOnce() -> Arc<Complaints>) -> Vec<String> {
         let text = self.text();
         let starting = said_at_start(&text);
         let stock = LazyLock::new(stock);
@@ -156,7 +169,10 @@ impl ErrorLog {
             .filter(|(_, line)| is_complaint(line))
             .filter(|(index, line)| !self.is_of_a_stop(*index, line, threaded))
             .filter(|(_, line)| !announced.iter().any(|one| one.pattern.is_match(line)))
-            .filter(|(index, line)| !starting[*index] || !stock.contains(&self.normal(line)))
+            .filter(|(index, line)| !starting[*index] || !stock.at_start.contains(&self.normal(line)))
+            .filter(|(index, line)| {
+                !KILLED.is_match(line) || !self.is_by_the_stopped(*index, line) || !stock.slow_to_stop
+            })
             .map(|(_, line)| line.to_owned());
         let missing = announced
             .iter()
@@ -198,7 +214,7 @@ mod tests {
     use std::fs;
     use std::sync::Arc;
 
-    use super::{ErrorLog, is_complaint};
+    use super::{Complaints, ErrorLog, is_complaint};
 
     const READY: &str = "[Sun Nov 22 2026] [mpm_event:notice] [pid 1:tid 1] AH00489: x -- resuming normal operations\n";
 
@@ -221,7 +237,7 @@ mod tests {
         let asked = Cell::new(0);
         let ask = || {
             asked.set(asked.get() + 1);
-            Arc::new(theirs.complaints_at_start())
+            Arc::new(theirs.complaints())
         };
         (ours.trouble(ask), asked.get())
     }
@@ -238,6 +254,18 @@ mod tests {
         assert_eq!(trouble(&(old.clone() + READY), READY).0.len(), 1, "stock does not say it");
         assert_eq!(trouble(&(old.clone() + READY), &[READY, &old].concat()).0.len(), 1, "stock says it later");
         assert_eq!(trouble(READY, &(old + READY)), (vec![], 0), "nobody is asked in vain");
+    }
+
+    #[test]
+    fn stock_is_slow_to_stop() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = ErrorLog::new(folder.path());
+        let slow = warning("AH00045: child process 7 still did not exit, sending a SIGTERM").replace("ssl:", "core:");
+        fs::write(&log.path, READY).unwrap();
+        log.stops(1);
+        assert!(!log.complaints().slow_to_stop);
+        fs::write(&log.path, READY.to_owned() + &slow).unwrap();
+        assert!(log.complaints().slow_to_stop);
     }
 
     #[test]
@@ -282,6 +310,18 @@ mod tests {
         assert_eq!(trouble(&[&slow(1), READY].concat()), 1, "before it was told");
         assert_eq!(trouble(&[READY, READY, &slow(2)].concat()), 1, "its successor");
         assert_eq!(trouble(&[READY, READY, &slow(1)].concat()), 0, "while its successor runs");
+        let killed = |pid| slow(pid).replace(":warn", ":error").replace("AH00045", "AH00046");
+        assert_eq!(trouble(&[READY, &slow(1), &killed(1)].concat()), 1, "nobody may have to be killed");
+        let where_stock_is_slow = |text: &str| {
+            fs::write(&log.path, text).unwrap();
+            log.trouble(|| Complaints { slow_to_stop: true, ..Complaints::default() }.into()).len()
+        };
+        assert_eq!(
+            where_stock_is_slow(&[READY, &slow(1), &killed(1)].concat()),
+            0,
+            "but by a busy machine, where stock is slow"
+        );
+        assert_eq!(where_stock_is_slow(&[READY, READY, &killed(2)].concat()), 1, "its successor");
         let crash = slow(2).replace("AH00045: child process 7", "child pid 7 exit signal Segmentation fault");
         assert_eq!(trouble(&[READY, &crash].concat()), 1, "its successor's child");
     }

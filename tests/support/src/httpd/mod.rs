@@ -7,6 +7,7 @@ mod stock;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::thread;
 use std::time::Duration;
@@ -27,6 +28,7 @@ use crate::php_fpm::PhpFpm;
 use crate::preloaded::Faults;
 use crate::process::Process;
 use crate::under;
+pub(crate) use stock::Complaints;
 
 /// How long a prefork server may take to stop gracefully.
 const GRACE: Duration = Duration::from_secs(3);
@@ -301,27 +303,30 @@ impl Httpd {
         self.stop_and_judge();
     }
 
-    /// What it complained of when it started, without what only this server can have said. Ends it unjudged.
-    fn complaints_at_start(mut self) -> stock::Complaints {
+    /// What it complains of from its start to its end, without what only this server can have said. Ends it unjudged.
+    fn all_complaints(mut self) -> Complaints {
+        self.terminate();
+        self.log.complaints()
+    }
+
+    /// Has it end.
+    fn terminate(&mut self) -> Option<ExitStatus> {
         self.stopped = true;
-        self.log.complaints_at_start()
+        let mut process = self.process.lock().unwrap();
+        self.log.stops(process.id());
+        // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
+        // end what it does. An idle connection would keep it longer.
+        let graceful = self.log.text().contains("[mpm_prefork:");
+        let ended = graceful.then(|| process.signal(Signal::WINCH)).and_then(|()| process.wait(GRACE));
+        ended.or_else(|| {
+            process.signal(Signal::TERM);
+            process.wait(DEADLINE)
+        })
     }
 
     #[track_caller]
     fn stop_and_judge(&mut self) {
-        self.stopped = true;
-        let status = {
-            let mut process = self.process.lock().unwrap();
-            self.log.stops(process.id());
-            // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
-            // end what it does. An idle connection would keep it longer.
-            let graceful = self.log.text().contains("[mpm_prefork:");
-            let ended = graceful.then(|| process.signal(Signal::WINCH)).and_then(|()| process.wait(GRACE));
-            ended.or_else(|| {
-                process.signal(Signal::TERM);
-                process.wait(DEADLINE)
-            })
-        };
+        let status = self.terminate();
         let mut trouble = self.log.trouble(|| stock::complaints(&self.builder));
         trouble.extend(self.log.unannounced(self.fpm.iter().flat_map(PhpFpm::complaints).collect()));
         trouble.extend(under::findings(self.root.path()));
