@@ -6,7 +6,7 @@ use std::io::{self, ErrorKind};
 use std::os::fd::AsRawFd;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{Receiver, SendError, Sender, TryRecvError, channel};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 use std::thread::JoinHandle;
 use std::time::Instant;
 
@@ -95,11 +95,15 @@ pub fn help(connection: Connection<'_>, queue: &Arc<Queue>) -> bool {
     hand_in(Client::Helped(Helped::new(socket, queue, timeout))).is_none()
 }
 
-/// Has the thread look at what has changed; later, where it is being given a client at this moment.
+/// Has the thread look at what has changed.
 pub fn wake() {
-    if let Ok(thread) = THREAD.try_lock()
-        && let Some(Thread { wake, .. }) = &*thread
-    {
+    let thread = match THREAD.try_lock() {
+        Ok(thread) => thread,
+        // A prefork child's signal may have interrupted who has it.
+        Err(TryLockError::WouldBlock) if !is_threaded() && stop::is_in_signal_handler() => return,
+        Err(_) => THREAD.lock().unwrap_or_else(PoisonError::into_inner),
+    };
+    if let Some(Thread { wake, .. }) = &*thread {
         wake.ring();
     }
 }

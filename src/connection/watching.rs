@@ -131,11 +131,12 @@ impl Watching {
         if matches!(first, First::Soon) {
             return Ok(());
         }
-        self.epoll.watch_number(link.number(), EVENTS, WATCHED | time)?;
+        let watched = self.epoll.watch_number(link.number(), EVENTS, WATCHED | time);
+        // Where the kernel refuses as well: others rely by now on the time at which the thread wakes.
         if matches!(first, First::Ring) {
             self.bell.ring();
         }
-        Ok(())
+        watched
     }
 
     /// A worker: has it watched no more.

@@ -8,7 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, DEADLINE, Handler, Httpd, Mpm, Signal, body, wait_for};
+use support::{Background, DEADLINE, Fault, Handler, Httpd, Mpm, Signal, body, wait_for};
 
 use super::keep::{KEEP, is_closed, keeps};
 use super::listener::listeners;
@@ -296,6 +296,60 @@ fn until_a_stop_that_cuts_work() {
             end(&httpd, &works[0]);
             came_by_the_same(&httpd, &connection, &works);
         }
+        httpd.stop();
+    });
+}
+
+/// The only worker that is free gets the next request: a connection whose request is there is not taken for an idle one, which httpd closes where
+/// workers are few.
+#[test]
+fn by_the_last_free_worker() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(2);
+        let httpd = builder.config(KEEP).config("FinishRequestMax 2").start();
+        httpd.may_be_full();
+        for _ in 0..100 {
+            let connection = httpd.connect();
+            let background = ask(&httpd, &connection, "app.lua");
+            connection.get("/", &[("Connection", "close")]);
+            connection.response();
+            assert!(!background.is_done());
+            ran_to_its_end(&background);
+        }
+        httpd.stop();
+    });
+}
+
+/// The kernel refuses to watch one, once: that is handed over at once, and those after it are watched.
+#[test]
+fn after_one_that_cannot_be_watched() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).with_faults(None);
+        let httpd = builder.config(KEEP).config("KeepAliveTimeout 1").start();
+        let is_closed_after = |background: Background, connection: Connection| {
+            assert_eq!(connection.end().kind, EndKind::Fin);
+            ran_to_its_end(&background);
+        };
+        // The thread has nothing to do, and no time at which it wakes.
+        let connection = httpd.connect();
+        is_closed_after(ask(&httpd, &connection, "app.lua"), connection);
+
+        const REFUSED: &str = "a kept connection cannot be watched";
+        httpd.expect_log(&format!("finish_request:warn.*{REFUSED}"));
+        let refuses = Fault::all().into_iter().find(|fault| fault.call == "epoll_ctl").unwrap();
+        wait_for("the kernel to refuse that, and not to forget the last one", || {
+            httpd.faults().set(Some((refuses, 1)));
+            let connection = httpd.connect();
+            is_closed_after(ask(&httpd, &connection, "app.lua"), connection);
+            httpd.log().contains(REFUSED).then_some(())
+        });
+
+        let connection = httpd.connect();
+        let background = ask(&httpd, &connection, "app.lua");
+        connection.get("/", &[]);
+        connection.response();
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
         httpd.stop();
     });
 }

@@ -121,14 +121,19 @@ fn is_done(connection: Connection<'_>) -> bool {
             if !fresh.replace(false) || !kept.held.is_empty() {
                 return false;
             }
+            let Some(socket) = connection.socket() else { return false };
+            let is_silent = |timeout| matches!(poll::wait(socket, libc::POLLIN, Some(timeout)), Ok(false));
             if is_async() {
-                connection.wait_for_request();
-                return true;
+                // One whose request is here is read, as a new connection is: as an idle one httpd may close it, where workers are few or the
+                // child is to end.
+                let is_idle = is_silent(Duration::ZERO);
+                if is_idle {
+                    connection.wait_for_request();
+                }
+                return is_idle;
             }
             connection.show_waiting();
-            let timeout = u64::try_from(kept.keep_alive_timeout).unwrap_or(0);
-            let timeout = Some(Duration::from_micros(timeout));
-            connection.socket().is_some_and(|socket| matches!(poll::wait(socket, libc::POLLIN, timeout), Ok(false)))
+            is_silent(Duration::from_micros(u64::try_from(kept.keep_alive_timeout).unwrap_or(0)))
         }
     }
 }
@@ -159,18 +164,22 @@ fn receive(socket: BorrowedFd<'_>, open: impl Fn(&[u8]) -> Option<HandOver>) -> 
 }
 
 /// Returns true if the process that has connected is a child of this server's parent, as this one is, and of the same user. A parent that
-/// is the first process of a container has foreign children as well.
+/// is the first process of a container has foreign children as well. One that is not to be seen, of the same user, where `/proc` shows
+/// nobody another's processes, may be such a child.
 ///
 /// # Errors
 ///
-/// The process has gone, or there is no descriptor for a look at it.
+/// There is no descriptor for a look at it.
 fn is_of_this_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let peer = unix::peer(socket)?;
     // SAFETY: only asks.
     if peer.uid != unsafe { libc::geteuid() } {
         return Ok(false);
     }
-    let stat = fs::read_to_string(format!("/proc/{}/stat", peer.pid))?;
+    let stat = match fs::read_to_string(format!("/proc/{}/stat", peer.pid)) {
+        Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::PermissionDenied) => return Ok(true),
+        stat => stat?,
+    };
     // The name, in parentheses, may have any bytes in it; behind it are the state and the parent.
     let parent = stat.rsplit_once(')').and_then(|(_, rest)| rest.split_whitespace().nth(1)?.parse().ok());
     Ok(parent == Some(std::os::unix::process::parent_id()))
