@@ -86,9 +86,14 @@ fn is_own(pid: u32) -> bool {
     pid == process_id() || result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
-/// A child process has ended.
+/// A child process has ended. Of one that httpd has given up, and later waited for, it says nothing: that gives back what it had now.
 pub fn child_ended(pid: u32) {
-    match TABLE.get().map_or(0, |table| table.release_all(pid)) {
+    let ended = TABLE.get().map_or(0, |table| {
+        let ended = table.release_all(pid);
+        table.release_where(|pid| !is_own(pid));
+        ended
+    });
+    match ended {
         0 => {}
         count => log::info!("child process {pid} has ended, and the background work of {count} requests with it"),
     }
