@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults cost asan tsan memcheck miri fuzz modules stops soak}
+parts=${PARTS:-faults cost asan tsan miri memcheck stops fuzz modules soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -16,18 +16,42 @@ failed=0 done=0 summary=''
 # say PART WORDS: a line of the table at the end.
 say() { summary+="$(printf '%-9s %s' "$1" "$2")"$'\n'; }
 
+# ended NAME START STATUS: so did this part.
+ended() {
+    local result=ok
+    if [ "$3" -eq 0 ]; then
+        done=$((done + 1))
+    else
+        failed=$((failed + 1)) result=FAILED
+    fi
+    say "$1" "$result, $((SECONDS - $2)) s"
+}
+
 # part NAME COMMAND...: runs it, and says how long it took.
 part() {
     local name=$1 start=$SECONDS
     shift
     echo "== $name"
-    if "$@"; then
-        done=$((done + 1))
-        say "$name" "ok, $((SECONDS - start)) s"
-    else
-        failed=$((failed + 1))
-        say "$name" "FAILED, $((SECONDS - start)) s"
-    fi
+    "$@"
+    ended "$name" "$start" $?
+}
+
+# beside NAME COMMAND...: the same of one that needs one core, while others run that leave one: until `together`.
+beside() {
+    beside=$1 beside_start=$SECONDS beside_log=$(mktemp)
+    trap 'kill "$beside_pid" 2>/dev/null; rm -f "$beside_log"' EXIT
+    "${@:2}" >"$beside_log" 2>&1 &
+    beside_pid=$!
+}
+
+together() {
+    [ -n "${beside:-}" ] || return 0
+    wait "$beside_pid"
+    local status=$?
+    echo "== $beside"
+    cat "$beside_log"
+    ended "$beside" "$beside_start" "$status"
+    beside=
 }
 
 # What is always looked at of watched servers: each course of each_call.rs, and what its threads share of kept connections. Thousands of requests
@@ -100,6 +124,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 export target triple
 
 for name in $parts; do
+    case $name in memcheck | stops) ;; *) together ;; esac
     case $name in
     faults) part faults promises each_call:: faults:: directives::watched::a_hundred_thousand ;;
     cost)
@@ -141,7 +166,7 @@ for name in $parts; do
         ;;
     miri)
         if "$cargo" "+$nightly" miri --version >/dev/null 2>&1; then
-            part miri with_miri "$([ -n "$long" ] && echo 64 || echo 2)"
+            beside miri with_miri "$([ -n "$long" ] && echo 64 || echo 2)"
         else
             say miri 'not tried: there is no Miri'
         fi
@@ -164,6 +189,7 @@ for name in $parts; do
         ;;
     esac
 done
+together
 
 echo
 printf '%s' "$summary"
