@@ -67,4 +67,4 @@ pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;
 pub use system_calls::{can_trace, system_calls};
-pub use under::is_watched;
+pub use under::{is_sanitized, is_watched};

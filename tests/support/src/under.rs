@@ -34,6 +34,11 @@ pub(crate) fn sees_what_is_freed() -> bool {
     matches!(under(), Some(Under::Asan | Under::Memcheck))
 }
 
+/// Whether that is a sanitizer's library, which refuses what PHP asks for when it loads an extension: symbols of its own (`RTLD_DEEPBIND`).
+pub fn is_sanitized() -> bool {
+    matches!(under(), Some(Under::Asan | Under::Tsan))
+}
+
 /// What a server's configuration needs.
 pub(crate) fn config() -> &'static str {
     match under() {
