@@ -5,9 +5,9 @@
 # What is there already but older than what it was built for is brought up to date together with what they need, and nothing
 # else of the machine is. Where all is there, no network is asked.
 #
-# The machine's own servers stay as they are: what is installed here is not started, neither now nor at boot, and does not get
-# into the configuration of an Apache that was there before. Nothing has to be put back for that, however this ends: the
-# maintainer scripts find the commands in no-services/ before the system's.
+# The machine's own servers stay as they are: nothing is removed for what is installed here, which is not started, neither now nor at boot, and does not
+# get into the configuration of an Apache that was there before, nor of one that comes later, also when it is upgraded. Nothing has to be put back for
+# that, however this ends: the maintainer scripts find the commands in no-services/ before the system's.
 set -eu
 
 # What apt-get installs | under which names it may be there already (a regular expression).
@@ -199,6 +199,11 @@ fi
 together=$(outdated | tr '\n' ' ')
 [ -n "$wanted$together" ] || exit 0
 [ -z "$together" ] || echo "Bringing up to date with them: $together"
+ls /etc/apache2/mods-available/*.load >"$work/mods" 2>/dev/null || true
 # shellcheck disable=SC2086
-PATH="$quiet:$PATH" apt-get install --yes --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+PATH="$quiet:$PATH" apt-get install --yes --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
     -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $wanted $together >>"$work/log" 2>&1 || refused
+# Without the package apache2 their scripts do not ask to be enabled. Upgraded beside one they would.
+for mod in /etc/apache2/mods-available/*.load; do
+    [ ! -e "$mod" ] || grep -qxF "$mod" "$work/mods" || "$quiet/a2enmod" "$(basename "$mod" .load)"
+done
