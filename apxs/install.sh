@@ -53,7 +53,9 @@ put() {
     new=$root$2.new.$$
     trap 'rm -f "$new"' EXIT
     cp "$1" "$new" 2>/dev/null || stop "$new cannot be written: is the disk full?"
-    chmod 644 "$new"
+    mode=644
+    case $1 in "$source"/monitoring/*) [ ! -x "$1" ] || mode=755 ;; esac
+    chmod "$mode" "$new"
     mv -f "$new" "$root$2"
     trap - EXIT
     echo "installed $root$2"

@@ -64,7 +64,9 @@ fn brings_all_that_belongs_to_the_module() {
     let said = install(folder.path());
     for (path, mode) in tree(folder.path()) {
         let is_folder = folder.path().join(&path).is_dir();
-        assert_eq!(mode, if is_folder { 0o755 } else { 0o644 }, "{}", path.display());
+        let is_program = path.parent().is_some_and(|parent| parent.ends_with("monitoring"))
+            && !path.extension().is_some_and(|kind| kind == "yml" || kind == "json");
+        assert_eq!(mode, if is_folder || is_program { 0o755 } else { 0o644 }, "{}", path.display());
     }
     for name in [
         "mod_finish_request.h",
