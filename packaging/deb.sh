@@ -21,7 +21,8 @@ tar -xf mod_finish_request-*.tar.gz
 cd mod_finish_request-*/
 
 profile=
-if ! dpkg-query --search "$cargo" >/dev/null 2>&1; then
+# Debian's own, or one that rustup keeps, which may be a package itself.
+if ! dpkg-query --search "$cargo" 2>/dev/null | grep -qE '^cargo(-web)?(:[^ ]*)?: '; then
     PATH=$("$(dirname "$cargo")/rustc" --print sysroot)/bin:$PATH
     profile=--build-profiles=pkg.libapache2-mod-finish-request.rustup
 fi
