@@ -29,6 +29,9 @@ if (!function_exists('apache_finish_request')) {
         if ($finished) {
             return false;
         }
+        if (in_array(PHP_SAPI, ['apache2handler', 'cgi-fcgi'], true) && apache_finish_request_is_off()) {
+            return false;
+        }
         // An output callback that asks once more is refused.
         $finished = true;
         switch (PHP_SAPI) {
@@ -43,6 +46,28 @@ if (!function_exists('apache_finish_request')) {
     }
 
     /**
+     * Whether the page has said `off`, or who led to it: then no other mark counts.
+     *
+     * @internal
+     */
+    function apache_finish_request_is_off(): bool
+    {
+        $marks = preg_grep('/^X-Finish-Request:/i', headers_list());
+        $variable = 'finish-request';
+        // Each internal redirect puts a prefix before it; httpd allows ten by default.
+        for ($redirects = 0; $redirects <= 20; $redirects++) {
+            $marks[] = ':' . (string) (function_exists('apache_getenv') ? apache_getenv($variable) : $_SERVER[strtr($variable, '-', '_')] ?? '');
+            $variable = "REDIRECT_$variable";
+        }
+        foreach ($marks as $mark) {
+            if (preg_match('/[:;]\s*off\s*(;|$)/i', $mark)) {
+                return true;
+            }
+        }
+        return false;
+    }
+
+    /**
      * mod_php: the request's environment marks the response, and the next flush is the end.
      *
      * @internal
@@ -52,12 +77,6 @@ if (!function_exists('apache_finish_request')) {
         $notes = function_exists('apache_note');
         if ($notes && apache_note('finish-request-version') === false) {
             return false;
-        }
-        foreach (['finish-request', 'REDIRECT_finish-request'] as $variable) {
-            $mark = function_exists('apache_getenv') ? apache_getenv($variable) : false;
-            if (is_string($mark) && preg_match('/(^|;)\s*off\s*(;|$)/i', $mark)) {
-                return false;
-            }
         }
         // Without apache_setenv() the header is the other way, for those who know that the module is there to take it out.
         $by_header = !function_exists('apache_setenv');

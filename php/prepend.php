@@ -13,7 +13,7 @@ if (
 ) {
     require __DIR__ . '/finish_request.php';
     if (PHP_SAPI === 'cgi-fcgi') {
-        require __DIR__ . '/cgi.php';
+        require_once __DIR__ . '/cgi.php';
     }
 
     if (!function_exists('fastcgi_finish_request')) {

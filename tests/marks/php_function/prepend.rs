@@ -27,7 +27,12 @@ fn prepended(mpm: Mpm, handler: Handler) -> Builder {
 
 /// What the client gets from the page, and what the function has given.
 fn ask(httpd: &Httpd) -> (String, String) {
-    httpd.install("question.php", QUESTION);
+    answer(httpd, QUESTION)
+}
+
+/// The same of another page.
+fn answer(httpd: &Httpd, page: &str) -> (String, String) {
+    httpd.install("question.php", page);
     let answer = httpd.root().join("gates/answer");
     let _ = fs::remove_file(&answer);
     let response = Client::connect(httpd, Protocol::Http1).get("/question.php", &[]).response();
@@ -90,9 +95,41 @@ fn the_function_says_false_and_the_page_is_as_ever() {
     let mod_php = || Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).modules(&["env"]);
     required(mod_php().without_module(), "");
     required(mod_php().config("FinishRequest Off"), "");
-    required(mod_php().config("FinishRequest On\nSetEnv finish-request off"), "");
+    for redirects in ["", "REDIRECT_", "REDIRECT_REDIRECT_"] {
+        required(mod_php().config(&format!("FinishRequest On\nSetEnv {redirects}finish-request off")), "");
+    }
     required(mod_php().config("FinishRequest On"), "apache_note,apache_setenv");
     required(mod_php().config("FinishRequest On").php_ini("implicit_flush", "On"), "apache_note,apache_setenv");
+}
+
+/// Whatever way it would take: `off` wins, and the page gets to the client as a whole.
+#[test]
+fn it_says_false_where_the_page_has_said_off() {
+    let says_off = QUESTION.replacen("header(", "header('X-Finish-Request: off');\nheader(", 1);
+    let late = "FinishRequest On\nSetEnv finish-request late";
+    let file = installed().join("finish_request.php").display().to_string();
+    let required = |mpm, handler| Httpd::builder(mpm).handler(handler).php_ini("auto_prepend_file", &file);
+    for (builder, names) in [
+        (prepended(Mpm::Prefork, Handler::ModPhp).config("FinishRequest On"), ALL),
+        (prepended(Mpm::Event, Handler::ModFcgid).config(late), ALL),
+        (required(Mpm::Event, Handler::ModFcgid).config("FinishRequest On"), "before, apache_finish_request "),
+    ] {
+        let httpd = builder.start();
+        assert_eq!(answer(&httpd, &says_off), (format!("{names}after"), "false".to_owned()));
+        httpd.stop();
+    }
+}
+
+/// By `auto_prepend_file`, and by a page that has the line of its own.
+#[test]
+fn it_may_come_twice() {
+    let again = format!("<?php require '{}'; ?>{QUESTION}", installed().join("prepend.php").display());
+    let late = "FinishRequest On\nSetEnv finish-request late";
+    for (mpm, handler) in [(Mpm::Prefork, Handler::ModPhp), (Mpm::Event, Handler::ModFcgid)] {
+        let httpd = prepended(mpm, handler).config(late).start();
+        assert_eq!(answer(&httpd, &again), (ALL.to_owned(), "true".to_owned()), "{handler:?}");
+        httpd.stop();
+    }
 }
 
 /// Without `apache_setenv()` there is the header, as long as it has not gone; without `virtual()` the buffers that only it can end stay.
