@@ -1,6 +1,6 @@
 //! `apr_table_t`: headers and environments. Keys are compared without regard to case.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, c_char};
 use std::marker::PhantomData;
 
 use crate::sys;
@@ -71,12 +71,12 @@ impl<'r> Table<'r> {
         if at >= self.len() {
             return None;
         }
-        // SAFETY: the table is live (invariant 1), and its array has so many entries. Keys, which may be null, and values end in NUL (invariant 3), and
+        // SAFETY: the table is live (invariant 1), and its array has so many entries. Keys and values, which may be null, end in NUL (invariant 3), and
         // stay in the pool when they are replaced.
         unsafe {
             let entry = &*(*sys::apr_table_elts(self.raw)).elts.cast::<sys::apr_table_entry_t>().add(at);
-            let key = if entry.key.is_null() { c"" } else { CStr::from_ptr(entry.key) };
-            Some((key, CStr::from_ptr(entry.val)))
+            let text = |text: *const c_char| if text.is_null() { c"" } else { CStr::from_ptr(text) };
+            Some((text(entry.key), text(entry.val)))
         }
     }
 

@@ -130,9 +130,10 @@ static int handler(request_rec *r)
     return OK;
 }
 
-/* Before the handler there is nothing to end. */
+/* Before the handler there is nothing to end. A variable without a value is what mod_authn_dbd makes of an empty column. */
 static int fixups(request_rec *r)
 {
+    apr_table_setn(r->subprocess_env, "FINISH_EMPTY", NULL);
     if (!strcmp(query(r, "how"), "late") && finish_request) {
         apr_table_setn(r->headers_out, "X-Too-Early",
                        finish_request(r) == APR_ENOTIMPL ? "not implemented" : "something else");
