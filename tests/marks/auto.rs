@@ -31,7 +31,8 @@ function handle(r)
 end
 "#;
 
-/// The same as a script, whose headers httpd keeps in another table.
+/// The same as a script, whose headers httpd keeps in another table. It prints nothing behind the declared end: on a busy machine httpd would read both at
+/// once, and the declaration be wrong.
 const SCRIPT: &str = r#"#!/bin/sh
 . ./background.sh
 query id ''
@@ -42,7 +43,7 @@ for header in $(printf '%s' "$headers" | tr ',' ' '); do
 done
 printf '\r\n'
 body 1500
-background "$id" 200
+background "$id" 0
 "#;
 
 const PAGES: [&str; 2] = ["idiom.lua", "idiom.cgi"];

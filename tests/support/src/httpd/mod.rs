@@ -4,6 +4,7 @@ mod builder;
 mod config;
 mod stock;
 
+use std::collections::HashMap;
 use std::fs;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::Path;
@@ -167,18 +168,21 @@ impl Httpd {
     pub fn wait_for_full_socket(&self) {
         const LOOKS: usize = 20;
         let ports = [self.address(), self.tls_address()].map(|address| format!(":{:04X}", address.port()));
-        let (mut before, mut same) = (String::new(), 0);
+        let (mut known, mut same) = (HashMap::new(), 0);
         wait_for("a connection that takes no more", || {
             let tcp = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-            let rows = tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>());
-            let queues: Vec<String> = rows
-                .filter(|row| row.len() > 4 && row[3] == "01" && ports.iter().any(|port| row[1].ends_with(port)))
-                .map(|row| row[4].split(':').next().unwrap_or_default().to_owned())
-                .filter(|queue| queue.bytes().any(|digit| digit != b'0'))
-                .collect();
-            let now = queues.join(" ");
-            same = if !now.is_empty() && now == before { same + 1 } else { 0 };
-            before = now;
+            // Where others' connections come and go, a look may miss a row, or see it twice.
+            let mut waits = false;
+            for row in tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
+                if row.len() > 4 && row[3] == "01" && ports.iter().any(|port| row[1].ends_with(port)) {
+                    let queue = row[4].split(':').next().unwrap_or_default().to_owned();
+                    waits |= queue.bytes().any(|digit| digit != b'0');
+                    if known.insert((row[1].to_owned(), row[2].to_owned()), queue.clone()) != Some(queue) {
+                        same = 0;
+                    }
+                }
+            }
+            same += usize::from(waits);
             (same >= LOOKS).then_some(())
         });
     }
