@@ -19,6 +19,7 @@
 #include <unixd.h>
 #include <mod_status.h>
 #include <apr_buckets.h>
+#include <apr_dso.h>
 #include <apr_network_io.h>
 #include <apr_optional.h>
 #include <apr_optional_hooks.h>

@@ -57,6 +57,7 @@ pub fn before_handler(request: Request<'_>, may_be_marked: bool) {
 }
 
 impl ReplacedRead for NextRecord {
+    const MODULE: &'static CStr = c"mod_fcgid.c";
     const OF: &'static CStr = c"ap_bucket_type_fcgid_header";
 
     fn original() -> &'static OriginalRead {

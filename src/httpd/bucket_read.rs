@@ -1,7 +1,9 @@
 //! Another module's kind of bucket (`apr_bucket_type_t`) whose read function is replaced.
 
 use std::ffi::{CStr, c_char, c_int};
+use std::fs;
 use std::os::fd::BorrowedFd;
+use std::ptr::{self, NonNull};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 use super::{Brigade, Configured, Request, Status, guard};
@@ -21,7 +23,10 @@ pub struct Source(usize);
 
 /// A function of the module's in the place of a read function.
 pub trait ReplacedRead: 'static {
-    /// The symbol by which the other module exports its kind of bucket.
+    /// The other module's name (`module.name`).
+    const MODULE: &'static CStr;
+
+    /// The symbol by which it exports its kind of bucket.
     const OF: &'static CStr;
 
     /// Returns the implementor's static.
@@ -91,29 +96,59 @@ impl OriginalRead {
 }
 
 impl Configured<'_> {
-    /// Puts `R` in the place of the read function of the kind of bucket that a loaded module exports as `R::OF`, if one does: anew
-    /// each time, as modules are loaded anew.
+    /// Puts `R` in the place of the read function of the kind of bucket that the module [`ReplacedRead::MODULE`] exports as [`ReplacedRead::OF`], where
+    /// both are: anew each time, as modules are loaded anew.
     pub fn replace_read<R: ReplacedRead>(&self) {
         let function: ReadFunction = call::<R>;
-        // SAFETY: the symbol is the record of a kind of bucket, which lives as long as its module is loaded. The linker has made its page
-        // read-only; it is written to while no other thread runs (invariant 5), and made read-only again. A refusal leaves all as it was.
+        let Some(record) = symbol(R::MODULE, R::OF) else { return };
+        let record: *mut sys::apr_bucket_type_t = record.as_ptr().cast();
+        // SAFETY: the symbol is the record of a kind of bucket, which lives as long as its module is loaded. The linker may have made its page
+        // read-only; it is written to while no other thread runs (invariant 5), and is again then what it was. A refusal leaves all as it was.
         unsafe {
-            let record: *mut sys::apr_bucket_type_t = libc::dlsym(libc::RTLD_DEFAULT, R::OF.as_ptr()).cast();
-            let Some(original) = record.as_ref().and_then(|record| record.read) else { return };
+            let Some(original) = (*record).read else { return };
             if original as usize == function as usize {
                 return;
             }
             let place = &raw mut (*record).read;
             let size = usize::try_from(libc::sysconf(libc::_SC_PAGESIZE)).unwrap_or(4096);
-            let (first, last) = (place as usize / size, (place as usize + size_of_val(&*place) - 1) / size);
-            let (pages, length) = ((first * size) as *mut libc::c_void, (last - first + 1) * size);
-            if libc::mprotect(pages, length, libc::PROT_READ | libc::PROT_WRITE) == 0 {
+            let page = (place as usize / size * size) as *mut libc::c_void;
+            let maps = fs::read_to_string("/proc/self/maps").unwrap_or_default();
+            let was_writable = is_writable(&maps, place as usize);
+            if was_writable || libc::mprotect(page, size, libc::PROT_READ | libc::PROT_WRITE) == 0 {
                 R::original().0.store(original as *mut (), Ordering::Release);
                 place.write(Some(function));
-                libc::mprotect(pages, length, libc::PROT_READ);
+            }
+            if !was_writable {
+                libc::mprotect(page, size, libc::PROT_READ);
             }
         }
     }
+}
+
+/// The address of a symbol of a module: by the handle that httpd has of it. A look through all that is loaded would tie the module to this one, which
+/// is never unloaded, and httpd would not load it anew when it is upgraded.
+fn symbol(module: &CStr, name: &CStr) -> Option<NonNull<libc::c_void>> {
+    let mut found = ptr::null_mut();
+    // SAFETY: both end in NUL (invariant 3); a module's record is alive while the server is configured (invariant 1), and so is the handle in it, which is null
+    // for one that was not loaded but built in.
+    unsafe {
+        let handle = sys::ap_find_linked_module(module.as_ptr()).as_ref()?.dynamic_load_handle;
+        if handle.is_null() {
+            return NonNull::new(libc::dlsym(libc::RTLD_DEFAULT, name.as_ptr()));
+        }
+        let status = sys::apr_dso_sym(&raw mut found, handle.cast(), name.as_ptr());
+        NonNull::new(found.cast()).filter(|_| status == 0)
+    }
+}
+
+/// Whether an address may be written to, as `/proc/self/maps` says; false where that does not say.
+fn is_writable(maps: &str, address: usize) -> bool {
+    maps.lines().any(|line| {
+        let mut words = line.split([' ', '-']);
+        let mut bound = || usize::from_str_radix(words.next()?, 16).ok();
+        let (Some(first), Some(end)) = (bound(), bound()) else { return false };
+        (first..end).contains(&address) && words.next().is_some_and(|access| access.get(1..2) == Some("w"))
+    })
 }
 
 /// # Safety
@@ -158,4 +193,26 @@ unsafe extern "C" fn call<R: ReplacedRead>(
             status
         }
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_writable;
+
+    #[test]
+    fn the_map_says_what_may_be_written_to() {
+        let maps = "55d0-55e0 r--p 00000000 fe:00 1 /usr/sbin/x-y z\n55e0-55f0 rw-p 00010000 fe:00 1 /usr/sbin/x\n\nrw\n7f00-7f10 r-xp 0\n";
+        for (address, expected) in [
+            (0x55cf, false),
+            (0x55d0, false),
+            (0x55df, false),
+            (0x55e0, true),
+            (0x55ef, true),
+            (0x55f0, false),
+            (0x7f00, false),
+        ] {
+            assert_eq!(is_writable(maps, address), expected, "{address:x}");
+        }
+        assert!(!is_writable("", 0));
+    }
 }

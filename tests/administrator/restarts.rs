@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, wait_for};
+use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, modules_dir, wait_for};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
@@ -37,6 +37,31 @@ fn a_graceful_restart_lets_work_finish(handler: Handler, mpm: Mpm) {
     wait_for("the old children to end", || children(httpd.id()).is_disjoint(&before).then_some(()));
     assert_eq!(lines(&httpd, &background), 1, "logged once");
     httpd.stop();
+}
+
+/// What was upgraded is what runs after a restart: the module keeps hold of no other's file.
+#[test]
+fn a_restart_loads_a_new_mod_fcgid() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("mod_fcgid.so");
+        let put = || {
+            let new = folder.path().join("new");
+            fs::copy(modules_dir().join("mod_fcgid.so"), &new).unwrap();
+            fs::rename(new, &file).unwrap();
+        };
+        put();
+        let load = format!("LoadModule fcgid_module {}", file.display());
+        let httpd = Httpd::builder(mpm).config(&load).config("FinishRequest On").start();
+        for signal in [Signal::USR1, Signal::HUP] {
+            put();
+            restart(&httpd, signal);
+            let maps = fs::read_to_string(format!("/proc/{}/maps", httpd.id())).unwrap();
+            let files: Vec<_> = maps.lines().filter(|line| line.contains("mod_fcgid")).collect();
+            assert!(!files.is_empty() && files.iter().all(|line| !line.contains("deleted")), "{files:#?}");
+        }
+        httpd.stop();
+    });
 }
 
 /// `graceful-stop` waits for the work, and no longer than `GracefulShutdownTimeout`.

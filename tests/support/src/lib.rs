@@ -61,7 +61,8 @@ pub use limit::{Limit, limit};
 pub use preloaded::{Fault, Faults};
 pub use process::{Process, kill};
 pub use programs::{
-    finish_request_module, has_module, permit as permit_program, php_cgi, php_cgi_version, write as write_program,
+    finish_request_module, has_module, modules_dir, permit as permit_program, php_cgi, php_cgi_version,
+    write as write_program,
 };
 pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};

@@ -51,7 +51,7 @@ pub(crate) fn httpd() -> PathBuf {
 }
 
 /// httpd's folder of loadable modules, as apxs says.
-pub(crate) fn modules_dir() -> &'static Path {
+pub fn modules_dir() -> &'static Path {
     static DIR: OnceLock<PathBuf> = OnceLock::new();
     DIR.get_or_init(|| {
         let apxs = env::var_os("APXS").map_or_else(|| program(&APXS), PathBuf::from);

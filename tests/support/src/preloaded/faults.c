@@ -97,6 +97,7 @@ static const struct fault {
     { "ap_shutdown_conn", ECONNABORTED, 0, BEHIND },
     { "ap_shutdown_conn", ECONNABORTED, 0, INSTEAD },
     { "apr_brigade_length", APR_EGENERAL, 0, INSTEAD },
+    { "apr_dso_sym", APR_EGENERAL, 0, INSTEAD },
     { "apr_os_sock_get", APR_EGENERAL, 0, INSTEAD },
     { "apr_os_sock_make", ENOMEM, 0, INSTEAD },
     { "apr_os_sock_put", ENOMEM, 0, INSTEAD },
