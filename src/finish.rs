@@ -146,7 +146,7 @@ fn pass_end(call: Call<'_>, mut after: Option<After>, body: &mut Brigade<'_>) ->
 fn before_stream_end(Call { filter, request, .. }: Call<'_>, body: &mut Brigade<'_>) -> Result {
     let mut last = None;
     connection::stream::discard_body(request, || {
-        last = body.take_last(&mut request.brigade())?;
+        last = body.take_last()?;
         if last.is_some() {
             body.push_flush();
             filter.pass_on(body)?;

@@ -328,7 +328,7 @@ impl Walk<'_, '_> {
         if !needs_more || !matches!(self.walking.marked.ending, Ending::Length(_)) {
             return Ok(());
         }
-        match self.body.take_last(&mut request.brigade())? {
+        match self.body.take_last()? {
             Some(last) => self.walking.marked.held = Some(last),
             // The header alone would say that it is all.
             None => self.body.clear(),

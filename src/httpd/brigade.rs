@@ -238,30 +238,29 @@ impl<'b> Brigade<'b> {
         unsafe { sys::fr_brigade_concat(to.raw, self.raw) }
     }
 
-    /// Takes the last byte of its data out, and what stands behind that; none where it has none, or of unknown length. `rest` is empty.
+    /// Takes the last byte of its data out, and what stands behind that; none where it has none, or of unknown length.
     ///
     /// # Errors
     ///
     /// As [`Brigade::split_first`].
-    pub fn take_last(&mut self, rest: &mut Brigade<'_>) -> Result<Option<u8>> {
+    pub fn take_last(&mut self) -> Result<Option<u8>> {
         let Some(mut before) = self.length().and_then(|length| length.checked_sub(1)) else { return Ok(None) };
-        self.move_all(rest);
-        let mut last = None;
-        while let Some(kind) = rest.first() {
-            if let Kind::Data(Some(length @ 1..)) = kind {
-                if before == 0 {
-                    last = rest.read_first(Block::Yes)?.first().copied();
-                    break;
+        self.beside(|all, rest| {
+            all.move_all(rest);
+            while let Some(kind) = rest.first() {
+                if let Kind::Data(Some(length @ 1..)) = kind {
+                    if before == 0 {
+                        return Ok(rest.read_first(Block::Yes)?.first().copied());
+                    }
+                    if length > before {
+                        rest.split_first(before)?;
+                    }
+                    before -= length.min(before);
                 }
-                if length > before {
-                    rest.split_first(before)?;
-                }
-                before -= length.min(before);
+                rest.move_first(all);
             }
-            rest.move_first(self);
-        }
-        rest.clear();
-        Ok(last)
+            Ok(None)
+        })
     }
 
     /// Adds the end of the response.

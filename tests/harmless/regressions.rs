@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 
-use support::{Client, Handler, Httpd, Mpm, body};
+use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
 /// A response that was cut short came out of mod_cache as a whole one.
 #[test]
@@ -131,5 +131,45 @@ fn a_script_that_fails_behind_an_empty_response() {
     assert_eq!((response.status, response.body.len()), (200, 0));
     background.open_gate();
     background.wait_for_done();
+    httpd.stop();
+}
+
+/// Each flush behind the end of a response whose client waits, as it still sends its request's body, took memory of the request.
+#[test]
+fn flushes_behind_the_end_take_no_memory() {
+    const FLUSHES: usize = 200_000;
+    let httpd = Httpd::builder(Mpm::Event).handler(Handler::Lua).config("FinishRequest On\nFinishRequestMax 0").start();
+    httpd.allow_log("as many as FinishRequestMax allows");
+    httpd.install(
+        "flushes.lua",
+        &format!(
+            r#"
+        local function kilobytes()
+            for line in io.lines("/proc/self/status") do
+                local rss = line:match("^VmRSS:%s*(%d+)")
+                if rss then return tonumber(rss) end
+            end
+        end
+        function handle(r)
+            r.content_type = "text/plain"
+            r.headers_out["X-Finish-Request"] = "length=5"
+            local before
+            for count = 1, {FLUSHES} do
+                r:write("hello")
+                r:flush()
+                if count == 100 then before = kilobytes() end
+            end
+            local file = io.open("@GATES@/grown", "w")
+            file:write(kilobytes() - before)
+            file:close()
+            return apache2.OK
+        end"#
+        ),
+    );
+    let client = Client::connect(&httpd, Protocol::Http2);
+    let response = client.request("POST", "/flushes.lua", &[], Some(b"a body that is not read")).response();
+    assert_eq!(response.body, b"hello");
+    let grown: i64 = fs::read_to_string(httpd.root().join("gates/grown")).unwrap().parse().unwrap();
+    assert!(grown < 4_096, "{FLUSHES} flushes have taken {grown} kB");
     httpd.stop();
 }
