@@ -37,6 +37,7 @@ impl InsertFilter for Begin {
             }
         }
         if is_off {
+            take_brought_mark(request);
             return;
         }
         late::before_redirected(request);
@@ -68,6 +69,16 @@ impl InsertFilter for Begin {
     }
 }
 
+/// A request where the module is `Off` shows its header as any other, but no mark that an internal redirect has brought: the headers of the one
+/// before it, where the module is on, are its own.
+fn take_brought_mark(request: Request<'_>) {
+    let is_on =
+        |earlier: Request<'_>| dir_config(earlier).is_some_and(|settings: &Settings| settings.mode() != Mode::Off);
+    if std::iter::successors(request.prev(), |earlier| earlier.prev()).any(is_on) {
+        request.unset_header(MARK);
+    }
+}
+
 /// True for a file that httpd's own handler sends, unless an administrator's variable may mark it.
 fn is_left_to_httpd(request: Request<'_>, handler: Kind) -> bool {
     handler == Kind::Default
@@ -81,6 +92,10 @@ impl InsertErrorFilter for Begin {
         private_record::use_client_record(request);
         if let Some(settings) = dir_config::<Settings>(request) {
             cut_off(request, settings);
+            if settings.mode() == Mode::Off {
+                // Its handler may have had no turn: an error document may be denied.
+                take_brought_mark(request);
+            }
         }
         if let Some(response) = Response::of(request) {
             late::before_error_page(request, response);

@@ -4,7 +4,7 @@ use std::fs;
 
 use support::{Client, Handler, Httpd, Mpm, Protocol};
 
-use crate::judge::{Application, BYTES, early, ordinary};
+use crate::judge::{Application, BYTES, early, ordinary, write};
 
 /// Sends a request and expects no mark in the response.
 #[track_caller]
@@ -348,4 +348,81 @@ fn before_the_handler_responses_finish_early(mpm: Mpm) {
             httpd.stop();
         }
     }
+}
+
+on_every_mpm!(where_an_internal_redirect_leads_to_a_page_that_is_off);
+
+/// The page in the place of a marked one has its headers, and need not lie where the module is on: what a script leads to by `Location`, an error
+/// document, an error page of httpd's own behind that. What is off all along shows its header, as on stock httpd, and so does such a page its own.
+fn where_an_internal_redirect_leads_to_a_page_that_is_off(mpm: Mpm) {
+    let httpd = Httpd::builder(mpm)
+        .handler(Handler::Cgi)
+        .handler(Handler::Lua)
+        .handler(Handler::PhpFpm)
+        .modules(&["authz_host"])
+        .config(
+            "<Location /on/>
+              FinishRequest On
+            </Location>
+            <Location /auto/>
+              FinishRequest Auto
+            </Location>
+            ErrorDocument 404 /sorry.txt
+            ErrorDocument 410 /sorry.cgi
+            ErrorDocument 423 /denied.txt
+            ErrorDocument 424 /nowhere.txt
+            <Location /denied.txt>
+              Require all denied
+            </Location>
+            ProxyErrorOverride On",
+        )
+        .start();
+    httpd.expect_log("client denied by server configuration");
+    httpd.install("thanks.html", "thanks\n");
+    httpd.install("sorry.txt", "sorry\n");
+    httpd.install(
+        "sorry.cgi",
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\nX-Finish-Request: own\\r\\n\\r\\nsorry\\n'\n",
+    );
+    for folder in ["on", "auto", "off"] {
+        write(
+            &httpd,
+            &format!("{folder}/leads.cgi"),
+            "#!/bin/sh\nprintf 'X-Finish-Request: boundary=\"0123456789abcdef\"\\r\\nLocation: /%s\\r\\n\\r\\n' \"$QUERY_STRING\"\n",
+        );
+        support::permit_program(&httpd.root().join("www").join(folder).join("leads.cgi")).unwrap();
+        write(
+            &httpd,
+            &format!("{folder}/fails.lua"),
+            "function handle(r)\nr.err_headers_out['X-Finish-Request'] = 'length=5'\nreturn tonumber(r.args)\nend\n",
+        );
+        write(
+            &httpd,
+            &format!("{folder}/fails.php"),
+            "<?php\nheader('X-Finish-Request: length=5');\nhttp_response_code(404);\necho 'fails';\n",
+        );
+    }
+    for &protocol in mpm.protocols() {
+        for folder in ["on", "auto"] {
+            for (page, status) in [("thanks.html", 200), ("denied.txt", 403), ("nowhere.txt", 404)] {
+                hidden(&httpd, protocol, "GET", &format!("/{folder}/leads.cgi?{page}"), status);
+                hidden(&httpd, protocol, "HEAD", &format!("/{folder}/leads.cgi?{page}"), status);
+            }
+            hidden(&httpd, protocol, "GET", &format!("/{folder}/fails.php"), 404);
+            for status in [404, 423, 424] {
+                hidden(&httpd, protocol, "GET", &format!("/{folder}/fails.lua?{status}"), status);
+            }
+        }
+        let client = Client::connect(&httpd, protocol);
+        for (path, status, mark) in [
+            ("/off/leads.cgi?thanks.html", 200, "boundary=\"0123456789abcdef\""),
+            ("/off/fails.lua?404", 404, "length=5"),
+            ("/off/fails.php", 404, "length=5"),
+            ("/on/fails.lua?410", 410, "own"),
+        ] {
+            let response = client.get(path, &[]).response();
+            assert_eq!((response.status, response.header("X-Finish-Request")), (status, Some(mark)), "{path}");
+        }
+    }
+    httpd.stop();
 }
