@@ -13,8 +13,8 @@ use crate::httpd::Request;
 /// `AP_TRUST_CGILIKE_CL_ENVVAR`.
 const TRUST: &CStr = c"ap_trust_cgilike_cl";
 
-/// The schemes of mod_proxy whose responses httpd frames by itself.
-pub(super) const PROXY_SCHEMES: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
+/// The schemes of mod_proxy from whose responses httpd drops it. mod_proxy_uwsgi reads its backend's header by itself, and keeps it.
+const DROPPING: [&[u8]; 3] = [b"fcgi", b"scgi", b"ajp"];
 
 /// Has httpd keep the header for now: returns true unless the administrator has decided. To be called before the header is read; for
 /// mod_cgi after the program's environment has been made (`ap_add_common_vars`), which takes much longer where something stands there before.
@@ -30,7 +30,7 @@ pub fn keep(request: Request<'_>) -> bool {
 /// Drops the header, as httpd would have done. To be called for a response that is not held to its length, where
 /// [`keep`] had it kept.
 pub fn drop_kept(request: Request<'_>) {
-    if is_cgi(request) || proxy_scheme(request).is_some_and(|scheme| PROXY_SCHEMES.contains(&scheme)) {
+    if is_cgi(request) || proxy_scheme(request).is_some_and(|scheme| DROPPING.contains(&scheme)) {
         request.headers_out().unset(c"Content-Length");
     }
 }

@@ -7,6 +7,9 @@ pub mod length;
 use crate::httpd::Request;
 use crate::rules::declared::Pause;
 
+/// The schemes of mod_proxy whose backends have no interim responses.
+const WITHOUT_INTERIM: [&[u8]; 4] = [b"fcgi", b"scgi", b"uwsgi", b"ajp"];
+
 /// The handler that answers a request, as far as that is known before it runs.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Kind {
@@ -111,7 +114,7 @@ pub fn pause(request: Request<'_>, kind: Kind) -> Option<Pause> {
 pub fn may_send_interim(request: Request<'_>, kind: Kind) -> bool {
     match kind {
         Kind::Default | Kind::Cgi | Kind::Fcgid | Kind::PseudoType => false,
-        Kind::Proxy => backend(request).is_none_or(|scheme| !length::PROXY_SCHEMES.contains(&scheme)),
+        Kind::Proxy => backend(request).is_none_or(|scheme| !WITHOUT_INTERIM.contains(&scheme)),
         Kind::Other => request.handler() != Some(b"server-status"),
     }
 }

@@ -114,6 +114,80 @@ fn mod_proxy_scgi() {
     }
 }
 
+/// Of this one httpd keeps the length: without a mark it reaches the client with the module as without it, also where the backend ends before.
+#[test]
+fn mod_proxy_uwsgi() {
+    for mpm in Mpm::ALL {
+        let backend = Backend::start(Speaks::Uwsgi);
+        let servers = with_and_without(|| {
+            Httpd::builder(mpm).modules(&["proxy", "proxy_uwsgi"]).config(&backend.proxy_pass("/app"))
+        });
+        let answer = |mark: &[(&str, &str)], bytes: usize| {
+            let mut answer = backend.next();
+            answer.head(&[&[("Content-Type", "text/plain"), ("Content-Length", "4096")], mark].concat());
+            answer.body(&body(bytes)).unwrap();
+            answer
+        };
+
+        for mark in [&[][..], &[("X-Finish-Request", "off")]] {
+            for (request, bytes) in [
+                ("GET /app HTTP/1.1", 4096),
+                ("GET /app HTTP/1.0", 4096),
+                ("HEAD /app HTTP/1.1", 0),
+                // The backend dies.
+                ("GET /app HTTP/1.1", 1000),
+                ("GET /app HTTP/1.0", 1000),
+            ] {
+                let [expected, seen] = servers.each_ref().map(|httpd| {
+                    let connection = httpd.connect();
+                    connection.send(format!("{request}\r\nHost: localhost\r\nConnection: close\r\n\r\n"));
+                    drop(answer(mark, bytes));
+                    let kind = connection.end().kind;
+                    let received = String::from_utf8(connection.received()).unwrap();
+                    let own = |line: &&str| line.starts_with("Date: ") || line.starts_with("X-Finish-Request: ");
+                    let lines: String = received.split_inclusive('\n').filter(|line| !own(line)).collect();
+                    (kind, lines)
+                });
+                assert!(expected.1.contains("Content-Length: 4096\r\n"), "{request}: {}", expected.1);
+                assert_eq!(seen, expected, "{request} {mark:?} {bytes}");
+            }
+        }
+        let [stock, httpd] = &servers;
+        for &protocol in mpm.protocols() {
+            for server in [stock, httpd] {
+                let client = Client::connect(server, protocol);
+                for _ in 0..2 {
+                    let exchange = client.get("/app", &[]);
+                    drop(answer(&[], 4096));
+                    let response = exchange.response();
+                    assert_body(&response, &body(4096));
+                    assert_eq!(response.header("Content-Length"), Some("4096"));
+                }
+            }
+
+            // Marked, it is held to its length, as others are.
+            for bytes in [4096, 5000] {
+                let client = Client::connect(httpd, protocol);
+                let exchange = client.get("/app", &[]);
+                let answer = answer(&[("X-Finish-Request", "on")], bytes);
+                let response = exchange.released();
+                assert_body(&response, &body(4096));
+                assert_eq!(response.header("Content-Length"), Some("4096"));
+                drop(answer);
+            }
+            let client = Client::connect(httpd, protocol);
+            let exchange = client.get("/app", &[]);
+            drop(answer(&[("X-Finish-Request", "on")], 1000));
+            match client.http1() {
+                Some(connection) => assert!(connection.response_or_end().is_err(), "not a whole response"),
+                None => _ = exchange.failure().expect_err("not a whole response"),
+            }
+        }
+        httpd.expect_log("finish_request:warn.*ended before the end that it promised");
+        servers.into_iter().for_each(Httpd::stop);
+    }
+}
+
 /// Marked, an application is held to its length: neither more nor fewer bytes on a connection that goes on.
 #[test]
 fn marked() {
