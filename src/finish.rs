@@ -3,7 +3,7 @@
 use crate::background::{self, Kind, Work};
 use crate::connection::{self, Next, detach};
 use crate::directives::{After, LogAt};
-use crate::handlers::cgi_script;
+use crate::handlers::{self, cgi_script};
 use crate::httpd::{Brigade, Request, Result, now};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
@@ -242,9 +242,11 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Nex
 /// The handler of a request that was let go of its client has ended, and so has the background work. The request itself goes when the
 /// client's connection has let go of its response.
 pub fn work_ended(request: Request<'_>, work: &Work) {
-    cgi_script::wait(request, work);
+    let response = Response::of(request);
+    // By now httpd may have forgotten which handler it was. One whose response is for nobody has none of its own.
+    cgi_script::wait(response.map_or_else(|| handlers::kind(request), |response| response.handler), work);
     report::work_ended(request);
-    if let Some(response) = Response::of(request) {
+    if let Some(response) = response {
         // Whoever ends the request, perhaps mod_http2 in another thread, finds the record that is its own.
         request.set_connection(response.client());
     }

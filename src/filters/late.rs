@@ -63,7 +63,8 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
         (At::HeaderEnd, Ok(())) if ends => finish::after_own_end(call),
         (At::Refused, Ok(())) if ends => {
             // A script that works on is not ended for there being no place for it.
-            cgi_script::keep(request, Work::begin(request, Record::of(request.connection()), settings));
+            let work = Work::begin(request, Record::of(request.connection()), settings);
+            cgi_script::keep(request, response.handler, work);
             return passed;
         }
         _ => return passed,

@@ -303,7 +303,7 @@ impl Walk<'_, '_> {
                 if response.background.was_refused() {
                     // A script that works on is not ended for there being no place for it.
                     let work = Work::begin(request, Record::of(request.connection()), settings);
-                    cgi_script::keep(request, work);
+                    cgi_script::keep(request, response.handler, work);
                 }
                 self.arrive(Ok(Reached::HandlerEnd), brigade)
             }
@@ -369,7 +369,7 @@ impl Asked<'_, '_, '_, '_> {
 
 impl Ask for Asked<'_, '_, '_, '_> {
     fn handler_ends(&mut self) -> bool {
-        self.find_end() && !cgi_script::works_on(self.way.call.request)
+        self.find_end() && !cgi_script::works_on(self.way.call.response.handler)
     }
 
     fn has_eos(&mut self) -> bool {

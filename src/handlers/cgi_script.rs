@@ -4,7 +4,7 @@
 
 use std::time::{Duration, Instant};
 
-use super::is_cgi;
+use super::Kind;
 use crate::background::{Pauses, Work};
 use crate::httpd::{Request, is_threaded};
 
@@ -14,9 +14,9 @@ const ENDING: Duration = Duration::from_millis(10);
 /// Between two looks at one.
 const PAUSES: Pauses = Pauses::new(Duration::from_micros(100), Duration::from_millis(2));
 
-/// Returns true if the request's script goes on, though its output is at its end.
-pub fn works_on(request: Request<'_>) -> bool {
-    if !is_child(request) {
+/// Returns true if the script goes on, though its output is at its end: if the handler runs one.
+pub fn works_on(handler: Kind) -> bool {
+    if !is_child(handler) {
         return false;
     }
     let (begun, mut pauses) = (Instant::now(), PAUSES);
@@ -31,21 +31,21 @@ pub fn works_on(request: Request<'_>) -> bool {
 }
 
 /// Waits for the script, if there is one, as long as the background work may go on.
-pub fn wait(request: Request<'_>, work: &Work) {
-    if is_child(request) {
+pub fn wait(handler: Kind, work: &Work) {
+    if is_child(handler) {
         work.wait_while(|| child() == Child::Running);
     }
 }
 
 /// Has httpd do so before it ends the request, whose client waits for it.
-pub fn keep(request: Request<'_>, work: Work) {
-    if is_child(request) {
+pub fn keep(request: Request<'_>, handler: Kind, work: Work) {
+    if is_child(handler) {
         request.pool().before_end(move || work.wait_while(|| child() == Child::Running));
     }
 }
 
-fn is_child(request: Request<'_>) -> bool {
-    is_cgi(request) && !is_threaded()
+fn is_child(handler: Kind) -> bool {
+    handler == Kind::Cgi && !is_threaded()
 }
 
 /// The state of this process's children.

@@ -7,7 +7,7 @@
 
 use std::ffi::CStr;
 
-use super::{is_cgi, proxy_scheme};
+use super::{Kind, proxy_scheme};
 use crate::httpd::Request;
 
 /// `AP_TRUST_CGILIKE_CL_ENVVAR`.
@@ -29,8 +29,8 @@ pub fn keep(request: Request<'_>) -> bool {
 
 /// Drops the header, as httpd would have done. To be called for a response that is not held to its length, where
 /// [`keep`] had it kept.
-pub fn drop_kept(request: Request<'_>) {
-    if is_cgi(request) || proxy_scheme(request).is_some_and(|scheme| DROPPING.contains(&scheme)) {
+pub fn drop_kept(request: Request<'_>, handler: Kind) {
+    if handler == Kind::Cgi || proxy_scheme(request).is_some_and(|scheme| DROPPING.contains(&scheme)) {
         request.headers_out().unset(c"Content-Length");
     }
 }

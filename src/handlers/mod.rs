@@ -27,7 +27,15 @@ pub enum Kind {
     Other,
 }
 
-/// Returns the kind of the handler that answers a request.
+impl Kind {
+    /// Returns true if a program outside httpd makes the response.
+    pub fn is_outside(self) -> bool {
+        matches!(self, Self::Proxy | Self::Cgi | Self::Fcgid)
+    }
+}
+
+/// Returns the kind of the handler that answers a request. To be asked before it runs: httpd forgets one that it found by the media type, which is
+/// that of the response then.
 pub fn kind(request: Request<'_>) -> Kind {
     const PSEUDO: &[u8] = b"application/x-httpd-";
     if request.filename_starts_with(b"proxy:") {
@@ -51,16 +59,6 @@ fn is_proxy(name: &[u8]) -> bool {
     name == b"proxy-server" || name.starts_with(b"proxy:")
 }
 
-/// Returns true if the request is for mod_proxy.
-pub fn is_proxied(request: Request<'_>) -> bool {
-    kind(request) == Kind::Proxy
-}
-
-/// Returns true if the request is for mod_cgi or mod_cgid.
-pub fn is_cgi(request: Request<'_>) -> bool {
-    kind(request) == Kind::Cgi
-}
-
 /// The scheme of the backend that mod_proxy goes to, if the request is for mod_proxy.
 pub fn proxy_scheme<'r>(request: Request<'r>) -> Option<&'r [u8]> {
     let url = match request.subprocess_env().get(c"BALANCER_WORKER_NAME") {
@@ -82,16 +80,6 @@ fn scheme(url: &[u8]) -> &[u8] {
         None => url,
     };
     url.split(|byte| *byte == b':').next().unwrap_or_default()
-}
-
-/// Returns true if a program outside httpd makes the response.
-pub fn is_outside(request: Request<'_>) -> bool {
-    matches!(kind(request), Kind::Proxy | Kind::Cgi | Kind::Fcgid)
-}
-
-/// Returns true if something other than a file may answer.
-pub fn runs_application(request: Request<'_>) -> bool {
-    kind(request) != Kind::Default
 }
 
 /// When the handler that answers is taken to pause. None of httpd's own for files; nor of one whose responses are framed by whoever made

@@ -173,7 +173,7 @@ fn declared(response: &Response, request: Request<'_>, content_length: Option<u6
         content_length,
         chunked,
         bodiless: matches!(status, httpd::HTTP_NO_CONTENT | httpd::HTTP_NOT_MODIFIED)
-            || (is_redirect && content_length.is_none() && pause == Pause::Flush && !handlers::is_outside(request)),
+            || (is_redirect && content_length.is_none() && pause == Pause::Flush && !response.handler.is_outside()),
     })?;
     Some(Watched { declared, pause })
 }
@@ -239,7 +239,7 @@ fn again(response: &Response, request: Request<'_>) -> Said {
 /// A response that is not held to its length has no `Content-Length` that httpd would have dropped.
 fn drop_kept_length(response: &Response, request: Request<'_>) {
     if response.length_kept.get() {
-        length::drop_kept(request);
+        length::drop_kept(request, response.handler);
     }
 }
 

@@ -367,7 +367,7 @@ impl Awaited {
         }
         self.at.set(match known {
             Some((response, settings)) if self.rule.get() == Rule::End && !response.works_on() => {
-                if source.is_some_and(|source| self.ends_there(source)) {
+                if source.is_some_and(|source| self.ends_there(source, response)) {
                     At::Behind
                 } else if response.background.admit(request, mark::Source::Env) {
                     self.before_end(request, response, settings);
@@ -405,10 +405,10 @@ impl Awaited {
     }
 
     /// True if the program ends with the digits, as far as can be seen without waiting: there is nothing to gain.
-    fn ends_there(&self, source: &mut Brigade<'_>) -> bool {
+    fn ends_there(&self, source: &mut Brigade<'_>, response: &Response) -> bool {
         for _ in 0..LOOK_AHEAD {
             match source.first() {
-                None => return !cgi_script::works_on(self.request.get()),
+                None => return !cgi_script::works_on(response.handler),
                 Some(Kind::Data(None)) if self.is_fcgid.get() || source.read_first(Block::No).is_err() => return false,
                 Some(_) => source.delete_first(),
             }

@@ -11,7 +11,7 @@
 use super::{Phase, Response};
 use crate::connection;
 use crate::directives::{OnAbort, Settings};
-use crate::handlers::{is_proxied, proxy_scheme, runs_application};
+use crate::handlers::{Kind, proxy_scheme};
 use crate::httpd::Request;
 
 /// A handler is about to run, or has ended, or httpd is to send an error page of its own: the request gets the client's own
@@ -31,10 +31,10 @@ pub fn use_client_record(request: Request<'_>) {
 /// mod_http2 may say in it that the client has gone before the response is decided. Not where it may become a tunnel: mod_proxy
 /// then takes a filter off the record's chain (`ap_proxy_tunnel_create`), and would go on with the chain of a copy.
 pub fn before_handler(request: Request<'_>, response: &Response, settings: &Settings) {
-    let is_stream = request.connection().is_stream();
+    let (is_stream, is_proxied) = (request.connection().is_stream(), response.handler == Kind::Proxy);
     let shields = match settings.on_abort() {
-        OnAbort::Continue => is_proxied(request) || is_stream && runs_application(request),
-        OnAbort::Stop => is_stream && is_proxied(request) && !is_for_proxy_http2(request),
+        OnAbort::Continue => is_proxied || is_stream && response.handler != Kind::Default,
+        OnAbort::Stop => is_stream && is_proxied && !is_for_proxy_http2(request),
     };
     if shields && !request.asks_for_tunnel() {
         give(request, response);

@@ -287,3 +287,48 @@ mod request_body {
         "#,
     };
 }
+
+on_every_mpm!(of_a_script_by_the_old_media_type);
+
+/// A CGI script that is one by `AddType` closes its output, and works on: httpd knows by then only the media type of what it has said.
+fn of_a_script_by_the_old_media_type(mpm: Mpm) {
+    for config in ["FinishRequestConnection Close", "FinishRequestConnection Keep", "FinishRequestMax 0"] {
+        let httpd = Httpd::builder(mpm)
+            .handler(Handler::Cgi)
+            .modules(&["mime"])
+            .config(&format!(
+                "FinishRequest On
+                {config}
+                TypesConfig /dev/null
+                AddType application/x-httpd-cgi .script
+                <FilesMatch \\.script$>
+                  Options +ExecCGI
+                </FilesMatch>"
+            ))
+            .start();
+        httpd.install(
+            "closes.script",
+            "#!/bin/sh\n. ./background.sh\nquery id ''\nprepare \"$id\"\n\
+             printf 'Content-Type: text/plain\\r\\nContent-Length: 5\\r\\nX-Finish-Request: on\\r\\n\\r\\nhello'\n\
+             exec >/dev/null 2>&1\nbackground \"$id\" 0\n",
+        );
+        support::permit_program(&httpd.root().join("www/closes.script")).unwrap();
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&path(&background, "closes.script", ""), &[]);
+            let response = if config == "FinishRequestMax 0" {
+                background.wait_for_begin();
+                ran_to_its_end(&background);
+                exchange.response()
+            } else {
+                let response = exchange.response();
+                assert!(!background.is_done());
+                ran_to_its_end(&background);
+                response
+            };
+            assert_body(&response, b"hello");
+        }
+        httpd.stop();
+    }
+}
