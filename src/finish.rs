@@ -10,6 +10,9 @@ use crate::rules::mark::Source;
 use crate::rules::quote::escaped;
 use crate::{httpd, report};
 
+/// What is wrong with a body that has not come to its end.
+pub const SHORT: &str = "it ended before the end that it promised";
+
 /// Ends the response with the last of its body, lets the client go, and cuts the request off from the client.
 ///
 /// # Errors
@@ -62,13 +65,7 @@ pub fn finish_declared(call: Call<'_>, passed: Option<Result>, next: Option<Next
 ///
 /// As [`finish`].
 pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
-    background::seldom(Kind::BadBody, |more| {
-        log::warn!(
-            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
-             the application at {} is to be mended{more}",
-            escaped(call.request.path())
-        );
-    });
+    warn(call.request, why);
     call.request.forbid_caching();
     // The header must be out: before it, the error would ask for an error page. Behind it the last chunk is not sent
     // (ap_http_chunk_filter), and mod_http2 resets the stream.
@@ -77,6 +74,17 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     body.clear();
     body.push_error(httpd::HTTP_BAD_GATEWAY);
     end(call, source, Some(After::Close), body)
+}
+
+/// Says that a response is broken.
+pub fn warn(request: Request<'_>, why: &str) {
+    background::seldom(Kind::BadBody, |more| {
+        log::warn!(
+            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
+             the application at {} is to be mended{more}",
+            escaped(request.path())
+        );
+    });
 }
 
 /// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the
@@ -185,6 +193,17 @@ pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Re
     let_go(call, source, None, None)?;
     finished(call, source);
     Ok(())
+}
+
+/// The same as [`ended_below`], where the body is not what the client was told, as its connection is to show.
+///
+/// # Errors
+///
+/// As [`finish`].
+pub fn cut_below(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
+    warn(call.request, why);
+    body.clear();
+    let_go(call, source, Some(After::Close), None)
 }
 
 /// The response has been passed on to its end: lets the client go, and cuts the request off from it. `next` says what follows on the connection, if

@@ -4,7 +4,7 @@ use crate::background::Work;
 use crate::connection::detach;
 use crate::finish;
 use crate::handlers::cgi_script;
-use crate::httpd::{Brigade, Filter, Record, Request, Result};
+use crate::httpd::{Brigade, Filter, HTTP_BAD_GATEWAY, Record, Request, Result};
 use crate::response::late::{At, rule};
 use crate::response::{Call, Response, declared};
 use crate::rules::course::Seen;
@@ -42,6 +42,20 @@ pub fn end_by_itself(filter: Filter<'_>, request: Request<'_>, response: &Respon
     filter.pass_on(&mut end)
 }
 
+/// The end of the stream is to be passed on, alone: where the digits came before as much as the client was told, it is to see that. Gives what came
+/// of it, where that is the end of the response.
+pub fn before_end(call: Call<'_>, brigade: &mut Brigade<'_>) -> Option<Result> {
+    let awaited = call.response.awaited.get().filter(|awaited| awaited.is_short() && !brigade.has_data())?;
+    brigade.clear();
+    if awaited.at() == At::End {
+        return Some(ended(call, finish::cut(call, Source::Env, finish::SHORT, brigade)));
+    }
+    call.request.forbid_caching();
+    brigade.push_error(HTTP_BAD_GATEWAY);
+    brigade.push_eos();
+    None
+}
+
 /// What the handler has passed on was passed on, with the end of the response if `ends`: finishes the response, if that is its end.
 ///
 /// # Errors
@@ -51,24 +65,42 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
     let Call { request, response, settings, .. } = call;
     let Some(awaited) = response.awaited.get() else { return passed };
     let finished = match (awaited.at(), passed) {
+        (At::End, Ok(())) if ends && response.has_ended_short(request) => {
+            finish::cut_below(call, Source::Env, finish::SHORT, brigade)
+        }
         (At::End, Ok(())) if ends => finish::ended_below(call, Source::Env, brigade),
         // What comes from a bucket has its end behind that.
         (At::End, Ok(())) if awaited.source().is_none() => {
             brigade.clear();
-            finish::finish(call, Source::Env, brigade)
+            if awaited.is_short() {
+                finish::cut(call, Source::Env, finish::SHORT, brigade)
+            } else {
+                finish::finish(call, Source::Env, brigade)
+            }
         }
         (At::End, Err(error)) if response.is_refused(request, error) => finish::refused(call, Source::Env, brigade),
         (At::End, Err(error)) => Err(error),
         // Its connection stays as it is.
         (At::HeaderEnd, Ok(())) if ends => finish::after_own_end(call),
-        (At::Refused, Ok(())) if ends => {
-            // A script that works on is not ended for there being no place for it.
-            let work = Work::begin(request, Record::of(request.connection()), settings);
-            cgi_script::keep(request, response.handler, work);
+        (at @ (At::Refused | At::Behind), Ok(())) if ends => {
+            if awaited.ends_body() && response.has_ended_short(request) {
+                finish::warn(request, finish::SHORT);
+                response.client().close_after_response();
+            }
+            if at == At::Refused {
+                // A script that works on is not ended for there being no place for it.
+                let work = Work::begin(request, Record::of(request.connection()), settings);
+                cgi_script::keep(request, response.handler, work);
+            }
             return passed;
         }
         _ => return passed,
     };
+    ended(call, finished)
+}
+
+/// The response has been finished, which has come to `finished`.
+fn ended(Call { response, .. }: Call<'_>, finished: Result) -> Result {
     if finished.is_err() {
         response.background.withdraw();
     }

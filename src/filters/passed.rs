@@ -16,6 +16,9 @@ use super::late;
 /// What the filters below say.
 pub fn pass_on(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
     let ends = call.response.has_stand_in() && brigade.has_eos();
+    if ends && let Some(ended) = late::before_end(call, brigade) {
+        return ended;
+    }
     let passed =
         if is_all_taken { Ok(()) } else { pass_first_alone(call, brigade).and_then(|()| call.filter.pass_on(brigade)) };
     let passed = late::passed_on(call, passed, ends, brigade);

@@ -23,9 +23,6 @@ const HELD: u64 = 65_536;
 /// How long a client that reads may take until the kernel has room again.
 const MOMENT: Duration = Duration::from_millis(2);
 
-/// What is wrong with a body that has not come to its end.
-const SHORT: &str = "it ended before the end that it promised";
-
 /// How many buckets behind the end are looked at, to see whether the handler ends there as well.
 const LOOK_AHEAD: usize = 16;
 
@@ -274,7 +271,7 @@ impl Walk<'_, '_> {
             }
             Order::Cut(fault) => {
                 release_last();
-                let why = fault.map_or_else(|| SHORT.to_owned(), |fault| fault.to_string());
+                let why = fault.map_or_else(|| finish::SHORT.to_owned(), |fault| fault.to_string());
                 end_early(way, source, body, brigade, |call, source, body| finish::cut(call, source, &why, body))
             }
             Order::FinishRefused(Refused::Failed) => end_early(way, source, body, brigade, finish::refused),
@@ -404,8 +401,7 @@ impl Ask for Asked<'_, '_, '_, '_> {
         if let Ending::Chunks(chunks) = ending {
             return !chunks.is_complete();
         }
-        let promised = response.promised(request).filter(|_| !request.is_header_only());
-        promised.zip(response.passed.get()).is_some_and(|(promised, passed)| passed < promised)
+        response.is_short(request, response.passed.get())
     }
 
     fn has_place(&mut self, source: Source) -> bool {

@@ -11,7 +11,7 @@ use crate::sys;
 
 /// Where the data of such buckets comes from.
 pub trait Pull: 'static {
-    /// Gives the next data: buckets of known length in `out`, none where there is nothing more. True if more may follow.
+    /// Gives the next data: buckets of known length in `out`, none where there is nothing more, but that metadata may stand there. True if more may follow.
     ///
     /// # Errors
     ///

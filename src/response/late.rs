@@ -12,7 +12,8 @@ use crate::connection;
 use crate::directives::{After, Settings};
 use crate::handlers::{cgi_script, digits};
 use crate::httpd::{
-    Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status, dir_config,
+    Block, BorrowedBrigade, Brigade, BrigadeRecord, HTTP_BAD_GATEWAY, Kind, Pull, Request, RequestRecord, Result,
+    Status, dir_config,
 };
 use crate::rules::late::Late;
 use crate::rules::mark;
@@ -162,6 +163,20 @@ impl Awaited {
     /// How far the output is.
     pub fn at(&self) -> At {
         self.at.get()
+    }
+
+    /// True if the digits end the body.
+    pub fn ends_body(&self) -> bool {
+        self.rule.get() == Rule::End && !matches!(self.at.get(), At::Before | At::HeaderEnd)
+    }
+
+    /// True if they have done so before as much has come as the client was told. Before it was told, httpd may yet put the right length there.
+    pub fn is_short(&self) -> bool {
+        let request = self.request.get();
+        let is_short = |response: &Response| {
+            response.header_is_made() && response.is_short(request, Some(self.search.borrow().given()))
+        };
+        self.ends_body() && Response::of(request).is_some_and(is_short)
     }
 
     /// What is left of the program's output; none where no bucket stands for it.
@@ -423,13 +438,12 @@ impl Pull for Awaited {
         loop {
             match (source.first(), self.at.get()) {
                 (_, At::End) if out.is_empty() && block == Block::No && self.pauses() => return Err(Status::AGAIN),
-                (_, at) if at.is_end() => return Ok(!out.is_empty()),
-                // Behind data another read shows the end, as of a pipe.
+                (_, at) if at.is_end() => return Ok(self.has_read_all(out)),
                 (None, at) => {
                     if at == At::Before {
                         self.push(out, Late::end);
                     }
-                    return Ok(!out.is_empty());
+                    return Ok(self.has_read_all(out));
                 }
                 (Some(Kind::Data(None)), _) if !out.is_empty() => return Ok(true),
                 (Some(Kind::Data(None)), _) => {
@@ -449,6 +463,17 @@ impl Pull for Awaited {
 }
 
 impl Awaited {
+    /// All has been read, to the end. True if that is to be seen by another read, behind data, as of a pipe. A body that is too short ends in an
+    /// error: behind that its connection does not go on, and mod_http2 resets a stream.
+    fn has_read_all(&self, out: &mut Brigade<'_>) -> bool {
+        let has_data = !out.is_empty();
+        if !has_data && !self.is_fcgid.get() && self.is_short() {
+            self.request.get().forbid_caching();
+            out.push_error(HTTP_BAD_GATEWAY);
+        }
+        has_data
+    }
+
     /// True once at the end, for a reader that does not wait: that a program has ended is seen later than what it wrote last, but by chance. Of a
     /// header alone, which the flush that follows would send, a stream's client would see that it is all.
     fn pauses(&self) -> bool {

@@ -245,6 +245,21 @@ impl Response {
         self.told.get().copied().flatten().filter(|_| request.headers_out().get(c"Content-Length").is_some())
     }
 
+    /// True if the client, if it is there, was told of more body than the bytes that have come; false where that is not known.
+    pub fn is_short(&self, request: Request<'_>, come: Option<u64>) -> bool {
+        let promised = self.promised(request).filter(|_| !request.is_header_only() && !self.client().is_aborted());
+        promised.zip(come).is_some_and(|(promised, come)| come < promised)
+    }
+
+    /// The same when the end has been passed on: by what has come out of the filters of the content, and what they have made of the length.
+    pub fn has_ended_short(&self, request: Request<'_>) -> bool {
+        let is_short = || {
+            let told = request.headers_out().get(c"Content-Length").and_then(mark::parse_length);
+            told.zip(u64::try_from(request.bytes_sent()).ok()).is_some_and(|(told, sent)| sent < told)
+        };
+        self.is_short(request, Some(0)) && is_short()
+    }
+
     /// The client's connection.
     pub fn client(&self) -> Connection<'_> {
         self.client.get()

@@ -27,8 +27,8 @@ pub struct Seen<'s> {
 #[derive(Clone, Debug)]
 pub struct Late {
     search: Search,
-    /// How many bytes have come.
-    come: u64,
+    /// How many bytes were given.
+    given: u64,
     /// How many of the bytes that the search keeps were passed on: fewer than [`SECRET`].
     passed: usize,
 }
@@ -36,19 +36,20 @@ pub struct Late {
 impl Late {
     /// A search in a body of which nothing has come yet.
     pub fn new(digits: &Digits) -> Self {
-        Self { search: Search::of_set(Token::twice(digits), &DIGITS), come: 0, passed: 0 }
+        Self { search: Search::of_set(Token::twice(digits), &DIGITS), given: 0, passed: 0 }
     }
 
     /// Takes the next piece of the body.
     pub fn next(&mut self, piece: &[u8]) -> Seen<'_> {
         let kept = self.search.kept();
-        self.come += piece.len() as u64;
         let Step { restored, body, found } = self.search.next(piece);
         let from = self.passed.min(restored);
         self.passed = if found { 0 } else { self.passed - from };
         let token = self.search.token();
         let found = found.then(|| body + token.len() - (kept - restored));
-        Seen { restored: token.get(from..restored).unwrap_or_default(), body, found }
+        let restored = token.get(from..restored).unwrap_or_default();
+        self.given += (restored.len() + body) as u64;
+        Seen { restored, body, found }
     }
 
     /// The bytes that are held at the moment.
@@ -56,9 +57,9 @@ impl Late {
         self.search.token().get(self.passed..self.search.kept()).unwrap_or_default()
     }
 
-    /// How many bytes have come that are not held.
+    /// How many bytes of the body have been given: those that are held, and the digits, are none of it.
     pub fn given(&self) -> u64 {
-        self.come - self.held().len() as u64
+        self.given
     }
 
     /// True if the piece, when it comes next, may be a part of the digits with what is held.
@@ -75,6 +76,7 @@ impl Late {
     pub fn pass(&mut self) -> &[u8] {
         let held = if self.may_be_passed() { self.passed..self.search.kept() } else { 0..0 };
         self.passed += held.len();
+        self.given += held.len() as u64;
         self.search.token().get(held).unwrap_or_default()
     }
 
@@ -84,6 +86,7 @@ impl Late {
             (if self.may_be_passed() { self.passed..self.search.kept() } else { 0..0 }, self.search.kept());
         self.search.restore(kept);
         self.passed = 0;
+        self.given += last.len() as u64;
         self.search.token().get(last).unwrap_or_default()
     }
 }
@@ -111,13 +114,16 @@ mod tests {
             if let Some(after) = seen.found {
                 let token = digits.repeat(2);
                 assert!(piece[..after].ends_with(&token.as_bytes()[token.len() - (after - seen.body)..]));
+                assert_eq!(late.given(), out.len() as u64);
                 return (out, true);
             }
             if flushed {
                 out.extend_from_slice(late.pass());
             }
+            assert_eq!(late.given(), out.len() as u64);
         }
         out.extend_from_slice(late.end());
+        assert_eq!(late.given(), out.len() as u64);
         (out, false)
     }
 

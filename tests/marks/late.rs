@@ -619,3 +619,100 @@ fn where_memory_is_overwritten_that_is_given_back(handler: Handler, mpm: Mpm) {
         httpd.stop();
     }
 }
+
+on_every_program_and_mpm!(a_body_that_is_too_short_is_seen_to_be);
+
+/// Fewer bytes before the digits than the client was told: what comes next on its connection is not to be taken for the rest, also where there is no
+/// place for the work. The length of all but mod_fcgid's programs httpd trusts only where an administrator says so.
+fn a_body_that_is_too_short_is_seen_to_be(handler: Handler, mpm: Mpm) {
+    for config in ["FinishRequestConnection Close", "FinishRequestConnection Keep", "FinishRequestMax 0"] {
+        let config = format!("{LATE}\nSetEnv ap_trust_cgilike_cl yes\n{config}");
+        let httpd = start(builder(handler, mpm).config(&config));
+        httpd.expect_log("finish_request:warn.*ended before the end that it promised");
+        httpd.allow_log("as many as FinishRequestMax allows");
+        let waits = config.ends_with("FinishRequestMax 0");
+        for &protocol in mpm.protocols() {
+            // The last is more than mod_fcgid collects.
+            for (length, what) in [
+                (1000, "n500.f.d0-64.f.w"),
+                (1000, "n200.f.tx.f.n299.d0-64.f.w"),
+                (1000, "n200.f.d0-7.f.d7-64.f.w"),
+                (100_000, "n70000.f.d0-64.f.w"),
+            ] {
+                // What is there at once has the length that it has.
+                if handler != Handler::ModFcgid && !what.starts_with("n200") {
+                    continue;
+                }
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let what = format!("{what}.tLATE&header=Content-Length:{length}");
+                let exchange = client.get(&doing(&background, handler, &what), &[]);
+                if waits {
+                    background.wait_for_begin();
+                    ran_to_its_end(&background);
+                }
+                match client.http1() {
+                    Some(connection) => {
+                        assert!(connection.response_or_end().is_err(), "not a whole response");
+                        assert!(!connection.received().ends_with(b"LATE"));
+                    }
+                    None => {
+                        let failure = exchange.failure().expect_err("not a whole response");
+                        assert!(failure.code.is_some(), "the stream is reset: {failure:?}");
+                        assert!(client.http2().unwrap().is_open(), "and nothing but the stream");
+                    }
+                }
+                if !waits {
+                    assert!(!background.is_done());
+                    ran_to_its_end(&background);
+                }
+            }
+            if !waits {
+                let what = "n200.f.n300.d0-64.f.w.tLATE&header=Content-Length:500";
+                let expected = [body(200), body(300)].concat();
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let response = client.get(&doing(&background, handler, what), &[]).response();
+                assert_body(&response, &expected);
+                assert_eq!(response.header("Content-Length"), Some("500"));
+                assert!(!background.is_done());
+                if config.ends_with("Keep") && protocol == Protocol::Http1 {
+                    assert_eq!(client.get("/background.sh", &[]).response().status, 200, "its connection goes on");
+                }
+                ran_to_its_end(&background);
+            }
+        }
+        httpd.stop();
+    }
+}
+
+on_every_mpm!(a_body_of_another_backend_that_is_too_short);
+
+/// The same of mod_proxy_uwsgi's backends, whose length httpd keeps; and of mod_proxy_scgi's, where it is trusted.
+fn a_body_of_another_backend_that_is_too_short(mpm: Mpm) {
+    side_by_side([Speaks::Scgi, Speaks::Uwsgi], |speaks| {
+        let backend = Backend::start(speaks);
+        let trust = if speaks == Speaks::Scgi { "SetEnv ap_trust_cgilike_cl yes" } else { "" };
+        let config = format!("{LATE}\n{trust}\nFinishRequestConnection Keep\n{}", backend.proxy_pass("/app"));
+        let httpd = Httpd::builder(mpm).modules(&["env", "proxy", speaks.module()]).config(&config).start();
+        httpd.expect_log("finish_request:warn.*ended before the end that it promised");
+        for &protocol in mpm.protocols() {
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get("/app", &[]);
+            let mut answer = backend.next();
+            let request = String::from_utf8_lossy(answer.request()).into_owned();
+            let behind = request.split_once("FINISH_REQUEST").expect("the variable").1;
+            let digits: String = behind.chars().filter(char::is_ascii_hexdigit).take(32).collect();
+            answer.head(&[("Content-Type", "text/plain"), ("Content-Length", "1000")]);
+            answer.body(&body(500)).unwrap();
+            wait_for("the page", || exchange.so_far().filter(|response| response.body.len() == 500));
+            answer.body(digits.repeat(2).as_bytes()).unwrap();
+            match client.http1() {
+                Some(connection) => assert!(connection.response_or_end().is_err(), "not a whole response"),
+                None => assert!(exchange.failure().expect_err("not a whole response").code.is_some()),
+            }
+            answer.body(b"after the end").unwrap();
+        }
+        httpd.stop();
+    });
+}
