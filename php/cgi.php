@@ -25,8 +25,6 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
 
         private $size;
         private $stream = null;
-        /** True from when nothing is compressed after all. */
-        private $plain = false;
         private $goes_on = false;
         private $kept = '';
 
@@ -51,8 +49,8 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             }
         }
 
-        /** Gives what is sent. */
-        public function __invoke(string $data, int $phase): string
+        /** @return string|false What is sent; false: this and all that follows, as it is. */
+        public function __invoke(string $data, int $phase)
         {
             $begins = $this->stream === null;
             $final = (bool) ($phase & PHP_OUTPUT_HANDLER_FINAL);
@@ -64,10 +62,8 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             }
             $data = $this->kept . $data;
             $this->kept = '';
-            // PHP 8.5 calls `false`, which says so once and for all, deprecated.
-            if ($this->plain || $begins && !$this->begin()) {
-                $this->plain = true;
-                return $data;
+            if ($begins && !$this->begin()) {
+                return false;
             }
             // At the script's end nobody calls ob_end_flush().
             $called = count(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 2)) > 1;
@@ -121,9 +117,6 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
                     restore_error_handler();
                     return true;
                 });
-            } elseif (PHP_VERSION_ID < 80000 && function_exists('__autoload') && count(spl_autoload_functions()) === 1) {
-                // Which PHP asks where no other autoloader than this one is.
-                call_user_func('__autoload', $class);
             }
         });
     }

@@ -51,7 +51,10 @@ fn a_restart_loads_a_new_mod_fcgid() {
             fs::rename(new, &file).unwrap();
         };
         put();
-        let load = format!("LoadModule fcgid_module {}", file.display());
+        let load = format!(
+            "LoadModule fcgid_module {}\nFcgidIPCDir ${{ROOT}}/run\nFcgidProcessTableFile ${{ROOT}}/run/fcgid_shm",
+            file.display()
+        );
         let httpd = Httpd::builder(mpm).config(&load).config("FinishRequest On").start();
         for signal in [Signal::USR1, Signal::HUP] {
             put();

@@ -325,7 +325,7 @@ fn by_the_last_free_worker() {
 fn after_one_that_cannot_be_watched() {
     side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
         let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).with_faults(None);
-        let httpd = builder.config(KEEP).config("KeepAliveTimeout 1").start();
+        let httpd = builder.config(KEEP).config("KeepAliveTimeout 4").start();
         let is_closed_after = |background: Background, connection: Connection| {
             assert_eq!(connection.end().kind, EndKind::Fin);
             ran_to_its_end(&background);

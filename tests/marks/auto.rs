@@ -31,19 +31,20 @@ function handle(r)
 end
 "#;
 
-/// The same as a script, whose headers httpd keeps in another table. It prints nothing behind the declared end: on a busy machine httpd would read both at
-/// once, and the declaration be wrong.
+/// The same as a script, whose headers httpd keeps in another table. Behind the body it prints `after` bytes, none by default: on a busy machine httpd
+/// may read both at once, and then a declared end is wrong.
 const SCRIPT: &str = r#"#!/bin/sh
 . ./background.sh
 query id ''
 query headers ''
+query after 0
 printf 'Content-Type: text/plain\r\n'
 for header in $(printf '%s' "$headers" | tr ',' ' '); do
     printf '%s: %s\r\n' "${header%%:*}" "${header#*:}"
 done
 printf '\r\n'
 body 1500
-background "$id" 0
+background "$id" "$after"
 "#;
 
 const PAGES: [&str; 2] = ["idiom.lua", "idiom.cgi"];
@@ -143,7 +144,8 @@ fn what_is_no_mark_is_left_alone() {
                 scope.spawn(move || {
                     let background = httpd.background();
                     let client = Client::connect(httpd, protocol);
-                    let exchange = client.get(&path(&background, &format!("{folder}{page}"), headers), &[]);
+                    let path = path(&background, &format!("{folder}{page}"), headers) + "&after=200";
+                    let exchange = client.get(&path, &[]);
                     let held = is_held(&exchange, &background);
                     assert!(held, "{protocol:?} {folder}{page} {headers}: finished early");
                     background.open_gate();

@@ -5,6 +5,7 @@ use std::io::{self, Read, Write};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::process::CommandExt;
+use std::panic;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::{Arc, Mutex};
@@ -221,7 +222,12 @@ fn ends_and_leaves_nothing((when, how): (When, How)) {
     let killed = how == How::Signal(libc::SIGKILL);
     let left = || processes(demo.folder.path());
     if killed {
-        wait_for("the servers to end by themselves", || left().is_empty().then_some(()));
+        let ended =
+            panic::catch_unwind(|| wait_for("the servers to end by themselves", || left().is_empty().then_some(())));
+        // Which of them it is must be known, where it is seen again.
+        let files = ["cmdline", "status", "wchan"];
+        let said = |pid: u32| files.map(|file| fs::read_to_string(format!("/proc/{pid}/{file}")).unwrap_or_default());
+        assert!(ended.is_ok(), "{:#?}", left().into_iter().map(said).collect::<Vec<_>>());
     } else {
         assert_eq!(left(), [0; 0], "processes");
         assert_eq!(find(demo.folder.path(), &[""]), [""; 0].map(PathBuf::from), "folders");
