@@ -117,6 +117,9 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
                     restore_error_handler();
                     return true;
                 });
+            } elseif (PHP_VERSION_ID < 80000 && function_exists('__autoload') && count(spl_autoload_functions()) === 1) {
+                // Which PHP asks where no other autoloader than this one is.
+                call_user_func('__autoload', $class);
             }
         });
     }
