@@ -39,9 +39,12 @@ part() {
 # beside NAME COMMAND...: the same of one that needs one core, while others run that leave one: until `together`.
 beside() {
     beside=$1 beside_start=$SECONDS beside_log=$(mktemp)
-    trap 'kill "$beside_pid" 2>/dev/null; rm -f "$beside_log"' EXIT
-    "${@:2}" >"$beside_log" 2>&1 &
+    trap 'kill -- "-$beside_pid" 2>/dev/null; rm -f "$beside_log"' EXIT
+    # In a group of its own, which ends as a whole.
+    set -m
+    "${@:2}" >"$beside_log" 2>&1 </dev/null &
     beside_pid=$!
+    set +m
 }
 
 together() {
@@ -50,6 +53,8 @@ together() {
     local status=$?
     echo "== $beside"
     cat "$beside_log"
+    rm -f "$beside_log"
+    trap - EXIT
     ended "$beside" "$beside_start" "$status"
     beside=
 }

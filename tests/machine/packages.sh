@@ -178,6 +178,13 @@ work=$(mktemp -d)
 trap 'rm -rf "$work"' EXIT
 trap 'exit 130' HUP INT TERM
 
+# note: what has come without the package apache2, whose scripts do not ask then to be enabled: upgraded beside one they would.
+note() {
+    for mod in /etc/apache2/mods-available/*.load; do
+        [ ! -e "$mod" ] || grep -qxF "$mod" "$work/mods" || "$quiet/a2enmod" "$(basename "$mod" .load)"
+    done
+}
+
 # refused: what could not be had, in one sentence, with apt's first error, which those behind it follow from; what is installed suffices
 # where nothing is missing.
 refused() {
@@ -200,10 +207,16 @@ together=$(outdated | tr '\n' ' ')
 [ -n "$wanted$together" ] || exit 0
 [ -z "$together" ] || echo "Bringing up to date with them: $together"
 ls /etc/apache2/mods-available/*.load >"$work/mods" 2>/dev/null || true
-# shellcheck disable=SC2086
-PATH="$quiet:$PATH" apt-get install --yes --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-    -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $wanted $together >>"$work/log" 2>&1 || refused
-# Without the package apache2 their scripts do not ask to be enabled. Upgraded beside one they would.
-for mod in /etc/apache2/mods-available/*.load; do
-    [ ! -e "$mod" ] || grep -qxF "$mod" "$work/mods" || "$quiet/a2enmod" "$(basename "$mod" .load)"
-done
+# get PACKAGES: has them installed. Nothing is removed for them.
+get() {
+    # shellcheck disable=SC2068
+    PATH="$quiet:$PATH" apt-get install --yes --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $@ >>"$work/log" 2>&1
+}
+# What is to be brought up to date may want something removed.
+if get "$wanted" "$together" || { [ -n "$wanted" ] && get "$wanted"; }; then
+    note
+else
+    note
+    refused
+fi
