@@ -3,10 +3,9 @@
 
 use std::ffi::CStr;
 
-use crate::connection::detach;
 use crate::directives::{self, Mode, Settings};
 use crate::filters::{body, fcgid, interim, output};
-use crate::finish::work_ended;
+use crate::finish;
 use crate::handlers::{self, Kind, digits};
 use crate::httpd::{InsertErrorFilter, InsertFilter, Request, dir_config, with_context};
 use crate::response::{MARK, Response, decide, late, private_record};
@@ -104,10 +103,12 @@ impl InsertErrorFilter for Begin {
     }
 }
 
-/// An error page behind a response that has ended is for nobody, also where its client's connection goes on: then it is closed.
+/// An error page behind a marked response, or a part of one, is for nobody, also where its client's connection goes on: then it is closed.
 fn cut_off(request: Request<'_>, settings: &Settings) {
-    if let Some((_, response)) = Response::find(request, |response| response.is_finished() && !response.works_on()) {
-        response.client().close_after_response();
-        response.set_work(detach::detach(request, response.client(), settings, false, work_ended));
+    // Where it could not be ended, neither the page nor another response is to be taken for its rest.
+    let has_failed = output::handler_failed(request).is_err();
+    let is_over = |response: &Response| response.is_finished() || has_failed && response.has_failed();
+    if let Some((_, response)) = Response::find(request, |response| is_over(response) && !response.works_on()) {
+        finish::cut_off(request, response, settings);
     }
 }

@@ -2,7 +2,7 @@
 
 use crate::background::{self, Kind, Work};
 use crate::connection::{self, Next, detach};
-use crate::directives::{After, LogAt};
+use crate::directives::{After, LogAt, Settings};
 use crate::handlers::{self, cgi_script};
 use crate::httpd::{Brigade, Request, Result, now};
 use crate::response::{Call, Response};
@@ -183,6 +183,19 @@ pub fn after_own_end(Call { request, response, settings, .. }: Call<'_>) -> Resu
     Ok(())
 }
 
+/// The response has been passed on to its end, and its handler has failed behind that: what comes now is for nobody. The client's connection is
+/// closed, over TLS as that has it; otherwise httpd sends what it holds of the response, and FIN, when the request ends.
+pub fn cut_off(request: Request<'_>, response: &Response, settings: &Settings) {
+    let client = response.client();
+    client.close_after_response();
+    if !client.is_stream() && !connection::is_plain(client) {
+        // An error says that the client has gone.
+        let _ = client.flush(request.pool());
+        connection::release(client, request, Next::Close);
+    }
+    response.set_work(detach::detach(request, client, settings, false, work_ended));
+}
+
 /// Ends a response whose end a filter below has passed on by itself.
 ///
 /// # Errors
@@ -267,6 +280,6 @@ pub fn work_ended(request: Request<'_>, work: &Work) {
     report::work_ended(request);
     if let Some(response) = response {
         // Whoever ends the request, perhaps mod_http2 in another thread, finds the record that is its own.
-        request.set_connection(response.client());
+        request.last().set_connection(response.client());
     }
 }

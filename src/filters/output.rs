@@ -4,7 +4,9 @@ use std::ffi::CStr;
 
 use crate::abort;
 use crate::connection::detach;
-use crate::httpd::{Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, Spare, dir_config};
+use crate::httpd::{
+    Brigade, Filter, FilterHandle, FilterType, HTTP_OK, OutputFilter, Request, Result, Spare, dir_config, with_context,
+};
 use crate::response::{Call, Response, decide::decide};
 use crate::rules::course::Order;
 
@@ -46,6 +48,26 @@ pub fn first(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
         (Some(response), Some(settings)) => take(Call { filter, request, response, settings }, brigade),
         _ => filter.pass_on(brigade),
     }
+}
+
+/// A handler has failed, and httpd is about to send an error page, for `request`, the same or one that it has been redirected to. Where a part of a
+/// marked response is out, that is ended here, past what httpd has made of the request's filters meanwhile.
+///
+/// # Errors
+///
+/// It could not be ended; what the filters below say.
+pub fn handler_failed(request: Request<'_>) -> Result {
+    let Some((failed, response)) = Response::chain(request).find(|(failed, response)| response.is_out_in_part(*failed))
+    else {
+        return Ok(());
+    };
+    // An application that hands over to another page by an internal redirect has not failed.
+    let goes_on = failed.raw() != request.raw() && failed.status() == HTTP_OK;
+    let (Some(filter), Some(settings), false) = (response.filter(), dir_config(failed), goes_on) else { return Ok(()) };
+    let call = Call { filter, request: failed, response, settings };
+    with_context(failed, || {
+        filter.with_brigade::<FinishRequest, _>(|body| walk::handler_failed(call, body, &mut failed.brigade()))
+    })
 }
 
 /// Takes a brigade of the response: does with it what its course orders.

@@ -33,6 +33,7 @@ const LOOK_AHEAD: usize = 16;
 /// What the filters below say.
 pub fn walk<'f>(call: Call<'f>, body: &mut Brigade<'f>, brigade: &mut Brigade<'_>) -> Result {
     let Some(walking) = call.response.walk() else { return call.filter.pass_on(brigade) };
+    call.response.set_filter(call.filter);
     let way = Way { call, early: walking.marked.early };
     let mut walk = Walk { walking, way, body, looked_at: 0, refused: None };
     let reached = match walk.advance(brigade) {
@@ -40,6 +41,18 @@ pub fn walk<'f>(call: Call<'f>, body: &mut Brigade<'f>, brigade: &mut Brigade<'_
         reached => reached,
     };
     walk.arrive(reached, brigade)
+}
+
+/// The handler has failed, and a part of its response is out: ends that as the course orders. `body` and `brigade` are empty.
+///
+/// # Errors
+///
+/// What the filters below say.
+pub fn handler_failed<'f>(call: Call<'f>, body: &mut Brigade<'f>, brigade: &mut Brigade<'_>) -> Result {
+    let Some(walking) = call.response.walk() else { return Ok(()) };
+    brigade.push_eos();
+    let way = Way { call, early: walking.marked.early };
+    Walk { walking, way, body, looked_at: 0, refused: None }.arrive(Ok(Reached::HandlerFailed), brigade)
 }
 
 /// What a walk and its questions have in common.
@@ -240,7 +253,7 @@ impl Walk<'_, '_> {
             (Err(status), Some(refused)) => (Reached::Refused(refused), Err(status)),
             (Err(status), None) => (Reached::Error, Err(status)),
         };
-        if reached == Reached::HandlerEnd {
+        if matches!(reached, Reached::HandlerEnd | Reached::HandlerFailed) {
             let held = self.walking.marked.ending.held();
             self.body.push_bytes(held);
         }

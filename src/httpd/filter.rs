@@ -121,6 +121,21 @@ impl<'f> Filter<'f> {
     }
 }
 
+/// A filter's node in a request's chain, for what is kept with that request alone ([`Request::extra`]): both end with its pool.
+pub struct Node(*mut sys::ap_filter_t);
+
+impl Node {
+    /// The node of this filter, which is a request's.
+    pub fn of(filter: Filter<'_>) -> Self {
+        Self(filter.raw)
+    }
+
+    /// The filter. httpd may have put another chain in the place of its own; it keeps its way to the next one.
+    pub fn get(&self) -> Filter<'_> {
+        Filter { raw: self.0, life: PhantomData }
+    }
+}
+
 /// The beginning of the names of the module's own filters, as they stand in a chain. Registering looks at it ([`Hooks`](super::Hooks)).
 const OWN: &[u8] = b"finish_request";
 

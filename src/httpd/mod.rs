@@ -30,7 +30,7 @@ pub use self::bucket_read::{Ahead, OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
 pub use self::connection::{Client, Connection, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
-pub use self::filter::{Filter, Foremost, Spare, is_ours};
+pub use self::filter::{Filter, Foremost, Node, Spare, is_ours};
 pub use self::filter_entry::{
     Concern, FilterHandle, FilterType, InputCall, InputFilter, OutputFilter, PutBack, Replaced, Replacement,
 };

@@ -495,7 +495,7 @@ impl<'r> Request<'r> {
         }
     }
 
-    /// Detaches this request, and those that were redirected to it, from their client. Writes go to the filter `O` of the client's connection, which
+    /// Detaches this request, those that were redirected to it, and those that it has been redirected to, from their client. Writes go to the filter `O` of the client's connection, which
     /// gets a new context when it is first there: the context is returned.
     /// Reads come from `I`, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that
     /// their handler looks at.
@@ -508,8 +508,8 @@ impl<'r> Request<'r> {
         let output = client.output_filter::<O>(context);
         let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads
-        // anew at each write and read, name them. The requests before an internal redirect outlive this one, and
-        // httpd may still write an error page to them. The end of the request goes through the chain of its connection.
+        // anew at each write and read, name them. The requests of a chain of internal redirects live as long as one another, and httpd may still
+        // write an error page to those before this one. The end of the request goes through the chain of its connection.
         unsafe {
             let end = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
             // The filter with what was put back stands above it, and is the request's own.
@@ -517,7 +517,7 @@ impl<'r> Request<'r> {
             let input = if (*first).frec == P::handle().raw() { first } else { end };
             let output = output.raw();
             (*connection.raw()).output_filters = output;
-            let mut request = Some(self);
+            let mut request = Some(self.last());
             while let Some(each) = request {
                 (*each.raw()).output_filters = output;
                 (*each.raw()).proto_output_filters = output;
@@ -526,7 +526,7 @@ impl<'r> Request<'r> {
                 request = each.prev();
             }
         }
-        self.set_connection(connection);
+        self.last().set_connection(connection);
         output.context::<O>()
     }
 

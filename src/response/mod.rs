@@ -14,7 +14,7 @@ use std::sync::Arc;
 use crate::background::{Background, Work};
 use crate::directives::Settings;
 use crate::handlers::{self, length};
-use crate::httpd::{BorrowedBrigade, Client, Connection, Filter, Foremost, Record, Request, Status};
+use crate::httpd::{BorrowedBrigade, Client, Connection, Filter, Foremost, Node, Record, Request, Status};
 use crate::rules::course::{self, Marked, Order, Seen};
 use crate::rules::declared::Watched;
 use crate::rules::mark;
@@ -59,6 +59,8 @@ pub struct Response {
     pub aborted: Cell<bool>,
     /// What goes on since the client was let go.
     work: OnceCell<Arc<Work>>,
+    /// The filter that has the mark.
+    filter: OnceCell<Node>,
     /// What watches interim responses, until this one begins.
     interim: OnceCell<Foremost>,
     /// The digits that may end it; none where its program was given none.
@@ -129,6 +131,7 @@ impl Response {
             private_record: OnceCell::new(),
             aborted: Cell::new(false),
             work: OnceCell::new(),
+            filter: OnceCell::new(),
             interim: OnceCell::new(),
             awaited: OnceCell::new(),
             declared: OnceCell::new(),
@@ -227,6 +230,16 @@ impl Response {
         self.error_page.get() || request.last().raw() != request.raw()
     }
 
+    /// True if it is marked, and a part of it, or all, has gone to its client, who has had nothing else: `request` may have been redirected to another,
+    /// which has answered.
+    pub fn is_out_in_part(&self, request: Request<'_>) -> bool {
+        self.header_made.get()
+            && !self.error_page.get()
+            && !request.last().has_ended()
+            && !self.client().is_aborted()
+            && self.phase(|phase| matches!(phase, Phase::Marked(_)))
+    }
+
     /// True if it is a filter that has not taken what was passed on, which gave `error`, and not the client, who has gone. Of a stream
     /// that has ended, as with a filter's answer, mod_http2 says that its client has gone, too.
     pub fn is_refused(&self, request: Request<'_>, error: Status) -> bool {
@@ -279,6 +292,11 @@ impl Response {
     /// True if its end has been passed on.
     pub fn is_finished(&self) -> bool {
         self.phase(|phase| matches!(phase, Phase::Finished))
+    }
+
+    /// True if it could not be ended.
+    pub fn has_failed(&self) -> bool {
+        self.phase(|phase| matches!(phase, Phase::Failed(_)))
     }
 
     /// So many bytes of body are passed on; none where that is not known.
@@ -360,6 +378,16 @@ impl Response {
         debug_assert!(self.is_dropped.get() || !matches!(phase, Phase::Marked(_) | Phase::Declared(_)));
         self.phase.replace(phase);
         order
+    }
+
+    /// The filter that has the mark, as soon as a brigade has come to it: behind its end httpd may have taken it out of the request's chain.
+    pub fn filter(&self) -> Option<Filter<'_>> {
+        self.filter.get().map(Node::get)
+    }
+
+    /// This filter has the mark.
+    pub fn set_filter(&self, filter: Filter<'_>) {
+        self.filter.get_or_init(|| Node::of(filter));
     }
 
     /// Takes the mark out, for a walk along a brigade. It goes back with [`Seen::Reached`].

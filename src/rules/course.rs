@@ -4,7 +4,7 @@
 //! out, or changes something, is asked lazily, the place among those in background work last: asking takes it.
 
 use super::declared::{Standing, Watched};
-use super::ending::{Ending, Fault, Length};
+use super::ending::{Ending, Fault, Length, Verdict};
 use super::mark::Source;
 
 /// How far a response is. `E` is the status by which writing fails.
@@ -111,6 +111,8 @@ pub enum Reached {
     End,
     /// The handler has ended, and the response has not: EOS is the first of the brigade.
     HandlerEnd,
+    /// The handler has failed with a part of the response out, behind which httpd would send an error page: so is EOS here.
+    HandlerFailed,
     /// The body is not what it claims to be.
     Broken(Fault),
     /// A filter below has not taken what was passed on, or has ended the response by itself.
@@ -272,6 +274,7 @@ fn walked<E: Copy>(mut marked: Marked, reached: Reached, ask: &mut dyn Ask) -> (
         Reached::More | Reached::Error => (Order::Return, Phase::Marked(marked)),
         Reached::Broken(fault) => (Order::Cut(Some(fault)), Phase::Ending),
         Reached::HandlerEnd => with_handler(marked, ask),
+        Reached::HandlerFailed => handler_failed(marked),
         Reached::End if ask.handler_ends() => with_handler(marked, ask),
         Reached::End => {
             let waits = marked.early && ask.waits_for_body();
@@ -314,10 +317,19 @@ fn with_handler<E: Copy>(marked: Marked, ask: &mut dyn Ask) -> (Order<E>, Phase<
     }
 }
 
+/// The error page is for nobody: behind a part it would be taken for the rest, behind the whole for the next response. Where only a flush ends
+/// the response it is what it is on stock httpd, the last of the body.
+fn handler_failed<E: Copy>(mut marked: Marked) -> (Order<E>, Phase<E>) {
+    match (marked.ending.next(&[]), marked.ending) {
+        (_, Ending::Flush | Ending::Never) => (Order::Return, Phase::Settled),
+        (Verdict::End, _) => (Order::EndWithHandlerAndWatch, Phase::Ending),
+        _ => (Order::Cut(None), Phase::Ending),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::declared::{Declared, Pause};
-    use super::super::ending::Verdict;
     use super::*;
     use proptest::prelude::*;
     use proptest::sample::select;
@@ -425,7 +437,7 @@ mod tests {
         "Failed",
     ];
 
-    const SEEN: [&str; 21] = [
+    const SEEN: [&str; 22] = [
         "nothing said",
         "off",
         "declared",
@@ -441,6 +453,7 @@ mod tests {
         "error",
         "end",
         "handler's end",
+        "handler failed",
         "broken",
         "refused",
         "ended below",
@@ -470,6 +483,7 @@ mod tests {
             "error" => Some(Reached::Error),
             "end" => Some(Reached::End),
             "handler's end" => Some(Reached::HandlerEnd),
+            "handler failed" => Some(Reached::HandlerFailed),
             "broken" => Some(Reached::Broken(Fault::Size)),
             "refused" => Some(Reached::Refused(Refused::Failed)),
             "ended below" => Some(Reached::Refused(Refused::Ended)),
@@ -551,6 +565,13 @@ mod tests {
             walked::<i32>(marked, Reached::End, &mut Answers { text: "body unread".to_owned(), ..Answers::default() });
         let Phase::Marked(marked) = after else { unreachable!() };
         assert!(order == Order::WaitForHandler && !marked.ends_at_flush());
+    }
+
+    #[test]
+    fn an_error_page_behind_the_whole_response_is_for_nobody() {
+        let whole = Marked::new(Ending::Length(Length::new(0)), Source::Header, false);
+        let (order, after) = walked::<i32>(whole, Reached::HandlerFailed, &mut Answers::default());
+        assert!(order == Order::EndWithHandlerAndWatch && name(&after) == "Ending");
     }
 
     proptest! {

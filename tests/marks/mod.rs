@@ -10,6 +10,8 @@
 //! * `elsewhere`: A mark is for the response that the client gets: not for what is included, redirected from, or
 //!   failed.
 //! * `ending`: The end of a marked response, exact to the byte, whatever its body comes in.
+//! * `failed`: A handler that fails when a part of its marked response is out: the client sees that it is cut, and no
+//!   error page is taken for the rest of it, or for the next response.
 //! * `fcgid`: mod_fcgid, whose output filter the module replaces for marked responses: everything else stays as it
 //!   is.
 //! * `flush`: `flush`: the first flush after the mark ends the response; an in-process application may set the mark
@@ -34,6 +36,7 @@ mod boundary;
 mod cgi_length;
 mod elsewhere;
 mod ending;
+mod failed;
 mod fcgid;
 mod flush;
 mod header_and_variable;
