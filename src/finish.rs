@@ -246,13 +246,12 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Nex
     if is_plain {
         connection::release(response.client(), request, next);
     }
-    // Whether a response counts as finished that is only believed to be complete is seen later.
-    let logs_now = if source == Source::Auto {
-        is_secure
-    } else {
+    // Whether a response counts as finished that is only believed to be complete is seen later; but the variables of TLS are gone then.
+    let is_believed = source == Source::Auto;
+    if !is_believed {
         report::note(request, source, now());
-        settings.log() == LogAt::Client
-    };
+    }
+    let logs_now = settings.log() == LogAt::Client && (!is_believed || is_secure);
     if connection.is_stream() {
         // What the log says of the connection is what becomes of it for the client: not that mod_http2 calls the client of a
         // stream that has ended gone.

@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::io::Read;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use support::{Background, Client, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
@@ -72,6 +72,44 @@ mod with_end {
             file.read_to_string(&mut lines).unwrap();
             assert_eq!(lines.lines().count(), mpm.protocols().len(), "{lines}");
         }
+    }
+}
+
+/// What `Auto` recognises, over TLS and without: nothing is logged before the work ends, and then with both times.
+#[test]
+fn a_declared_end_is_logged_when_the_work_ends() {
+    /// Longer than what is taken for a handler's own end.
+    const WORKS_ON: Duration = Duration::from_millis(100);
+    for mpm in Mpm::ALL {
+        let httpd = start(Handler::Lua, mpm, "FinishRequest Auto\nFinishRequestLog End");
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let target = path(&background, "app.lua", "mark=none");
+            let headers: &[_] = if client.http1().is_some() { &[("Connection", "close")] } else { &[] };
+            assert_body(&client.get(&target, headers).response(), &body(4096));
+            background.wait_for_begin();
+            let begun = Instant::now();
+            wait_for("work that is more than a handler's end", || {
+                assert_eq!(
+                    log(&httpd).matches(background.id()).count(),
+                    0,
+                    "{protocol:?}: logged before the work ended"
+                );
+                (begun.elapsed() > WORKS_ON).then_some(())
+            });
+            let done = ran_to_its_end(&background);
+            let line = line(&httpd, &background);
+            let fields: Vec<_> = line.split(' ').collect();
+            let (took, released): (u64, u64) = (fields[1].parse().unwrap(), fields[3].parse().unwrap());
+            assert!(took >= done.ended - done.began && released < took, "{protocol:?}: {line}");
+            assert_eq!([fields[0], fields[2], fields[4]], ["200", "auto", "4096"], "{protocol:?}: {line}");
+        }
+        let mut file = File::open(httpd.root().join("finish.log")).unwrap();
+        httpd.stop();
+        let mut lines = String::new();
+        file.read_to_string(&mut lines).unwrap();
+        assert_eq!(lines.lines().count(), mpm.protocols().len(), "{lines}");
     }
 }
 
