@@ -7,7 +7,7 @@ use crate::connection::{self, detach, poll};
 use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
-use crate::httpd::{Block, Brigade, Kind, Record, Result, Status};
+use crate::httpd::{Block, Brigade, Kind, Record, Result, Status, is_async};
 use crate::response::{Body, Call, Walking, bypass, private_record};
 use crate::rules::course::{Ask, Order, Reached, Refused, Seen};
 use crate::rules::ending::{Ending, Verdict};
@@ -435,8 +435,14 @@ fn end_with_handler(call: Call<'_>, may_work_on: bool, body: &mut Brigade<'_>, b
         response.step(Seen::Ended);
     }
     passed?;
+    if !may_work_on {
+        return Ok(());
+    }
+    // A handler that is about to return is not to wait for its client where httpd would see to the rest without it, as an asynchronous MPM does.
+    let connection = response.client();
     let is_small = response.passed.get().is_some_and(|passed| passed <= HELD);
-    if may_work_on && (end_alone || is_small) { finish::after_own_end(call) } else { Ok(()) }
+    let waits_for_nobody = connection.is_stream() || !connection.holds_output() || !is_async();
+    if end_alone || is_small || waits_for_nobody { finish::after_own_end(call) } else { Ok(()) }
 }
 
 /// The response is finished, by `finish`.

@@ -72,6 +72,34 @@ fn a_handler_that_ends_its_response_by_itself_and_works_on(mpm: Mpm) {
     }
 }
 
+on_every_mpm!(a_handler_that_passes_all_at_once_with_its_end_and_works_on);
+
+/// The client has all before the work ends, and FIN where its connection is closed, however much it is; under the event MPM, which sends the rest
+/// without the handler, as much as the kernel takes.
+fn a_handler_that_passes_all_at_once_with_its_end_and_works_on(mpm: Mpm) {
+    let bytes = if mpm == Mpm::Event { [70_000, 100_000] } else { [100_000, 5_000_000] };
+    let httpd = start(mpm, "FinishRequest On");
+    for &protocol in mpm.protocols() {
+        for bytes in bytes {
+            for mark in ["boundary=0123456789abcdef", &format!("length={bytes}")] {
+                let background = httpd.background();
+                let path = format!("{}&how=own-end-at-once&bytes={bytes}&mark={mark}", background.query("test"));
+                let client = Client::connect(&httpd, protocol);
+                let headers: &[_] = if client.http1().is_some() { &[("Connection", "close")] } else { &[] };
+                let exchange = client.get(&path, headers);
+                let is_plain = protocol == Protocol::Http1;
+                let response = if is_plain { exchange.released() } else { exchange.response() };
+                assert_eq!(response.body.len(), bytes, "{protocol:?} {mark}");
+                background.wait_for_begin();
+                assert!(!background.is_done());
+                background.open_gate();
+                assert_eq!(background.wait_for_done().errors, "", "{protocol:?} {mark}");
+            }
+        }
+    }
+    httpd.stop();
+}
+
 #[test]
 fn before_the_handler_it_is_refused_and_after_the_end_it_is_no_error() {
     let httpd = start(Mpm::Event, "FinishRequest On");

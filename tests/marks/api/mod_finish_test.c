@@ -99,6 +99,16 @@ static int handler(request_rec *r)
     ap_destroy_sub_req(part);
     errors = expect(r, errors, "no request", finish_request(NULL), APR_EINVAL);
 
+    if (!strcmp(how, "own-end-at-once")) {
+        /* As much as is asked for, and the end, all in one brigade. */
+        apr_size_t length = (apr_size_t) apr_atoi64(query(r, "bytes"));
+        apr_bucket_brigade *all = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+        apr_brigade_write(all, NULL, NULL, memset(apr_palloc(r->pool, length), 'x', length), length);
+        APR_BRIGADE_INSERT_TAIL(all, apr_bucket_eos_create(r->connection->bucket_alloc));
+        errors = expect(r, errors, "the end", ap_pass_brigade(r->output_filters, all), APR_SUCCESS);
+        background(r, errors, 1);
+        return OK;
+    }
     ap_rputs("first half,", r);
     if (!strcmp(how, "flushed")) {
         ap_rflush(r);
