@@ -21,7 +21,7 @@ mod watching;
 pub use self::release::{Next, look_ahead, release};
 
 use crate::directives::{After, Settings};
-use crate::httpd::{Connection, Pool, Record, Request, Result};
+use crate::httpd::{Connection, Pool, Record, Request, Result, is_async};
 
 /// A child process has begun: when it is about to exit, the clients that it is sending to are seen out.
 pub fn child_init(pool: Pool<'_>) {
@@ -60,6 +60,10 @@ pub fn after_own_end(request: Request<'_>) -> Result {
         return Ok(());
     }
     connection.flush(request.pool())?;
+    if !is_async() {
+        // At the request's end its worker would send that, and wait for the client.
+        buffer::send(connection, buffer::take(connection))?;
+    }
     let waits = buffer::holds_something(connection);
     if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
         release::shutdown(connection);

@@ -91,7 +91,7 @@ fn a_handler_that_passes_all_at_once_with_its_end_and_works_on(mpm: Mpm) {
                 let response = if is_plain { exchange.released() } else { exchange.response() };
                 assert_eq!(response.body.len(), bytes, "{protocol:?} {mark}");
                 background.wait_for_begin();
-                assert!(!background.is_done());
+                assert!(!background.is_done(), "{protocol:?} {bytes} {mark}");
                 background.open_gate();
                 assert_eq!(background.wait_for_done().errors, "", "{protocol:?} {mark}");
             }
