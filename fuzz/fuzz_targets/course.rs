@@ -37,6 +37,8 @@ enum Event<'a> {
         continues: bool,
         failed: bool,
     },
+    /// The handler fails, and httpd is about to send an error page.
+    Fails(u8),
 }
 
 #[derive(Arbitrary, Debug)]
@@ -233,6 +235,9 @@ impl Response {
             Reached::HandlerEnd => {
                 matches!(order, Order::EndWithHandler | Order::EndWithHandlerAndWatch | Order::Cut(None))
             }
+            Reached::HandlerFailed => {
+                matches!(order, Order::Return | Order::EndWithHandlerAndWatch | Order::Cut(None))
+            }
             Reached::End if eos => {
                 matches!(order, Order::EndWithHandler | Order::EndWithHandlerAndWatch | Order::Cut(None))
             }
@@ -250,6 +255,16 @@ impl Response {
                 let Phase::Marked(marked) = std::mem::replace(&mut self.phase, Phase::Walking) else { unreachable!() };
                 self.arrive(marked, Reached::HandlerEnd, true, bits);
             }
+        }
+    }
+
+    fn fails(&mut self, bits: u8) {
+        match std::mem::replace(&mut self.phase, Phase::Walking) {
+            Phase::Marked(marked) => {
+                self.got.extend(marked.ending.held());
+                self.arrive(marked, Reached::HandlerFailed, true, bits);
+            }
+            phase => self.phase = phase,
         }
     }
 
@@ -285,6 +300,7 @@ fuzz_target!(|events: Vec<Event<'_>>| {
         match event {
             Event::Write(part, bits) => response.brigade(&part.bytes(), false, false, *bits),
             Event::Flush(bits) => response.brigade(b"", true, false, *bits),
+            Event::Fails(bits) => response.fails(*bits),
             Event::Mark(end) => {
                 let ending = match end {
                     End::Length(length) => Ending::Length(Length::new((*length).into())),
