@@ -185,6 +185,13 @@ note() {
     done
 }
 
+# get PACKAGES: has them installed. Nothing is removed for them.
+get() {
+    # shellcheck disable=SC2068
+    PATH="$quiet:$PATH" apt-get install --yes --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
+        -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $@ >>"$work/log" 2>&1
+}
+
 # refused: what could not be had, in one sentence, with apt's first error, which those behind it follow from; what is installed suffices
 # where nothing is missing.
 refused() {
@@ -207,12 +214,6 @@ together=$(outdated | tr '\n' ' ')
 [ -n "$wanted$together" ] || exit 0
 [ -z "$together" ] || echo "Bringing up to date with them: $together"
 ls /etc/apache2/mods-available/*.load >"$work/mods" 2>/dev/null || true
-# get PACKAGES: has them installed. Nothing is removed for them.
-get() {
-    # shellcheck disable=SC2068
-    PATH="$quiet:$PATH" apt-get install --yes --no-remove --no-install-recommends -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold \
-        -o DPkg::Path="$quiet:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin" $@ >>"$work/log" 2>&1
-}
 # What is to be brought up to date may want something removed.
 if get "$wanted" "$together" || { [ -n "$wanted" ] && get "$wanted"; }; then
     note

@@ -2,7 +2,7 @@
 //! the application to it.
 
 use support::http1::EndKind;
-use support::{Backend, Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Speaks, body};
+use support::{Answer, Backend, Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Speaks, body};
 
 use crate::judge::{assert_body, path, ran_to_its_end};
 
@@ -70,6 +70,14 @@ fn a_script_does_not_see_what_keeps_its_length() {
     }
 }
 
+/// The next answer of this backend, which declares 4096 bytes, and has sent so many.
+fn answer(backend: &Backend, mark: &[(&str, &str)], bytes: usize) -> Answer {
+    let mut answer = backend.next();
+    answer.head(&[&[("Content-Type", "text/plain"), ("Content-Length", "4096")], mark].concat());
+    answer.body(&body(bytes)).unwrap();
+    answer
+}
+
 #[test]
 fn mod_proxy_scgi() {
     for mpm in Mpm::ALL {
@@ -77,12 +85,7 @@ fn mod_proxy_scgi() {
         let [stock, httpd] = with_and_without(|| {
             Httpd::builder(mpm).modules(&["proxy", "proxy_scgi"]).config(&backend.proxy_pass("/app"))
         });
-        let answer = |mark: &[(&str, &str)], bytes: usize| {
-            let mut answer = backend.next();
-            answer.head(&[&[("Content-Type", "text/plain"), ("Content-Length", "4096")], mark].concat());
-            answer.body(&body(bytes)).unwrap();
-            answer
-        };
+        let answer = |mark, bytes| answer(&backend, mark, bytes);
 
         // Unmarked: no length, and what the application prints too much is there to see.
         for httpd in [&stock, &httpd] {
@@ -122,12 +125,7 @@ fn mod_proxy_uwsgi() {
         let servers = with_and_without(|| {
             Httpd::builder(mpm).modules(&["proxy", "proxy_uwsgi"]).config(&backend.proxy_pass("/app"))
         });
-        let answer = |mark: &[(&str, &str)], bytes: usize| {
-            let mut answer = backend.next();
-            answer.head(&[&[("Content-Type", "text/plain"), ("Content-Length", "4096")], mark].concat());
-            answer.body(&body(bytes)).unwrap();
-            answer
-        };
+        let answer = |mark, bytes| answer(&backend, mark, bytes);
 
         for mark in [&[][..], &[("X-Finish-Request", "off")]] {
             for (request, bytes) in [
