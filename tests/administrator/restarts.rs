@@ -9,7 +9,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, modules_dir, wait_for};
+use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Signal, body, modules_dir, tcp_sockets, wait_for};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
 
@@ -369,13 +369,9 @@ pub fn is_running(httpd: &Httpd) -> bool {
 /// The inodes of the sockets at which the server waits for clients. Children keep them over a graceful restart; one that has closed
 /// them ends with what it does.
 pub fn listening(httpd: &Httpd) -> HashSet<u64> {
-    let ports = [httpd.address(), httpd.tls_address()].map(|address| format!(":{:04X}", address.port()));
-    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    // 0A: listening.
-    rows.filter(|row| row[3] == "0A" && ports.iter().any(|port| row[1].ends_with(port)))
-        .map(|row| row[9].parse().unwrap())
-        .collect()
+    let addresses = [httpd.address(), httpd.tls_address()];
+    let sockets = tcp_sockets(addresses.map(|address| address.port())).into_iter();
+    sockets.filter(|socket| socket.listens && socket.is_of(&addresses)).map(|socket| socket.inode).collect()
 }
 
 /// The children of a process.

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpStream};
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
 
-use support::{DEADLINE, Handler, Httpd, Mpm, wait_for};
+use support::{DEADLINE, Handler, Httpd, Mpm, tcp_sockets, wait_for};
 
 /// How many clients send requests at once.
 const CLIENTS: usize = 4;
@@ -264,14 +264,11 @@ fn requests_for_a_backend_on_one_connection() {
 /// What each child holds when nothing is under way any more.
 pub fn settled(httpd: &Httpd) -> HashMap<u32, Use> {
     wait_for("the lingering connections to end", || {
-        let tcp =
-            [fs::read_to_string("/proc/net/tcp").unwrap(), fs::read_to_string("/proc/net/tcp6").unwrap()].concat();
-        let ports = [httpd.address(), httpd.tls_address()].map(|address| format!(":{:04X}", address.port()));
-        let open = tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()).filter(|row| {
-            // Not those that listen, nor those that only the kernel still knows.
-            row.len() > 9 && ports.iter().any(|port| row[1].ends_with(port)) && row[3] != "0A" && row[9] != "0"
-        });
-        (open.count() == 0).then_some(())
+        let addresses = [httpd.address(), httpd.tls_address()];
+        let sockets = tcp_sockets(addresses.map(|address| address.port()));
+        // Not those that listen, nor those that only the kernel still knows.
+        let mut open = sockets.iter().filter(|socket| socket.is_of(&addresses) && !socket.listens && socket.inode != 0);
+        open.next().is_none().then_some(())
     });
     used(httpd)
 }

@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 use std::fs;
 use std::io::{ErrorKind, Read, Write};
-use std::net::TcpStream;
+use std::net::{SocketAddr, TcpStream};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use support::http1::EndKind;
-use support::{Background, Client, DEADLINE, Handler, Httpd, Mpm, Protocol, body, wait_for};
+use support::{Background, Client, DEADLINE, Handler, Httpd, Mpm, Protocol, body, tcp_sockets, wait_for};
 
 use crate::administrator::restarts::children;
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
@@ -190,13 +190,9 @@ fn helpers_of(process: u32) -> usize {
 
 /// The inodes of the connections whose other side has one of these ports.
 pub fn connections_to(ports: &HashSet<u16>) -> Vec<u64> {
-    let table = fs::read_to_string("/proc/thread-self/net/tcp").unwrap();
-    let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-    let port = |row: &[&str]| row[2].rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
-    rows.filter(|row| port(row).is_some_and(|port| ports.contains(&port)))
-        .filter_map(|row| row[9].parse().ok())
-        .filter(|&inode| inode != 0)
-        .collect()
+    let clients: Vec<_> = ports.iter().map(|&port| SocketAddr::from(([0; 4], port))).collect();
+    let sockets = tcp_sockets(ports.iter().copied()).into_iter();
+    sockets.filter(|socket| !socket.is_of(&clients) && socket.inode != 0).map(|socket| socket.inode).collect()
 }
 
 /// The inodes of all sockets that a process and its descendants hold.

@@ -4,7 +4,9 @@
 use std::collections::HashSet;
 use std::fs;
 use support::http1::{Connection, EndKind};
-use support::{Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, wait_for};
+use support::{
+    Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, tcp_sockets, wait_for,
+};
 
 use crate::administrator::restarts::children;
 use crate::administrator::status::{counts, wait_for_running, with_status};
@@ -297,14 +299,10 @@ mod a_program {
 
     /// Connections to the server's port that some process holds at the server's side, the test's own aside.
     fn connections(httpd: &Httpd) -> HashSet<u64> {
-        let port = format!(":{:04X}", httpd.address().port());
-        let table = fs::read_to_string("/proc/net/tcp").unwrap();
-        let rows = table.lines().skip(1).map(|line| line.split_whitespace().collect::<Vec<_>>());
-        // 0A: listening.
-        rows.filter(|row| row[1].ends_with(&port) && row[3] != "0A")
-            .filter_map(|row| row[9].parse().ok())
-            .filter(|&inode| inode != 0)
-            .collect()
+        let address = httpd.address();
+        let sockets = tcp_sockets([address.port()]).into_iter();
+        let held = sockets.filter(|socket| socket.is_of(&[address]) && !socket.listens && socket.inode != 0);
+        held.map(|socket| socket.inode).collect()
     }
 
     const STARTS_A_DAEMON: Application = Application {

@@ -11,7 +11,7 @@
 //!
 //! * The server: [`Httpd`] and its [`Builder`] (`httpd`), its log's judge (`error_log`), what it may use up ([`limit()`]), how many
 //!   instructions a request costs it ([`Instructions`]), memory that is overwritten when it is given back, calls that fail ([`Faults`],
-//!   `preloaded`), who watches it (`under`), what the machine has (`programs`, `ports`, `user`, [`machine`]).
+//!   `preloaded`), who watches it (`under`), its sockets ([`tcp_sockets`]), what the machine has (`programs`, `ports`, `user`, [`machine`]).
 //! * Applications: [`Handler`], their files (`application`), the gate that their work waits at ([`Background`]), a server behind mod_proxy
 //!   ([`Backend`]), php-fpm (`php_fpm`).
 //! * Clients: [`Client`] for all protocols, [`http1`] and [`http2`] to the byte, HTTP/2 frame by frame
@@ -42,6 +42,7 @@ mod programs;
 mod proxy;
 mod response;
 mod system_calls;
+mod tcp;
 pub mod tools;
 mod under;
 mod user;
@@ -68,4 +69,5 @@ pub use proxy::{Proxy, ProxyKind};
 pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;
 pub use system_calls::{can_trace, system_calls};
+pub use tcp::{TcpSocket, tcp_sockets};
 pub use under::{is_sanitized, is_watched};

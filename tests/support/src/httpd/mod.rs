@@ -28,6 +28,7 @@ use crate::http2::Http2;
 use crate::php_fpm::PhpFpm;
 use crate::preloaded::Faults;
 use crate::process::Process;
+use crate::tcp::tcp_sockets;
 use crate::under;
 pub(crate) use stock::Complaints;
 
@@ -167,17 +168,14 @@ impl Httpd {
     #[track_caller]
     pub fn wait_for_full_socket(&self) {
         const LOOKS: usize = 20;
-        let ports = [self.address(), self.tls_address()].map(|address| format!(":{:04X}", address.port()));
+        let addresses = [self.address(), self.tls_address()];
         let (mut known, mut same) = (HashMap::new(), 0);
         wait_for("a connection that takes no more", || {
-            let tcp = fs::read_to_string("/proc/net/tcp").unwrap_or_default();
-            // Where others' connections come and go, a look may miss a row, or see it twice.
             let mut waits = false;
-            for row in tcp.lines().map(|line| line.split_whitespace().collect::<Vec<_>>()) {
-                if row.len() > 4 && row[3] == "01" && ports.iter().any(|port| row[1].ends_with(port)) {
-                    let queue = row[4].split(':').next().unwrap_or_default().to_owned();
-                    waits |= queue.bytes().any(|digit| digit != b'0');
-                    if known.insert((row[1].to_owned(), row[2].to_owned()), queue.clone()) != Some(queue) {
+            for socket in tcp_sockets(addresses.map(|address| address.port())) {
+                if socket.is_established && socket.is_of(&addresses) {
+                    waits |= socket.unsent > 0;
+                    if known.insert((socket.local, socket.remote), socket.unsent) != Some(socket.unsent) {
                         same = 0;
                     }
                 }
