@@ -13,8 +13,13 @@ use crate::httpd::Complaints;
 /// `[time] [module:level] …`
 static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]]*:(\w+)\]").expect("a valid pattern"));
 
-/// Said at a low level, and yet a disaster.
-static DISASTER: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"exit signal|panicked at").expect("a valid pattern"));
+/// A disaster, at whatever level it is said. No pattern announces it that does not name it.
+const DISASTERS: [&str; 3] = ["exit signal", "panicked at", "internal error, please report it"];
+
+/// The one that a line tells of.
+fn disaster(line: &str) -> Option<&'static str> {
+    DISASTERS.into_iter().find(|words| line.contains(words))
+}
 
 /// What the event and worker MPMs may say when they are told to stop while connections are open: the listener's pollset
 /// is gone before its threads are, and the main thread may close a socket that another thread closes or has just freed
@@ -71,6 +76,12 @@ struct Announced {
     must_come: bool,
 }
 
+impl Announced {
+    fn excuses(&self, line: &str) -> bool {
+        disaster(line).is_none_or(|words| self.pattern.as_str().contains(words)) && self.pattern.is_match(line)
+    }
+}
+
 impl ErrorLog {
     /// The log in the server's folder `root`, of a server that has no ports yet.
     pub(crate) fn new(root: &Path) -> ErrorLog {
@@ -125,7 +136,7 @@ impl ErrorLog {
     pub(crate) fn unannounced(&self, complaints: Vec<String>) -> Vec<String> {
         let announced = self.announced.lock().unwrap();
         let mut complaints = complaints;
-        complaints.retain(|line| !announced.iter().any(|one| one.pattern.is_match(line)));
+        complaints.retain(|line| !announced.iter().any(|one| one.excuses(line)));
         complaints
     }
 
@@ -168,7 +179,7 @@ impl ErrorLog {
             .enumerate()
             .filter(|(_, line)| is_complaint(line))
             .filter(|(index, line)| !self.is_of_a_stop(*index, line, threaded))
-            .filter(|(_, line)| !announced.iter().any(|one| one.pattern.is_match(line)))
+            .filter(|(_, line)| !announced.iter().any(|one| one.excuses(line)))
             .filter(|(index, line)| !starting[*index] || !stock.at_start.contains(&self.normal(line)))
             .filter(|(index, line)| {
                 !KILLED.is_match(line) || !self.is_by_the_stopped(*index, line) || !stock.slow_to_stop
@@ -186,7 +197,7 @@ impl ErrorLog {
 /// its time and level, came from some program's standard error and is one too.
 pub(crate) fn is_complaint(line: &str) -> bool {
     match LINE.captures(line) {
-        Some(parts) => matches!(&parts[1], "warn" | "error" | "crit" | "alert" | "emerg") || DISASTER.is_match(line),
+        Some(parts) => matches!(&parts[1], "warn" | "error" | "crit" | "alert" | "emerg") || disaster(line).is_some(),
         None => !line.trim().is_empty(),
     }
 }
@@ -351,6 +362,25 @@ mod tests {
     #[test]
     fn disasters_count_at_any_level() {
         assert!(is_complaint("[Sun Nov 22 2026] [core:notice] [pid 1] AH00051: child pid 7 exit signal Abort (6)"));
+    }
+
+    #[test]
+    fn a_disaster_is_announced_by_its_name() {
+        let folder = tempfile::tempdir().unwrap();
+        let log = ErrorLog::new(folder.path());
+        log.announce("finish_request:(warn|error)", false);
+        let panic =
+            warning("internal error, please report it: oh (src/lib.rs:1)").replace("ssl:warn", "finish_request:error");
+        fs::write(&log.path, &panic).unwrap();
+        assert_eq!(log.trouble(Default::default).len(), 1);
+        fs::write(&log.path, panic.replace("internal error", "an error")).unwrap();
+        assert_eq!(log.trouble(Default::default).len(), 0);
+        log.announce("exit signal Killed", false);
+        let killed = warning("AH00052: child pid 7 exit signal Killed (9)");
+        fs::write(&log.path, &killed).unwrap();
+        assert_eq!(log.trouble(Default::default).len(), 0);
+        fs::write(&log.path, killed.replace("Killed (9)", "Abort (6)")).unwrap();
+        assert_eq!(log.trouble(Default::default).len(), 1);
     }
 
     #[test]
