@@ -1,7 +1,7 @@
 <?php
 /**
- * For prepend.php, under php-cgi: the digits that httpd gave are known to apache_finish_request(), and to nobody else; and
- * zlib.output_compression, which PHP begins but ends for nobody, is done by a buffer that can be ended.
+ * For prepend.php, under php-cgi: the digits that httpd gave are known to apache_finish_request(), and taken out of $_SERVER and of what the script's
+ * own programs get (getenv() has what FastCGI brought, all the same); and zlib.output_compression, which PHP begins but ends for nobody, is done by a buffer that can be ended.
  */
 
 apache_finish_request_digits();

@@ -52,7 +52,7 @@ if (!function_exists('apache_finish_request')) {
      */
     function apache_finish_request_is_off(): bool
     {
-        $marks = preg_grep('/^X-Finish-Request:/i', headers_list());
+        $marks = preg_grep('/^X-Finish-Request:/i', function_exists('headers_list') ? headers_list() : []);
         $variable = 'finish-request';
         // Each internal redirect puts a prefix before it; httpd allows ten by default.
         for ($redirects = 0; $redirects <= 20; $redirects++) {
@@ -84,8 +84,12 @@ if (!function_exists('apache_finish_request')) {
             return false;
         }
         $token = $by_header ? bin2hex(random_bytes(16)) : '';
+        $sent = headers_sent();
         if ($by_header) {
             header("X-Finish-Request: boundary=$token");
+        } elseif (!$sent) {
+            // The page's own mark would be another end.
+            header_remove('X-Finish-Request');
         }
         $thrown = apache_finish_request_flush();
         $finished = ob_get_level() === 0;
@@ -93,6 +97,10 @@ if (!function_exists('apache_finish_request')) {
         if ($finished && $by_header) {
             echo $token;
         } elseif ($finished) {
+            if ($sent) {
+                // The page's own mark, in a header that httpd may not have seen yet: what is said later goes before it.
+                flush();
+            }
             apache_setenv('finish-request', 'flush');
         }
         flush();
@@ -111,6 +119,12 @@ if (!function_exists('apache_finish_request')) {
     function apache_finish_request_by_digits(string $digits): bool
     {
         if (!apache_finish_request_can_flush()) {
+            return false;
+        }
+        // The page's own mark would be another end.
+        if (!headers_sent()) {
+            header_remove('X-Finish-Request');
+        } elseif (function_exists('headers_list') && preg_grep('/^X-Finish-Request:/i', headers_list())) {
             return false;
         }
         $thrown = apache_finish_request_flush();
@@ -149,13 +163,17 @@ if (!function_exists('apache_finish_request')) {
         if (headers_sent() || !apache_finish_request_can_flush()) {
             return false;
         }
+        // Without a byte php-cgi sends no header before the script's end.
+        if (apache_finish_request_are_plain($buffers) && array_sum(array_column($buffers, 'buffer_used')) === 0) {
+            return false;
+        }
 
         $thrown = apache_finish_request_flush($collector + 1);
         $text = '';
         while (ob_get_level() > 0) {
             $text = ob_get_clean() . $text;
         }
-        // An output callback may have sent the header. And without a byte php-cgi sends none before the script's end.
+        // An output callback may have sent the header, or left nothing.
         $finished = $text !== '' && !headers_sent();
         if ($finished) {
             if (!in_array(http_response_code(), [204, 304], true)) {
@@ -163,8 +181,10 @@ if (!function_exists('apache_finish_request')) {
             }
             header('X-Finish-Request: on');
         }
-        echo $text;
-        flush();
+        if ($text !== '') {
+            echo $text;
+            flush();
+        }
         if ($thrown) {
             throw $thrown;
         }
@@ -184,7 +204,9 @@ if (!function_exists('apache_finish_request')) {
             }
             // php-fpm would end the script at its next output: it goes on, and its output goes nowhere. (A flush()
             // still has connection_status() say that the client has gone: that is php-fpm's own.)
-            ignore_user_abort(true);
+            if (function_exists('ignore_user_abort')) {
+                ignore_user_abort(true);
+            }
             if (!$function()) {
                 return false;
             }

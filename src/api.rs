@@ -20,6 +20,10 @@ impl OptionalFunction for FinishRequest {
 
 fn finish(request: Request<'_>) -> Result {
     let response = Response::of(request).ok_or(Status::NOT_IMPLEMENTED)?;
+    // It has been decided that its client waits for the handler.
+    if response.phase(|phase| matches!(phase, Phase::Marked(marked) if !marked.early)) {
+        return Err(Status::NOT_IMPLEMENTED);
+    }
     if !request.has_ended() {
         response.drop_at_end(request);
         // Without a place in background work nothing is asked for: the response goes on as it was.

@@ -14,6 +14,13 @@ use crate::rules::{VERSION_NUMBER, mark};
 /// The request note by which an application inside httpd sees that the module is there, and on.
 const VERSION_NOTE: &CStr = c"finish-request-version";
 
+/// Has the header of mod_fcgid's programs read as marked responses need it, where there is an mod_fcgid.
+fn before_fcgid(request: Request<'_>, may_be_marked: bool) {
+    if fcgid::is_there() {
+        handlers::fcgid::before_handler(request, may_be_marked);
+    }
+}
+
 /// The hooks by which a response begins.
 pub struct Begin;
 
@@ -24,7 +31,7 @@ impl InsertFilter for Begin {
     }
 
     fn insert_filter(request: Request<'_>) {
-        fcgid::before_handler(request, false);
+        before_fcgid(request, false);
         let Some(settings) = dir_config::<Settings>(request) else { return };
         let is_off = settings.mode() == Mode::Off;
         if Response::is_in_chain_of(request) {
@@ -35,11 +42,11 @@ impl InsertFilter for Begin {
                 return;
             }
         }
+        late::before_redirected(request);
         if is_off {
             take_brought_mark(request);
             return;
         }
-        late::before_redirected(request);
         digits::take_away(request);
         if request.is_subrequest() {
             return;
@@ -55,7 +62,7 @@ impl InsertFilter for Begin {
             let response = request.undropped_or_init(|| Response::begin(request, handler));
             output::insert(request);
             body::watch(request, response);
-            fcgid::before_handler(request, true);
+            before_fcgid(request, true);
             if decide::is_late(response, request) {
                 late::before_handler(request, response);
             }

@@ -122,14 +122,15 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
 }
 
 fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
-    let next = look_ahead(call);
+    let next = if after == Some(After::Close) { None } else { look_ahead(call) };
     let after = pass_end(call, after, body)?;
     let_go(call, source, after, next)
 }
 
-/// Looks what follows on a connection that may be kept, before the client has all of the response: a quick client sends its next request at once.
+/// Looks what follows on a connection that may be kept, before the client has all of the response: a quick client sends its next request at once. That
+/// is behind the body of this one, which is read before.
 pub fn look_ahead(Call { request, settings, .. }: Call<'_>) -> Option<Next> {
-    let is_kept = settings.connection() == After::Keep && !request.connection().is_stream() && !request.is_last();
+    let is_kept = !request.is_last() && connection::after(request, settings) == After::Keep;
     is_kept.then(|| connection::look_ahead(request))
 }
 
@@ -184,14 +185,16 @@ pub fn after_own_end(Call { request, response, settings, .. }: Call<'_>) -> Resu
 }
 
 /// The response has been passed on to its end, and its handler has failed behind that: what comes now is for nobody. The client's connection is
-/// closed, over TLS as that has it; otherwise httpd sends what it holds of the response, and FIN, when the request ends.
+/// closed, over TLS as that has it; otherwise httpd sends FIN when the request ends.
 pub fn cut_off(request: Request<'_>, response: &Response, settings: &Settings) {
     let client = response.client();
     client.close_after_response();
-    if !client.is_stream() && !connection::is_plain(client) {
+    if !client.is_stream() {
         // An error says that the client has gone.
         let _ = client.flush(request.pool());
-        connection::release(client, request, Next::Close);
+        if !connection::is_plain(client) {
+            connection::release(client, request, Next::Close);
+        }
     }
     response.set_work(detach::detach(request, client, settings, false, work_ended));
 }

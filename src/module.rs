@@ -5,7 +5,7 @@ use std::ffi::{CStr, c_int};
 use crate::connection::{buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, MANUAL, Settings};
 use crate::filters::{body, fcgid, header, interim, output};
-use crate::handlers::digits;
+use crate::handlers::{self, digits};
 use crate::httpd::{
     BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType,
     OpenLogs, Pool, PostConfig, PreConfig, Server, is_rehearsal, notice, refusal, server_config, with_context,
@@ -80,7 +80,7 @@ impl OpenLogs for Start {
 impl PostConfig for Start {
     fn post_config(configured: Configured<'_>) -> Result<(), String> {
         configured.replace::<fcgid::Fcgid>();
-        configured.replace_read::<fcgid::NextRecord>();
+        configured.replace_read::<handlers::fcgid::NextRecord>();
         configured.replace::<header::Http1>();
         configured.replace::<header::Http2>();
         configured.find_byte_counter();

@@ -4,7 +4,7 @@
 
 use libfuzzer_sys::{arbitrary, arbitrary::Arbitrary, fuzz_target};
 use mod_finish_request::rules::course::{self, Ask, Marked, Order, Phase, Reached, Refused, Said, Seen};
-use mod_finish_request::rules::declared::{Declared, Pause, Standing, Watched};
+use mod_finish_request::rules::declared::{Declared, Pause, Pieces, Standing, Watched};
 use mod_finish_request::rules::ending::model::{self, Close};
 use mod_finish_request::rules::ending::{Boundary, Chunks, Ending, Length, Verdict};
 use mod_finish_request::rules::mark::{Source, Token};
@@ -317,7 +317,7 @@ fuzz_target!(|events: Vec<Event<'_>>| {
                 }
             }
             Event::Declare(length) => {
-                let watched = Watched { declared: Declared::length((*length).into()), pause: Pause::Flush };
+                let watched = Watched { declared: Declared::length((*length).into()), pause: Pause::Flush, pieces: Pieces::default() };
                 response.say(Said::Declared(watched));
             }
             Event::Off => {
@@ -327,7 +327,7 @@ fuzz_target!(|events: Vec<Event<'_>>| {
             }
             Event::Now(bits) => {
                 // The C function flushes.
-                if let Order::Walk = response.say(Said::Now) {
+                if let Order::Walk = response.say(Said::Now(Source::Api)) {
                     response.walk(b"", true, false, *bits);
                 }
             }

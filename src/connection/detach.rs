@@ -9,8 +9,8 @@ use super::{keep, release};
 use crate::background::Work;
 use crate::directives::Settings;
 use crate::httpd::{
-    Block, Brigade, Connection, Filter, FilterHandle, FilterType, InputCall, InputFilter, Kind, OutputFilter, Record,
-    Request, RequestRecord, Result,
+    Block, Brigade, Connection, Filter, FilterHandle, FilterType, InputCall, InputFilter, Kind, OutputFilter,
+    OutputHead, Record, Request, RequestRecord, Result,
 };
 
 /// The filter that takes what reaches nobody. It belongs to the connection: the request's own filters end with the request's pool, and
@@ -38,6 +38,8 @@ pub struct Detached {
     aborted: bool,
     /// True if the client's connection goes on, as the client was told.
     kept: bool,
+    /// Where its output began before.
+    head: OutputHead,
 }
 
 /// Cuts a request off from `client`, its client's connection: gives the background work, which begins. Later writes, of the handler,
@@ -56,9 +58,10 @@ pub fn detach(
     let copies = seen.raw() == client.raw() && (client.is_stream() || aborted);
     let connection = if copies { client.unaborted() } else { seen };
     let work = Arc::new(Work::begin(request, Record::of(connection), settings));
-    let detached = Detached { work: Arc::downgrade(&work), request: RequestRecord::of(request), ended, aborted, kept };
-    if let Some(Leads(to)) = request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, Leads::default) {
-        to.replace(Some(Arc::new(detached)));
+    if let Some((Leads(to), head)) = request.detach::<Sink, Empty, keep::ReadAhead>(client, connection, Leads::default)
+    {
+        let (request, work) = (RequestRecord::of(request), Arc::downgrade(&work));
+        to.replace(Some(Arc::new(Detached { work, request, ended, aborted, kept, head })));
     }
     work
 }
@@ -139,17 +142,19 @@ impl OutputFilter for Sink {
                 && let Some(Leads(to)) = leads
             {
                 to.replace(None);
+                // Filters above this one have to know of it as well, mod_reqtimeout's, and of all that comes on the connection.
+                return pass_end_of_request(brigade, |brigade| connection.pass_from(&detached.head, brigade));
             }
         }
-        pass_end_of_request(filter, brigade)
+        pass_end_of_request(brigade, |brigade| filter.pass_on(brigade))
     }
 }
 
 /// Sends the end of the request, the first of the brigade, after what the connection's filters hold of its response: that may lie in
 /// the request's memory, which goes when this bucket is destroyed. mod_http2's header bucket waits so for a client that does not read.
-fn pass_end_of_request(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+fn pass_end_of_request(brigade: &mut Brigade<'_>, pass: impl FnOnce(&mut Brigade<'_>) -> Result) -> Result {
     brigade.keep_first();
-    let passed = filter.pass_on(brigade);
+    let passed = pass(brigade);
     // Where nobody has taken it, nothing waits.
     brigade.clear();
     passed

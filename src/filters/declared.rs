@@ -5,7 +5,7 @@ use crate::connection::{self, Next};
 use crate::finish;
 use crate::httpd::{Block, Brigade, Kind, Request, Result, Status};
 use crate::response::declared::Believed;
-use crate::response::{Body, Call, Response};
+use crate::response::{Body, Call, Response, decide};
 use crate::rules::course::{Order, Seen};
 use crate::rules::declared::{Declared, Pause};
 
@@ -18,7 +18,7 @@ use super::passed::{self, pass_on};
 /// What the buckets and the filters below say.
 pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Result {
     let Call { request, response, settings, .. } = call;
-    if response.pass_header(request) && request.is_last() {
+    if response.pass_header(request) && decide::is_last(request) {
         connection::begin(request, settings)?;
     }
     if response.declared.get().is_some() {
@@ -28,7 +28,11 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
     }
     let looked = response.watch(|watched| {
         let glance = look_through(&mut watched.declared, brigade)?;
-        let paused = glance.ends_with_flush || (watched.pause == Pause::Brigade && !brigade.is_empty());
+        if let Some(bytes @ 1..) = glance.bytes {
+            watched.pieces.note(bytes);
+        }
+        let has_paused = watched.pause == Pause::Brigade && !brigade.is_empty() && !watched.pieces.may_be_cut();
+        let paused = glance.ends_with_flush || has_paused;
         Ok((watched.declared.standing(), paused, glance))
     });
     let (standing, paused, glance) = looked.unwrap_or(Err(Status::GENERAL))?;

@@ -5,7 +5,7 @@ use std::ffi::CStr;
 use crate::abort;
 use crate::connection::detach;
 use crate::httpd::{
-    Brigade, Filter, FilterHandle, FilterType, HTTP_OK, OutputFilter, Request, Result, Spare, dir_config, with_context,
+    Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, Spare, dir_config, with_context,
 };
 use crate::response::{Call, Response, decide::decide};
 use crate::rules::course::Order;
@@ -62,7 +62,7 @@ pub fn handler_failed(request: Request<'_>) -> Result {
         return Ok(());
     };
     // An application that hands over to another page by an internal redirect has not failed.
-    let goes_on = failed.raw() != request.raw() && failed.status() == HTTP_OK;
+    let goes_on = failed.raw() != request.raw() && !failed.has_failed() && request.comes_from(failed);
     let (Some(filter), Some(settings), false) = (response.filter(), dir_config(failed), goes_on) else { return Ok(()) };
     let call = Call { filter, request: failed, response, settings };
     with_context(failed, || {

@@ -275,7 +275,7 @@ impl Walk<'_, '_> {
             },
             Order::EndWithHandler | Order::EndWithHandlerAndWatch => {
                 release_last();
-                end_with_handler(way.call, order == Order::EndWithHandlerAndWatch, body, brigade)
+                end_with_handler(&way, order == Order::EndWithHandlerAndWatch, body, brigade)
             }
             Order::Discard => detach::discard(brigade, None),
             Order::Finish => {
@@ -423,8 +423,10 @@ impl Ask for Asked<'_, '_, '_, '_> {
     }
 }
 
-/// There is nothing to gain: the response goes on as it would without the module. It may yet work on, and is watched then.
-fn end_with_handler(call: Call<'_>, may_work_on: bool, body: &mut Brigade<'_>, brigade: &mut Brigade<'_>) -> Result {
+/// There is nothing to gain: the response goes on as it would without the module. It may yet work on, and is watched then: its client is let go at
+/// once, or waits where the response cannot be finished early.
+fn end_with_handler(way: &Way<'_>, may_work_on: bool, body: &mut Brigade<'_>, brigade: &mut Brigade<'_>) -> Result {
+    let Way { call, early } = *way;
     let Call { filter, request, response, .. } = call;
     brigade.move_all(body);
     response.pass_header(request);
@@ -435,7 +437,7 @@ fn end_with_handler(call: Call<'_>, may_work_on: bool, body: &mut Brigade<'_>, b
         response.step(Seen::Ended);
     }
     passed?;
-    if !may_work_on {
+    if !may_work_on || !early {
         return Ok(());
     }
     // A handler that is about to return is not to wait for its client where httpd would see to the rest without it, as an asynchronous MPM does.

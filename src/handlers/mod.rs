@@ -2,6 +2,7 @@
 
 pub mod cgi_script;
 pub mod digits;
+pub mod fcgid;
 pub mod length;
 
 use crate::httpd::Request;
@@ -25,13 +26,6 @@ pub enum Kind {
     PseudoType,
     /// Another one.
     Other,
-}
-
-impl Kind {
-    /// Returns true if a program outside httpd makes the response.
-    pub fn is_outside(self) -> bool {
-        matches!(self, Self::Proxy | Self::Cgi | Self::Fcgid)
-    }
 }
 
 /// Returns the kind of the handler that answers a request. To be asked before it runs: httpd forgets one that it found by the media type, which is

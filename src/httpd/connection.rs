@@ -28,6 +28,14 @@ pub struct Connection<'c> {
     life: PhantomData<&'c sys::conn_rec>,
 }
 
+/// Where a connection's output begins: the first of its own filters. For as long as the connection lives.
+pub struct OutputHead(*mut sys::ap_filter_t);
+
+// SAFETY: an address, which is followed for a connection that the calling thread works on (invariant 2).
+unsafe impl Send for OutputHead {}
+// SAFETY: as for Send.
+unsafe impl Sync for OutputHead {}
+
 impl<'c> Connection<'c> {
     /// # Safety
     ///
@@ -85,6 +93,25 @@ impl<'c> Connection<'c> {
                 let added = sys::ap_add_output_filter_handle(O::handle().raw(), context, none, self.raw);
                 Filter::from_raw(added).unwrap_unchecked()
             })
+        }
+    }
+
+    /// Where its output begins.
+    pub(super) fn output_head(self) -> OutputHead {
+        // SAFETY: the connection is live (invariant 1).
+        OutputHead(unsafe { (*self.raw).output_filters })
+    }
+
+    /// Has its output begin again where it did, at filters of its own: writes this there.
+    ///
+    /// # Errors
+    ///
+    /// What the filters say.
+    pub fn pass_from(self, head: &OutputHead, brigade: &mut Brigade<'_>) -> Result {
+        // SAFETY: the filters of a connection are in its pool, and live as long as it (invariant 1), as long as whoever kept the head.
+        unsafe {
+            (*self.raw).output_filters = head.0;
+            Status::check(sys::ap_pass_brigade(head.0, brigade.raw()))
         }
     }
 

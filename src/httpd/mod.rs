@@ -28,7 +28,7 @@ mod table;
 pub use self::brigade::{Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind};
 pub use self::bucket_read::{Ahead, OriginalRead, ReplacedRead, Source};
 pub use self::config::{PerDir, dir_config, server_config};
-pub use self::connection::{Client, Connection, Record};
+pub use self::connection::{Client, Connection, OutputHead, Record};
 pub use self::directive::{Args, Commands, Context, Directive, Manual, command};
 pub use self::filter::{Filter, Foremost, Node, Spare, is_ours};
 pub use self::filter_entry::{
@@ -53,4 +53,4 @@ pub use self::seldom::Seldom;
 pub use self::server::Server;
 pub use self::status::{Result, Status};
 pub use self::table::Table;
-pub use crate::sys::{HTTP_BAD_GATEWAY, HTTP_INTERNAL_SERVER_ERROR, HTTP_NO_CONTENT, HTTP_NOT_MODIFIED, HTTP_OK};
+pub use crate::sys::{HTTP_BAD_GATEWAY, HTTP_INTERNAL_SERVER_ERROR, HTTP_NO_CONTENT, HTTP_NOT_MODIFIED};

@@ -5,9 +5,10 @@ use std::marker::PhantomData;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicPtr, Ordering};
 
+use super::connection::OutputHead;
 use super::extra::Alive;
 use super::{Brigade, Connection, Filter, InputFilter, OutputFilter, Pool, PutBack, Result, Server, Status, Table};
-use crate::sys;
+use crate::sys::{self, HTTP_OK};
 
 /// A request that httpd is working on.
 #[derive(Clone, Copy)]
@@ -253,6 +254,12 @@ impl<'r> Request<'r> {
         self.body_filter().is_none_or(|filter| unsafe { !(*filter).ctx.is_null() })
     }
 
+    /// True if something of it has been read that httpd reads for this request, whatever its header says by now.
+    pub fn has_begun_body(self) -> bool {
+        // SAFETY: as for body_is_begun.
+        self.body_filter().is_some_and(|filter| unsafe { !(*filter).ctx.is_null() })
+    }
+
     /// Returns how long its connection may wait for the next request, in microseconds (`KeepAliveTimeout`), as
     /// `ap_process_http_sync_connection` has it.
     pub fn keep_alive_timeout(self) -> i64 {
@@ -284,6 +291,17 @@ impl<'r> Request<'r> {
         };
         let old = protocol < HTTP_1_1 && !says(b"keep-alive");
         connection.is_closing() || !keeps || (most > 0 && connection.keepalives() >= most) || old || says(b"close")
+    }
+
+    /// True if that other request has been redirected to this one.
+    pub fn comes_from(self, other: Request<'_>) -> bool {
+        std::iter::successors(self.prev(), |request| request.prev()).any(|request| request.raw() == other.raw())
+    }
+
+    /// Of a request with another behind it: true if that is an error document's. httpd has one for a chain of internal redirects at the most, and
+    /// all behind the request that failed begin with its status (`ap_die`, `internal_internal_redirect`).
+    pub fn has_failed(self) -> bool {
+        self.status() != HTTP_OK && self.prev().is_none_or(|before| before.status() == HTTP_OK)
     }
 
     /// The status of the response.
@@ -504,8 +522,9 @@ impl<'r> Request<'r> {
         client: Connection<'r>,
         connection: Connection<'r>,
         context: impl FnOnce() -> O::Context,
-    ) -> Option<&'r O::Context> {
+    ) -> Option<(&'r O::Context, OutputHead)> {
         let output = client.output_filter::<O>(context);
+        let head = connection.output_head();
         let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests of a chain of internal redirects live as long as one another, and httpd may still
@@ -527,7 +546,7 @@ impl<'r> Request<'r> {
             }
         }
         self.last().set_connection(connection);
-        output.context::<O>()
+        Some((output.context::<O>()?, head))
     }
 
     /// Gives this request, and those that were redirected to it, another record of the connection that they came by.

@@ -6,7 +6,7 @@ use crate::directives::{Mode, Settings};
 use crate::handlers::{self, length};
 use crate::httpd::{self, Request, Status};
 use crate::rules::course::{Marked, Order, Said, Seen};
-use crate::rules::declared::{Pause, Watched};
+use crate::rules::declared::{Pieces, Watched};
 use crate::rules::ending::{Ending, Length};
 use crate::rules::mark::{self, Choice, Idiom, Mark, REDIRECT, Rejected, Source, VARIABLE};
 use crate::rules::quote::escaped;
@@ -121,7 +121,9 @@ fn first_word(response: &Response, request: Request<'_>, settings: &Settings) ->
         }
     };
     let mut ending = Ending::new(&mark, content_length, chunked);
-    if chunked && !matches!(ending, Ending::Chunks(_)) {
+    // Another coding is the application's as well, and whoever reads it goes by it (RFC 9112, 6.3).
+    let is_coded = chunked || !matches!(mark, Mark::On) && values(c"Transfer-Encoding").is_some();
+    if is_coded && !matches!(ending, Ending::Chunks(_)) {
         background::seldom(Kind::OwnChunks, |more| {
             log::warn!(
                 "the application at {} chunks its body by itself, for which its mark must be 'on': this response is \
@@ -166,16 +168,19 @@ fn first_word(response: &Response, request: Request<'_>, settings: &Settings) ->
 fn declared(response: &Response, request: Request<'_>, content_length: Option<u64>, chunked: bool) -> Option<Watched> {
     let pause = handlers::pause(request, response.handler)?;
     let status = request.status();
-    let is_redirect = (300..400).contains(&status) && request.headers_out().get(c"Location").is_some();
     let declared = mark::recognise(&Idiom {
         http2: request.connection().is_stream(),
-        closes: request.is_last() || request.header_values(c"Connection").any(mark::has_close),
+        closes: is_last(request),
         content_length,
         chunked,
-        bodiless: matches!(status, httpd::HTTP_NO_CONTENT | httpd::HTTP_NOT_MODIFIED)
-            || (is_redirect && content_length.is_none() && pause == Pause::Flush && !response.handler.is_outside()),
+        bodiless: matches!(status, httpd::HTTP_NO_CONTENT | httpd::HTTP_NOT_MODIFIED),
     })?;
-    Some(Watched { declared, pause })
+    Some(Watched { declared, pause, pieces: Pieces::default() })
+}
+
+/// True if the connection is to be closed behind the response: as httpd has it, or as the application says.
+pub fn is_last(request: Request<'_>) -> bool {
+    request.is_last() || request.header_values(c"Connection").any(mark::has_close)
 }
 
 /// An in-process application may mark the response after part of the body has gone.
@@ -223,14 +228,17 @@ fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Sou
     Said::Mark(Marked::new(ending, source, early))
 }
 
-/// `off` wins even late, and the C function over other marks.
+/// `off` wins even late, and the C function over other marks; so does the variable that says that the next flush is the end, as PHP's function does.
 #[inline(never)]
 fn again(response: &Response, request: Request<'_>) -> Said {
-    let off = |value| mark::parse(value) == Ok(Mark::Off);
-    if variable_changed(response, request) && variable(response, request).into_iter().any(off) {
+    let env = if variable_changed(response, request) { variable(response, request) } else { Vec::new() };
+    let is = |mark| env.iter().any(|value| mark::parse(value).as_ref() == Ok(&mark));
+    if is(Mark::Off) {
         Said::Off
     } else if response.asked.take() {
-        Said::Now
+        Said::Now(Source::Api)
+    } else if is(Mark::Flush) {
+        Said::Now(Source::Env)
     } else {
         Said::Nothing
     }
@@ -261,12 +269,13 @@ fn values<'r>(request: Request<'r>, own: Option<&'r [u8]>) -> Vec<&'r [u8]> {
     }
     let mut values: Vec<&[u8]> = own.into_iter().collect();
     let mut name = VARIABLE.to_bytes().to_vec();
+    let mut failed = false;
     let mut earlier = request.prev();
     while let Some(before) = earlier {
         name.splice(0..0, REDIRECT.iter().copied());
         let value = env.get(request.pool().string(&name));
-        // What marked a page that failed does not mark the error document in its place.
-        let failed = before.status() != httpd::HTTP_OK;
+        // What marked a page that failed, or came to it, does not mark the error document in its place.
+        failed |= before.has_failed();
         values.extend(value.filter(|value| !failed || mark::parse(value) == Ok(Mark::Off)));
         earlier = before.prev();
     }

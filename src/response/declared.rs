@@ -5,13 +5,15 @@
 
 use std::cell::Cell;
 use std::rc::Rc;
+use std::time::Duration;
 
 use super::Response;
 use super::late::Rule;
-use crate::connection;
+use crate::connection::{self, poll};
 use crate::handlers::cgi_script;
+use crate::handlers::fcgid::NextRecord;
 use crate::httpd::{
-    Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status,
+    Ahead, Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status,
 };
 use crate::rules::course::{Ask, Order, Seen};
 use crate::rules::declared::Standing;
@@ -93,10 +95,12 @@ impl StandIn {
     fn look_at_first(&self, source: &mut Brigade<'_>, response: &Response) -> Result {
         let looked = response.watch(|watched| {
             let declared = &mut watched.declared;
-            match source.first() {
-                Some(Kind::Data(Some(_))) if declared.reads() => declared.take(source.read_first(Block::Yes)?),
-                Some(Kind::Data(Some(length))) => declared.count(length),
-                _ => {}
+            if let Some(Kind::Data(Some(length))) = source.first() {
+                watched.pieces.note(length);
+                match declared.reads() {
+                    true => declared.take(source.read_first(Block::Yes)?),
+                    false => declared.count(length),
+                }
             }
             Ok(declared.standing())
         });
@@ -131,7 +135,11 @@ impl StandIn {
 
     /// The body is at its declared end: whether it ends here, as the program has no more at hand. Otherwise that has been read.
     fn ends(&self, source: &mut Brigade<'_>, block: Block, request: Request<'_>, response: &Response) -> Result<bool> {
-        if !self.is_fcgid {
+        if self.is_fcgid {
+            if has_more(source, request, response) {
+                return source.read_first(block).map(|_| false);
+            }
+        } else {
             match source.read_first(Block::No) {
                 Err(status) if status.is_again() => {}
                 read => return read.map(|_| false),
@@ -144,6 +152,22 @@ impl StandIn {
             return Ok(true);
         }
         source.read_first(block).map(|_| false)
+    }
+}
+
+/// How long a program may take between two records that it makes of one text.
+const BETWEEN: Duration = Duration::from_millis(20);
+
+/// Whether mod_fcgid's program has more at hand.
+fn has_more(source: &Brigade<'_>, request: Request<'_>, response: &Response) -> bool {
+    match source.ahead::<NextRecord>(request) {
+        Some(Ahead::Read) => true,
+        Some(Ahead::Socket(socket)) => {
+            let is_cut = response.watch(|watched| watched.pieces.may_be_cut()) == Some(true);
+            let within = if is_cut { BETWEEN } else { Duration::ZERO };
+            poll::wait(socket, libc::POLLIN, Some(within)).unwrap_or(false)
+        }
+        None => false,
     }
 }
 

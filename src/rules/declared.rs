@@ -27,6 +27,34 @@ pub struct Watched {
     pub declared: Declared,
     /// When that is believed.
     pub pause: Pause,
+    /// How it came last.
+    pub pieces: Pieces,
+}
+
+/// The pieces in which a FastCGI program's output comes, as far as they say whether another one is on its way.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Pieces {
+    before: u64,
+    last: u64,
+}
+
+impl Pieces {
+    /// What mod_proxy_fcgi reads at once (`AP_IOBUFSIZE`); and PHP has no larger text in one record than its buffer holds without the record's head
+    /// (`fcgi_write`), but for a multiple of eight bytes, with the rest behind it in another record.
+    const LARGE: u64 = 8192 - 16;
+    const UNIT: u64 = 8;
+
+    /// So many bytes have come at once.
+    pub const fn note(&mut self, bytes: u64) {
+        (self.before, self.last) = (self.last, bytes);
+    }
+
+    /// Whether the program, or who reads from it, may have cut what was one text behind the last of them: then its end is no pause of the program's.
+    pub const fn may_be_cut(self) -> bool {
+        self.last > 0
+            && self.last.is_multiple_of(Self::UNIT)
+            && (self.last >= Self::LARGE || self.before >= Self::LARGE)
+    }
 }
 
 /// When a body that has come to its declared end is believed to have ended.
@@ -34,7 +62,7 @@ pub struct Watched {
 pub enum Pause {
     /// At a flush: of a handler inside httpd, or of one that flushes where its backend has no more at hand.
     Flush,
-    /// As soon as a brigade ends there: it has what the backend had at hand.
+    /// As soon as a brigade ends there, unless it may be [cut](Pieces::may_be_cut): it has what the backend had at hand.
     Brigade,
 }
 

@@ -321,6 +321,47 @@ fn a_request_behind_a_body_whose_time_has_passed() {
     });
 }
 
+/// An input filter takes the header away by which httpd has known of a body, as soon as it reads: what is left of that is no next request.
+#[test]
+fn a_body_that_a_filter_inflates() {
+    const READS: &str = "<?php
+        require 'background.php';
+        fread(fopen('php://input', 'r'), 10);
+        header('Content-Length: 4096');
+        header('X-Finish-Request: on');
+        echo body(4096);
+        flush();
+        background($_GET['id']);";
+    let httpd = Httpd::builder(Mpm::Prefork)
+        .handler(Handler::ModPhp)
+        .modules(&["filter", "deflate"])
+        .config(KEEP)
+        .config("SetInputFilter DEFLATE\n<Location /close>\nFinishRequestConnection Close\n</Location>\nAliasMatch ^/close/(.*) ${WWW}/$1")
+        .modules(&["alias"])
+        .php_ini("enable_post_data_reading", "0")
+        .start();
+    httpd.install("reads.php", READS);
+    // Stored, not compressed: it says what it likes to whoever takes it for a request.
+    let next = b"\r\n\r\nGET /background.php HTTP/1.1\r\nHost: localhost\r\n\r\n".repeat(4000);
+    let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::none());
+    std::io::Write::write_all(&mut gzip, &next).unwrap();
+    let text = gzip.finish().unwrap();
+    for page in ["/reads.php", "/close/reads.php"] {
+        let (background, connection) = (httpd.background(), httpd.connect());
+        let framing = format!("Content-Encoding: gzip\r\nContent-Length: {}", text.len());
+        let head = post(&format!("{page}?id={}", background.id()), &framing);
+        // All of it is taken, whatever becomes of it, while the work runs.
+        connection.send([head.as_bytes(), &text].concat());
+        let response = connection.response();
+        assert_body(&response, &body(4096));
+        background.wait_for_begin();
+        assert!(!keeps(&response) && !background.is_done());
+        is_closed(&connection);
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
 /// Of a body more is missing than is read ahead: the response does not wait for that, however much has come.
 #[test]
 fn more_than_is_read_ahead_and_not_all() {

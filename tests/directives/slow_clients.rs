@@ -68,6 +68,35 @@ fn work_begins(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
+on_every_mpm!(work_begins_where_the_application_closes);
+
+/// The same where it is the application's own `Connection: close` by which `Auto` knows the end.
+fn work_begins_where_the_application_closes(mpm: Mpm) {
+    const CLOSES: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r.headers_out['Connection'] = 'close'
+              r.headers_out['Content-Length'] = query.bytes
+              r:write(background.body(tonumber(query.bytes)))
+              r:flush()
+              background.run(r, query.id, 0)
+              return apache2.OK",
+    };
+    let httpd = server(Handler::Lua, mpm, "FinishRequest Auto\nFinishRequestBuffer 4M");
+    let page = CLOSES.install(&httpd, Handler::Lua, "closes");
+    for tls in [false, true] {
+        let (connection, background) = (connect(&httpd, tls), httpd.background());
+        connection.get(&path(&background, &page, &format!("bytes={LARGE}")), &[]);
+        background.wait_for_begin();
+        assert_eq!(connection.received(), b"");
+        gets_all(&connection, tls, LARGE);
+        assert!(!background.is_done());
+        ran_to_its_end(&background);
+    }
+    httpd.stop();
+}
+
 /// The work ends, and the request with it, before the client reads: it gets everything all the same.
 #[test]
 fn the_work_ends_first() {

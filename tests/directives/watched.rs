@@ -11,6 +11,7 @@ use support::http1::{Connection, EndKind};
 use support::{Background, DEADLINE, Fault, Handler, Httpd, Mpm, Signal, body, is_sanitized, wait_for};
 
 use super::keep::{KEEP, is_closed, keeps};
+use super::kept_bodies::post;
 use super::listener::listeners;
 use crate::administrator::restarts::{children, may_crash};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
@@ -120,6 +121,75 @@ fn the_work_ends_first() {
             assert!(!connection.has_ended());
             came_by_the_same(&httpd, &connection, &works);
         }
+        httpd.stop();
+    });
+}
+
+/// mod_reqtimeout, whose time for a request's body is over by then, knows of the end of that request.
+#[test]
+fn the_time_of_a_body_has_passed() {
+    const READS: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r:requestbody()
+              r.usleep(1200000)
+              if query.plain then
+                  r:write('read')
+                  return apache2.OK
+              end
+              background.answer(r)
+              background.run(r, query.id, 0)",
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).modules(&["reqtimeout"]);
+        let httpd = builder.config(KEEP).config(NAMES).config("RequestReadTimeout body=1").start();
+        let page = READS.install(&httpd, Handler::Lua, "reads");
+        let connection = httpd.connect();
+        let post = |target: &str| [post(target, "Content-Length: 300").into_bytes(), body(300)].concat();
+        let background = httpd.background();
+        connection.send(post(&path(&background, &page, "mark=on")));
+        assert_body(&connection.response(), &body(4096));
+        background.wait_for_begin();
+        end(&httpd, &background);
+        // Nor is it in the way of any other.
+        connection.send(post(&format!("/{page}?plain=1")));
+        assert_eq!(connection.response().body, b"read");
+        let last = ask(&httpd, &connection, "app.lua");
+        end(&httpd, &last);
+        came_by_the_same(&httpd, &connection, &[background, last]);
+        httpd.stop();
+    });
+}
+
+/// A request's body that nobody has read is no next request.
+#[test]
+fn a_body_behind_the_header() {
+    const LATE: Application = Application {
+        php: "",
+        sh: "",
+        lua: "r.content_type = 'text/plain'
+              r:write(background.body(4000))
+              r:flush()
+              r.subprocess_env['finish-request'] = 'flush'
+              r:write(background.body(4096):sub(4001))
+              r:flush()
+              background.run(r, query.id, 0)",
+    };
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = start(mpm);
+        let page = LATE.install(&httpd, Handler::Lua, "later");
+        let connection = httpd.connect();
+        let mut works = Vec::new();
+        for _ in 0..3 {
+            let background = httpd.background();
+            let target = path(&background, &page, "mark=on");
+            connection.send([post(&target, "Content-Length: 300").into_bytes(), body(300)].concat());
+            assert_body(&connection.response(), &body(4096));
+            background.wait_for_begin();
+            end(&httpd, &background);
+            works.push(background);
+        }
+        came_by_the_same(&httpd, &connection, &works);
         httpd.stop();
     });
 }

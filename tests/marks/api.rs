@@ -72,6 +72,34 @@ fn a_handler_that_ends_its_response_by_itself_and_works_on(mpm: Mpm) {
     }
 }
 
+on_every_mpm!(behind_its_own_end_over_the_limit);
+
+/// Nothing that it writes then stands before the next response.
+fn behind_its_own_end_over_the_limit(mpm: Mpm) {
+    for config in ["FinishRequest On", "FinishRequest On\nFinishRequestConnection Keep"] {
+        let httpd = start(mpm, &format!("{config}\nFinishRequestMax 0"));
+        httpd.allow_log("finish_request:warn.*FinishRequestMax");
+        for &protocol in mpm.protocols() {
+            for mark in ["boundary=0123456789abcdef", "length=23"] {
+                for how in ["own-end", "own-end-alone"] {
+                    let client = Client::connect(&httpd, protocol);
+                    for _ in 0..2 {
+                        let background = httpd.background();
+                        background.open_gate();
+                        let path = format!("{}&how={how}&mark={mark}", background.query("test"));
+                        assert_eq!(client.get(&path, &[]).response().body, BODY, "{protocol:?} {how} {mark}");
+                        let errors = background.wait_for_done().errors;
+                        // mod_http2 says that who has all has gone.
+                        let may_fail = protocol == Protocol::Http2 && errors == "could not write after the end;";
+                        assert!(errors.is_empty() || may_fail, "{protocol:?} {how} {mark}: {errors}");
+                    }
+                }
+            }
+        }
+        httpd.stop();
+    }
+}
+
 on_every_mpm!(a_handler_that_passes_all_at_once_with_its_end_and_works_on);
 
 /// The client has all before the work ends, and FIN where its connection is closed, however much it is; under the event MPM, which sends the rest
@@ -147,6 +175,13 @@ fn over_the_limit_it_says_so_and_the_response_goes_on() {
         assert_eq!(response.body, [BODY, b"written after the end"].concat(), "{protocol:?}");
         assert_eq!(background.wait_for_done().errors, "");
     }
+    // A response that began with a mark, and had no place then, waits for its handler. It asks until that is said.
+    let background = httpd.background();
+    background.open_gate();
+    let path = format!("{}&how=persistent-flushed&mark=boundary=0123456789abcdef", background.query("test"));
+    let response = Client::connect(&httpd, Protocol::Http1).get(&path, &[]).response();
+    assert_eq!(response.body, [BODY, b"written after the end"].concat());
+    assert_eq!(background.wait_for_done().errors, "");
     // It asks again and again, until there is a place.
     let second = httpd.background();
     let client = Client::connect(&httpd, Protocol::Http1);

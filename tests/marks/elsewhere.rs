@@ -77,12 +77,19 @@ fn error_documents() {
     for mpm in Mpm::ALL {
         let httpd = Httpd::builder(mpm)
             .handler(Handler::Lua)
+            .modules(&["rewrite"])
             .config(
                 "FinishRequest On
                 ErrorDocument 404 /sorry.lua?marked
-                ErrorDocument 410 /sorry.lua",
+                ErrorDocument 410 /sorry.lua
+                <Directory ${WWW}>
+                  Options +FollowSymLinks
+                  RewriteEngine On
+                  RewriteRule ^rewritten$ nowhere.lua [E=finish-request:length=10]
+                </Directory>",
             )
             .start();
+        httpd.install("nowhere.lua", "function handle(r) return 410 end");
         httpd.install(
             "fails.lua",
             r#"function handle(r)
@@ -115,14 +122,17 @@ fn error_documents() {
             assert_body(&response, &body(4096));
             ran_to_its_end(&background);
 
-            let background = httpd.background();
-            let client = Client::connect(&httpd, protocol);
-            let exchange = client.get(&path(&background, "fails.lua", "code=410"), &[]);
-            background.wait_for_begin();
-            ran_to_its_end(&background);
-            let response = exchange.response();
-            assert_eq!(response.status, 410);
-            assert_body(&response, &[body(4096), b"L".repeat(200)].concat());
+            // The second is marked by the rule that leads to the page that fails.
+            for page in ["fails.lua", "rewritten"] {
+                let background = httpd.background();
+                let client = Client::connect(&httpd, protocol);
+                let exchange = client.get(&path(&background, page, "code=410"), &[]);
+                background.wait_for_begin();
+                ran_to_its_end(&background);
+                let response = exchange.response();
+                assert_eq!(response.status, 410);
+                assert_body(&response, &[body(4096), b"L".repeat(200)].concat());
+            }
         }
         httpd.stop();
     }
@@ -227,13 +237,26 @@ fn local_redirects_of_a_script() {
 fn redirected_by_a_handler() {
     for mpm in Mpm::ALL {
         let config = "FinishRequest On\n<FilesMatch \\.page$>\nSetHandler by-script\n</FilesMatch>\nAction by-script /app.cgi\n\
-                      ErrorDocument 404 /error.cgi";
-        let builder = Httpd::builder(mpm).handler(Handler::Cgi).handler(Handler::Lua).modules(&["actions"]);
+                      ErrorDocument 404 /error.cgi\n\
+                      <FilesMatch \\.late$>\nSetHandler by-late\nSetEnv finish-request late\n</FilesMatch>\n\
+                      Action by-late /digits.cgi\nErrorDocument 410 /error.late";
+        let builder = Httpd::builder(mpm).handler(Handler::Cgi).handler(Handler::Lua).modules(&["actions", "env"]);
         let httpd = builder.config(config).start();
+        // A page of its own, and one in the place of another that failed.
+        httpd.install("error.late", "");
+        httpd.install("gone.lua", "function handle(r) return 410 end");
+        httpd.install(
+            "digits.cgi",
+            "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n%d digits' ${#FINISH_REQUEST}\n",
+        );
         httpd.install("a.page", "");
         httpd.install("error.cgi", "#!/bin/sh\nQUERY_STRING=$REDIRECT_QUERY_STRING exec ./app.cgi\n");
         httpd.install("fails.lua", "function handle(r) return 404 end");
         for &protocol in mpm.protocols() {
+            for page in ["/error.late", "/gone.lua"] {
+                let response = Client::connect(&httpd, protocol).get(page, &[]).response();
+                assert_eq!(response.body, b"32 digits", "{protocol:?} {page}");
+            }
             // A script says its own status: 200.
             for page in ["a.page", "fails.lua"] {
                 let background = httpd.background();

@@ -416,6 +416,19 @@ fn what_the_environment_has(handler: Handler, mpm: Mpm) {
     };
     let none = if handler == Handler::Cgi { "" } else { "enon" };
     assert_eq!(given("own"), none);
+    if handler == Handler::Cgi {
+        // It leads to a page that has none, and is to see none.
+        write(&httpd, "plain/leads.cgi", "#!/bin/sh\nprintf 'Location: /off/environment.cgi\\r\\n\\r\\n'\n");
+        executable(&httpd, "plain/leads.cgi");
+        let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nenv | grep -i finish\n";
+        write(&httpd, "off/environment.cgi", script);
+        executable(&httpd, "off/environment.cgi");
+        let response = client.get("/plain/leads.cgi", &[]).response();
+        let mut lines: Vec<_> = response.body.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()).collect();
+        lines.sort_unstable();
+        let expected: [&[u8]; 2] = [b"FINISH_REQUEST=elsewhere", b"REDIRECT_finish_request=late"];
+        assert_eq!(lines, expected, "{}", String::from_utf8_lossy(&response.body));
+    }
     assert_eq!(given("off"), "erehwesle");
     let all: HashSet<String> = ["plain", "plain", "spelled"].map(given).into();
     assert_eq!(all.len(), 3, "{all:?}");

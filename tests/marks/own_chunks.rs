@@ -3,7 +3,7 @@
 use std::thread;
 
 use support::http1::EndKind;
-use support::{Background, Client, Framing, Handler, Httpd, Mpm, Protocol, body};
+use support::{Background, Client, Framing, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
 /// Writes the pieces of its query, in hexadecimal with points between them, each with a flush; then works in the
 /// background.
@@ -207,13 +207,21 @@ fn another_mark_does_not_go_with_them() {
 #[test]
 fn other_transfer_codings_are_left_alone() {
     let httpd = start(Mpm::Event);
-    let background = httpd.background();
-    let connection = httpd.connect();
-    let path = path("", &[b"5\r\nhello\r\n0\r\n\r\n"]) + "&coding=gzip,chunked";
-    connection.get(&with_background(&path, &background), &[]);
-    background.wait_for_begin();
-    background.open_gate();
-    background.wait_for_done();
-    assert!(!httpd.log().contains("finished early"));
+    httpd.allow_log("finish_request:warn.*chunks its body by itself");
+    for mark in ["on", "length=10", "boundary=0123456789abcdef", "flush"] {
+        let background = httpd.background();
+        let connection = httpd.connect();
+        let path = marked("", &[b"5\r\nhello\r\n0\r\n\r\n"], mark) + "&coding=gzip,chunked";
+        connection.get(&with_background(&path, &background), &[]);
+        background.wait_for_begin();
+        background.open_gate();
+        background.wait_for_done();
+        assert!(!httpd.log().contains("] finished early"), "{mark}");
+        let head = wait_for("its header", || {
+            let text = String::from_utf8_lossy(&connection.received()).to_lowercase();
+            text.split_once("\r\n\r\n").map(|(head, _)| head.to_owned())
+        });
+        assert!(head.contains("transfer-encoding: gzip,chunked") && !head.contains("content-length"), "{mark}: {head}");
+    }
     httpd.stop();
 }

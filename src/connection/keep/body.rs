@@ -3,6 +3,7 @@
 
 use std::ffi::CStr;
 
+use super::has_known_filters;
 use crate::httpd::{Block, Brigade, FilterHandle, FilterType, InputCall, InputFilter, Kind, PutBack, Request, Result};
 use crate::rules::ending::{Chunks, Verdict};
 
@@ -17,7 +18,8 @@ pub struct ReadAhead;
 /// Returns true if the client has sent all of the request's body, and httpd has taken it from the connection. What the application
 /// has not read of it is kept for it. Does not wait for the client.
 pub fn is_complete(request: Request<'_>) -> bool {
-    if !request.has_body() {
+    // An input filter takes the header away from which httpd knew of a body, mod_deflate's say.
+    if !request.has_body() && !request.has_begun_body() {
         return true;
     }
     if request.expects_continue() {
@@ -34,6 +36,10 @@ pub fn is_complete(request: Request<'_>) -> bool {
     // Where in a body in chunks the connection is, is not known once the application has read some of it. It has read all if there is
     // an end without more.
     let is_begun = request.has_transfer_coding() && request.body_is_begun();
+    if request.has_transfer_coding() && !is_begun && !has_known_filters(request.connection()) {
+        // Where its last chunk comes without the line behind it, httpd and mod_ssl would wait for that, and not sleep (`ssl_io_input_read`).
+        return false;
+    }
     let without_end = if is_begun { None } else { length_without_end(request) };
     let complete = loop {
         let wanted = without_end.map_or(PIECE, |all| all.saturating_sub(length).try_into().unwrap_or(PIECE).min(PIECE));
@@ -73,11 +79,10 @@ fn length_without_end(request: Request<'_>) -> Option<u64> {
     let mut brigade = request.brigade();
     // Errors: there is nothing, and nothing is taken.
     let _ = request.connection().peek_input(&mut brigade, MOST.try_into().unwrap_or(PIECE));
-    let (mut chunks, mut length, mut is_empty) = (Chunks::new(), 0, true);
+    let (mut chunks, mut length) = (Chunks::new(), 0);
     while let Some(kind) = brigade.first() {
         if let Kind::Data(_) = kind {
             let mut bytes = brigade.read_first(Block::No).unwrap_or_default();
-            is_empty &= bytes.is_empty();
             loop {
                 let taken = match chunks.next(bytes) {
                     Verdict::Pass(body) => {
@@ -94,7 +99,7 @@ fn length_without_end(request: Request<'_>) -> Option<u64> {
         }
         brigade.delete_first();
     }
-    (!is_empty).then_some(length)
+    Some(length)
 }
 
 impl InputFilter for ReadAhead {

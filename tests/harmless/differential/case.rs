@@ -214,9 +214,7 @@ impl Case {
     /// The same without what is written later than the declared end, if there is such output: the one thing that `Auto` may drop.
     /// Later is: after a flush or a pause that follows when exactly the declared length, or the last chunk, was written.
     pub fn without_late(&self) -> Option<Case> {
-        // A redirect is taken to be without a body where it has none at its first flush.
-        let redirects = self.steps.iter().any(|step| matches!(step, Step::Status(300..400)));
-        let declared = self.declared.or(redirects.then_some(0));
+        let declared = self.declared;
         if !self.chunked && declared.is_none() {
             return None;
         }

@@ -14,6 +14,8 @@ pub fn all() -> Vec<Case> {
         a_head_of_a_file(),
         late_words(),
         found_before(),
+        a_text_in_two_records(),
+        a_redirect_with_a_text(),
     ];
     groups.concat()
 }
@@ -97,6 +99,30 @@ fn a_head_of_a_file() -> Vec<Case> {
 fn late_words() -> Vec<Case> {
     let steps = vec![text_plain(), close(), length(200), data(200), Step::Flush, Step::Pause(LONG), data(50)];
     [App::Lua, App::Php, App::Cgi, App::Origin]
+        .into_iter()
+        .flat_map(|app| [Way::Close, Way::H2].map(|way| Case::get(app, way, steps.clone())))
+        .collect()
+}
+
+/// PHP makes two FastCGI records of a large text, and eight bytes divide the first: the rest, which the length leaves out, is in the second.
+/// mod_proxy_fcgi cuts it at its own buffer's size as well.
+fn a_text_in_two_records() -> Vec<Case> {
+    let all = |bytes| vec![Piece::Data('T', 0, bytes), Piece::Raw("→".to_owned())];
+    let pages = [(20_000, 19_999), (8192, 8191), (16_384, 30_000), (65_528, 70_000)];
+    let steps =
+        |(declared, written)| vec![text_plain(), length(declared), close(), Step::Write(all(written)), Step::Flush];
+    pages
+        .map(steps)
+        .into_iter()
+        .flat_map(|steps| [Way::Close, Way::H2].map(|way| Case::get(App::Php, way, steps.clone())))
+        .collect()
+}
+
+/// Nothing says that it has no body.
+fn a_redirect_with_a_text() -> Vec<Case> {
+    let location = Step::Header("Location: /elsewhere".to_owned());
+    let steps = vec![Step::Status(302), location, Step::Flush, Step::Pause(LONG), data(50), Step::Flush];
+    [App::Lua, App::Php]
         .into_iter()
         .flat_map(|app| [Way::Close, Way::H2].map(|way| Case::get(app, way, steps.clone())))
         .collect()

@@ -257,6 +257,28 @@ impl SClient {
     }
 }
 
+on_every_mpm!(the_last_line_is_missing);
+
+/// A body whose last chunk comes without the line behind it: nobody waits for that, and no thread spins.
+fn the_last_line_is_missing(mpm: Mpm) {
+    let attacked = Attacked::start(mpm, |builder| builder);
+    attacked.withstands(|httpd| {
+        for page in [CLOSED, KEPT] {
+            for connection in [httpd.connect(), httpd.connect_tls()] {
+                let background = httpd.background();
+                background.open_gate();
+                let target = job(&background, page, "");
+                connection.send(format!(
+                    "GET {target} HTTP/1.1\r\nHost: localhost\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\n"
+                ));
+                assert_body(&connection.response(), &body(4096));
+                connection.end();
+                assert_eq!(connection.rest(), b"");
+            }
+        }
+    });
+}
+
 on_every_mpm!(renegotiation);
 
 /// TLS 1.2's renegotiation, which httpd refuses: before the request, in the middle of the response, behind its end.

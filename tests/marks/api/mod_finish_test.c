@@ -81,7 +81,7 @@ static const char *expect(request_rec *r, const char *errors, const char *what, 
 static int handler(request_rec *r)
 {
     const char *errors = "", *how = query(r, "how");
-    apr_status_t refused = !strcmp(how, "refused") ? APR_ENOTIMPL : !strcmp(how, "full") ? APR_EAGAIN : APR_SUCCESS;
+    apr_status_t refused = !strcmp(how, "refused") || !strcmp(how, "persistent-flushed") ? APR_ENOTIMPL : !strcmp(how, "full") ? APR_EAGAIN : APR_SUCCESS;
     request_rec *part;
 
     if (!r->handler || strcmp(r->handler, "finish-test")) {
@@ -110,7 +110,7 @@ static int handler(request_rec *r)
         return OK;
     }
     ap_rputs("first half,", r);
-    if (!strcmp(how, "flushed")) {
+    if (!strcmp(how, "flushed") || !strcmp(how, "persistent-flushed")) {
         ap_rflush(r);
     }
     ap_rputs(" second half", r);
@@ -128,7 +128,7 @@ static int handler(request_rec *r)
         background(r, errors, 1);
         return OK;
     }
-    if (!strcmp(how, "persistent")) {
+    if (!strncmp(how, "persistent", 10)) {
         while (finish_request(r) == APR_EAGAIN) {
             write_file(r, "refused", "");
             apr_sleep(5000);

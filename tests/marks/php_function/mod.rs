@@ -62,6 +62,61 @@ fn mod_fcgid() {
         finishes(&httpd, Mpm::Worker, "plain", TEXT);
         is_refused(&httpd, "sent", TEXT);
         is_refused(&httpd, "rewritten", &TEXT.to_uppercase());
+        nothing_to_send(&httpd, buffering);
+        httpd.stop();
+    }
+}
+
+/// What is refused for there being no text has changed nothing: the buffers are there, and the header can be written.
+fn nothing_to_send(httpd: &Httpd, buffering: &str) {
+    httpd.install(
+        "nothing.php",
+        "<?php require __DIR__ . '/finish_request.php';
+         ob_start();
+         $finished = apache_finish_request();
+         header('X-Later: ' . var_export($finished, true) . ' ' . ob_get_level());
+         echo 'collected';
+         $text = ob_get_clean();
+         echo 'and sent: ', $text;",
+    );
+    let response = Client::connect(httpd, Protocol::Http1).get("/nothing.php", &[]).response();
+    let level = if buffering == "0" { 1 } else { 2 };
+    assert_eq!(response.header("X-Later"), Some(&*format!("false {level}")));
+    assert_eq!(response.body, b"and sent: collected");
+}
+
+/// A mark that the page has of its own is another end, and the function's is the one.
+#[test]
+fn a_page_that_is_marked_otherwise() {
+    const MARKED: &str = "<?php
+        require __DIR__ . '/background.php';
+        require __DIR__ . '/finish_request.php';
+        header('X-Finish-Request: boundary=\"0123456789abcdef\"');
+        echo 'printed before';
+        file_put_contents('@GATES@/' . $_GET['id'] . '.marked', var_export(apache_finish_request(), true));
+        background($_GET['id']);";
+    // php-cgi's header can be changed as long as a buffer holds it back.
+    for (handler, mpm, buffering) in [
+        (Handler::ModPhp, Mpm::Prefork, "0"),
+        (Handler::ModPhp, Mpm::Prefork, "4096"),
+        (Handler::ModFcgid, Mpm::Worker, "4096"),
+    ] {
+        let builder = Httpd::builder(mpm).handler(handler).modules(&["env"]).php_ini("output_buffering", buffering);
+        let httpd = builder.config("FinishRequest On\nSetEnv finish-request late").start();
+        httpd.install("finish_request.php", include_str!("../../../php/finish_request.php"));
+        httpd.install("marked.php", MARKED);
+        for &protocol in mpm.protocols() {
+            let background = httpd.background();
+            let client = Client::connect(&httpd, protocol);
+            let exchange = client.get(&background.query("marked.php"), &[]);
+            background.wait_for_begin();
+            assert_eq!(marked(&httpd, background.id()), "true");
+            let response = exchange.response();
+            assert_eq!(response.body, b"printed before", "{handler:?} {protocol:?}");
+            assert!(!background.is_done());
+            background.open_gate();
+            assert_eq!(background.wait_for_done().errors, "");
+        }
         httpd.stop();
     }
 }
