@@ -148,6 +148,9 @@ uninstall() {
     for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs" "$docs/examples/monitoring" "$docs/examples" "$docs"; do
         rmdir "$root$folder" 2>/dev/null || true
     done
+    if [ -L "$root$config/conf-enabled/finish_request_php.conf" ]; then
+        echo 'Its line for PHP is still enabled: a2disconf finish_request_php' >&2
+    fi
     if [ -L "$root$config/mods-enabled/finish_request.load" ]; then
         echo 'It is still enabled: a2dismod finish_request' >&2
     else

@@ -91,6 +91,9 @@ fn its_check() {
     assert_eq!(check(&url), (Some(1), "FinishRequestOverLimit: 2 more\n".to_owned()));
     assert_eq!(check(&url), (Some(0), String::new()));
     assert_eq!(check(&httpd.url("/nothing-there")).0, Some(2));
+    // The server was stopped and started: its numbers begin anew.
+    fs::write(httpd.root().join("check.last"), "FinishRequestOverLimit: 50\nFinishRequestTimedOut: 3\n").unwrap();
+    assert_eq!(check(&url), (Some(1), "FinishRequestOverLimit: 2 more\n".to_owned()));
     ran_to_its_end(&work);
     httpd.stop();
 }
