@@ -28,7 +28,8 @@
  *          a subrequest is part of another's response.
  * @return APR_SUCCESS: the response has ended, now or before; call it as often as you like.
  *         APR_ENOTIMPL: it goes on as an ordinary one, because FinishRequest is Off for it, it is a subrequest, its
- *         handler has not been called, or it is marked "off".
+ *         handler has not been called, or it is marked "off"; or because it began as a marked one when there was no place
+ *         for its work: its client waits for the handler.
  *         APR_EAGAIN: it goes on as before, because FinishRequestMax other requests work on after their clients were
  *         let go. What is written to it still belongs to it; a later call may succeed.
  *         APR_EINVAL: r is NULL. Another status: the client has gone, or an output filter failed.

@@ -68,6 +68,24 @@ if (!function_exists('apache_finish_request')) {
     }
 
     /**
+     * Takes the page's own mark out of the header: it would be another end.
+     *
+     * @internal
+     * @return bool False if that stays.
+     */
+    function apache_finish_request_unmark(): bool
+    {
+        if (!function_exists('headers_list') || !preg_grep('/^X-Finish-Request:/i', headers_list())) {
+            return true;
+        }
+        if (headers_sent() || !function_exists('header_remove')) {
+            return false;
+        }
+        header_remove('X-Finish-Request');
+        return true;
+    }
+
+    /**
      * mod_php: the request's environment marks the response, and the next flush is the end.
      *
      * @internal
@@ -84,12 +102,10 @@ if (!function_exists('apache_finish_request')) {
             return false;
         }
         $token = $by_header ? bin2hex(random_bytes(16)) : '';
-        $sent = headers_sent();
         if ($by_header) {
             header("X-Finish-Request: boundary=$token");
-        } elseif (!$sent) {
-            // The page's own mark would be another end.
-            header_remove('X-Finish-Request');
+        } elseif (!apache_finish_request_unmark()) {
+            return false;
         }
         $thrown = apache_finish_request_flush();
         $finished = ob_get_level() === 0;
@@ -97,10 +113,6 @@ if (!function_exists('apache_finish_request')) {
         if ($finished && $by_header) {
             echo $token;
         } elseif ($finished) {
-            if ($sent) {
-                // The page's own mark, in a header that httpd may not have seen yet: what is said later goes before it.
-                flush();
-            }
             apache_setenv('finish-request', 'flush');
         }
         flush();
@@ -121,10 +133,7 @@ if (!function_exists('apache_finish_request')) {
         if (!apache_finish_request_can_flush()) {
             return false;
         }
-        // The page's own mark would be another end.
-        if (!headers_sent()) {
-            header_remove('X-Finish-Request');
-        } elseif (function_exists('headers_list') && preg_grep('/^X-Finish-Request:/i', headers_list())) {
+        if (!apache_finish_request_unmark()) {
             return false;
         }
         $thrown = apache_finish_request_flush();

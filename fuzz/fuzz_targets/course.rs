@@ -327,7 +327,7 @@ fuzz_target!(|events: Vec<Event<'_>>| {
             }
             Event::Now(bits) => {
                 // The C function flushes.
-                if let Order::Walk = response.say(Said::Now(Source::Api)) {
+                if let Order::Walk = response.say(Said::Now) {
                     response.walk(b"", true, false, *bits);
                 }
             }

@@ -78,7 +78,7 @@ pub fn counting(request: Request<'_>) -> Option<Counting> {
 
 /// Returns true if this is the process that calls, or a child of its, which may have ended but has not been waited for.
 fn is_own(pid: u32) -> bool {
-    // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is.
+    // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is (invariant 11).
     let result = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
         libc::waitid(libc::P_PID, pid, &raw mut info, libc::WEXITED | libc::WNOWAIT | libc::WNOHANG)

@@ -31,7 +31,7 @@ pub fn zeroed<T: Shared>(count: usize) -> io::Result<&'static [T]> {
     let (access, kind) =
         (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE);
     // SAFETY: new memory where the kernel likes, aligned to a page and zeroed: valid values of T, which is Shared. It is
-    // never unmapped, and only ever seen through shared references.
+    // never unmapped, and only ever seen through shared references (invariant 10).
     unsafe {
         let memory = libc::mmap(std::ptr::null_mut(), bytes, access, kind, -1, 0);
         if memory == libc::MAP_FAILED {

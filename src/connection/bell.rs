@@ -29,7 +29,7 @@ impl Bell {
     ///
     /// The kernel's: no descriptor, say.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: makes a descriptor.
+        // SAFETY: makes a descriptor (invariant 11).
         let made = unsafe { libc::eventfd(0, libc::EFD_CLOEXEC | libc::EFD_NONBLOCK) };
         if made < 0 {
             return Err(io::Error::last_os_error());

@@ -42,7 +42,7 @@ impl Epoll {
     ///
     /// The kernel's: no descriptor, say.
     pub fn new() -> io::Result<Self> {
-        // SAFETY: the kernel gives a new descriptor, which is nobody else's.
+        // SAFETY: the kernel gives a new descriptor, which is nobody else's (invariant 11).
         unsafe {
             match libc::epoll_create1(libc::EPOLL_CLOEXEC) {
                 ..0 => Err(io::Error::last_os_error()),

@@ -30,7 +30,7 @@ static WAKE: AtomicI32 = AtomicI32::new(-1);
 /// There is going to be a thread, which [`RING`] at `wake` wakes. To be called in the main thread.
 pub fn prepare(wake: RawFd) {
     if !is_threaded() {
-        // SAFETY: memory that nobody uses; its address is kept for the thread, which frees it, once.
+        // SAFETY: memory that nobody uses; its address is kept for the thread, which frees it, once (invariant 11).
         MEMORY.store(unsafe { libc::malloc(PIECE) }, Ordering::Release);
         WAKE.store(wake, Ordering::Release);
     }
@@ -46,7 +46,7 @@ pub fn forget() {
 /// The thread has been woken: tries, if it is asked to.
 pub fn answer() {
     if STATE.load(Ordering::Acquire) == ASKED {
-        // SAFETY: what malloc gave, or null; nobody else gets it.
+        // SAFETY: what malloc gave, or null; nobody else gets it (invariant 11).
         unsafe { libc::free(MEMORY.swap(std::ptr::null_mut(), Ordering::AcqRel)) };
         STATE.store(DONE, Ordering::Release);
     }
@@ -61,7 +61,7 @@ pub fn check() {
     }
     STATE.store(ASKED, Ordering::Release);
     // SAFETY: the bytes of a constant, to a descriptor that is open as long as the thread runs. write, nanosleep and _exit are allowed in a
-    // signal handler.
+    // signal handler (invariant 11).
     unsafe {
         libc::write(wake, RING.as_ptr().cast(), RING.len());
         for _ in 0..PATIENCE {
@@ -77,7 +77,7 @@ pub fn check() {
 
 /// Returns true if this is the handler of a signal that ends a child at once: it is blocked meanwhile.
 pub fn is_in_signal_handler() -> bool {
-    // SAFETY: the set is this function's own; with a null pointer nothing is changed.
+    // SAFETY: the set is this function's own; with a null pointer nothing is changed (invariant 11).
     unsafe {
         let mut blocked = std::mem::zeroed();
         libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);

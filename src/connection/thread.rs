@@ -67,7 +67,7 @@ fn hurry_when_terminated() {
     extern "C" fn hurry(_signal: libc::c_int) {
         GRACEFUL.store(false, Ordering::Relaxed);
     }
-    // SAFETY: the handler stores a number, which is allowed in one; the process is about to exit.
+    // SAFETY: the handler stores a number, which is allowed in one; the process is about to exit (invariant 11).
     unsafe { libc::signal(libc::SIGTERM, hurry as extern "C" fn(libc::c_int) as libc::sighandler_t) };
 }
 
@@ -171,7 +171,7 @@ impl Thread {
 
 /// Runs `start` with all signals blocked, which a thread started by it inherits: httpd's own threads handle them.
 fn without_signals<T>(start: impl FnOnce() -> T) -> T {
-    // SAFETY: both sets are this function's own; the calling thread gets back the set that it had.
+    // SAFETY: both sets are this function's own; the calling thread gets back the set that it had (invariant 11).
     unsafe {
         let mut all = std::mem::zeroed();
         let mut before = std::mem::zeroed();

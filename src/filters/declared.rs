@@ -31,7 +31,7 @@ pub fn look(call: Call<'_>, brigade: &mut Brigade<'_>, is_all_taken: bool) -> Re
         if let Some(bytes @ 1..) = glance.bytes {
             watched.pieces.note(bytes);
         }
-        let has_paused = watched.pause == Pause::Brigade && !brigade.is_empty() && !watched.pieces.may_be_cut();
+        let has_paused = watched.pause == Pause::Brigade && !brigade.is_empty() && !watched.may_be_cut();
         let paused = glance.ends_with_flush || has_paused;
         Ok((watched.declared.standing(), paused, glance))
     });

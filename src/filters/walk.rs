@@ -270,7 +270,10 @@ impl Walk<'_, '_> {
         };
         match order {
             Order::WaitForHandler => match response.walk() {
-                Some(walking) => Self { walking, way, body, looked_at: 0, refused: None }.wait_for_handler(brigade),
+                Some(walking) => {
+                    way.early = walking.marked.early;
+                    Self { walking, way, body, looked_at: 0, refused: None }.wait_for_handler(brigade)
+                }
                 None => passed,
             },
             Order::EndWithHandler | Order::EndWithHandlerAndWatch => {

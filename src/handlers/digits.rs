@@ -31,7 +31,7 @@ pub fn child_init() {
         let mut key = [0; Source::KEY];
         let mut filled = 0;
         while let Some(rest) = key.get_mut(filled..).filter(|rest| !rest.is_empty()) {
-            // SAFETY: so many bytes are there to be written to.
+            // SAFETY: so many bytes are there to be written to (invariant 11).
             let read = unsafe { libc::getrandom(rest.as_mut_ptr().cast(), rest.len(), 0) };
             match usize::try_from(read) {
                 Ok(read) => filled += read,

@@ -167,7 +167,7 @@ unsafe extern "C" fn call<R: ReplacedRead>(
             return Status::code(Err(Status::GENERAL));
         }
         // SAFETY: [`Configured::replace_read`] stored a ReadFunction here, and nothing else does. The bucket is live, and so are those behind it up to
-        // the end of its brigade, which is no heap bucket. What is made of it is what APR's own functions make.
+        // the end of its brigade, which is no heap bucket. What is made of it is what APR's own functions make (invariant 5).
         unsafe {
             let original: ReadFunction = std::mem::transmute::<*mut (), ReadFunction>(original);
             let source = Source((*bucket).data as usize);

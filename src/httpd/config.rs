@@ -19,7 +19,7 @@ pub trait PerDir: Default + 'static {
 /// For httpd to call, through the module record (invariant 9).
 pub(super) unsafe extern "C" fn create<T: PerDir>(pool: *mut sys::apr_pool_t, _directory: *mut c_char) -> *mut c_void {
     guard(std::ptr::null_mut(), || {
-        // SAFETY: httpd gives a pool of this thread's.
+        // SAFETY: httpd gives a pool of this thread's (invariant 1).
         unsafe { Pool::from_raw(pool) }.map_or(std::ptr::null_mut(), |pool| keep(pool, T::default()))
     })
 }
@@ -35,7 +35,7 @@ pub(super) unsafe extern "C" fn merge<T: PerDir>(
     inner: *mut c_void,
 ) -> *mut c_void {
     guard(outer, || {
-        // SAFETY: httpd gives a pool of this thread's, and two records that `create` or `merge` made.
+        // SAFETY: httpd gives a pool of this thread's, and two records that `create` or `merge` made (invariant 1).
         let (pool, outer, inner) = unsafe { (Pool::from_raw(pool), settings::<T>(outer), settings::<T>(inner)) };
         match (pool, outer, inner) {
             (Some(pool), Some(outer), Some(inner)) => keep(pool, T::merge(outer, inner)),

@@ -116,7 +116,7 @@ pub struct Commands<const N: usize> {
     end: Command,
 }
 
-// SAFETY: the pointers in it are to constants, which nobody writes to.
+// SAFETY: the pointers in it are to constants, which nobody writes to (invariant 4).
 unsafe impl<const N: usize> Sync for Commands<N> {}
 
 impl<const N: usize> Commands<N> {

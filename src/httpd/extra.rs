@@ -105,7 +105,7 @@ trait Listed<'p>: Copy {
         node.header.next = self.first();
         let node = keep(node, self.pool());
         self.set_first(node.as_ptr().cast_const().cast());
-        // SAFETY: the pool has it, and lives for 'p.
+        // SAFETY: the pool has it, and lives for 'p (invariant 7).
         unsafe { &(*node.as_ptr()).value }
     }
 }
@@ -166,7 +166,7 @@ impl<'r> Request<'r> {
         unsafe extern "C" fn drop_node<T: 'static>(data: *mut c_void) -> sys::apr_status_t {
             super::guard((), || {
                 let node = data.cast::<Node<T>>();
-                // SAFETY: a node of a list in this pool, whose memory is there until the cleanups have run. One that has been dropped says so.
+                // SAFETY: a node of a list in this pool, whose memory is there until the cleanups have run. One that has been dropped says so (invariant 7).
                 unsafe {
                     if (*node).header.kind.get() == TypeId::of::<T>() {
                         node.drop_in_place();
@@ -253,7 +253,7 @@ mod tests {
         let second = Node::new("text", &raw const first.header);
         let third = Node::new(Cell::new(2_u32), &raw const second.header);
         let head = &raw const third.header;
-        // SAFETY: a list of nodes that live here.
+        // SAFETY: a list of nodes that live here (invariant 7).
         unsafe {
             assert_eq!(find::<u8>(head).map(|node| (*node).value), Some(1));
             assert_eq!(find::<&str>(head).map(|node| (*node).value), Some("text"));

@@ -66,7 +66,7 @@ impl<'f> Filter<'f> {
         let pool = self.request().map_or_else(|| self.connection().pool(), Request::pool);
         let kept = self.context::<F>().and_then(|spare| spare.0.take());
         let mut brigade = match kept {
-            // SAFETY: it is in the pool that the context is in, and nobody else has it.
+            // SAFETY: it is in the pool that the context is in, and nobody else has it (invariant 6).
             Some(raw) => unsafe { Brigade::from_raw(raw.as_ptr()) },
             None => Brigade::new(self.connection(), pool),
         };
@@ -186,7 +186,7 @@ impl Foremost {
 impl Drop for Foremost {
     fn drop(&mut self) {
         self.remove();
-        // SAFETY: both came from Box::leak, and nobody finds them any more.
+        // SAFETY: both came from Box::leak, and nobody finds them any more (invariant 6).
         drop(unsafe { (Box::from_raw(self.node.as_ptr()), Box::from_raw(self.context.as_ptr())) });
     }
 }

@@ -306,7 +306,7 @@ impl PutBack {
     /// Calls `take` with it, unless somebody has it.
     pub fn with<T>(&self, take: impl FnOnce(&mut Brigade<'_>) -> T) -> Option<T> {
         let raw = self.0.take()?;
-        // SAFETY: the brigade lives as long as this, and nobody else has it.
+        // SAFETY: the brigade lives as long as this, and nobody else has it (invariant 1).
         let result = take(&mut unsafe { Brigade::from_raw(raw.as_ptr()) });
         self.0.set(Some(raw));
         Some(result)

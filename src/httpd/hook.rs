@@ -422,7 +422,7 @@ impl Answer for ByHttpd {
 /// A list of names, with a null pointer at its end, that httpd keeps.
 struct Names<const N: usize>([*const c_char; N]);
 
-// SAFETY: the pointers are those of constants, which nobody writes to.
+// SAFETY: the pointers are those of constants, which nobody writes to (invariant 4).
 unsafe impl<const N: usize> Sync for Names<N> {}
 
 /// The MPMs' files, as hooks are sorted by them.
@@ -487,7 +487,7 @@ impl Hooks {
     pub fn optional_function<F: OptionalFunction>(&self) {
         unsafe extern "C" fn call<F: OptionalFunction>(request: *mut sys::request_rec) -> sys::apr_status_t {
             guard(Status::code(Err(Status::GENERAL)), || {
-                // SAFETY: the caller gives a live request that its thread works on, or null: the header says so.
+                // SAFETY: the caller gives a live request that its thread works on, or null: the header says so (invariant 9).
                 let Some(request) = (unsafe { Request::from_raw(request) }) else {
                     return Status::code(Err(Status::INVALID));
                 };

@@ -23,7 +23,7 @@ impl BeforeListening<'_> {
     /// descriptor when it has opened the listeners of the new configuration, or when it stops.
     pub fn added_listener(&self) -> Option<OwnedFd> {
         let mut descriptor: RawFd = -1;
-        // SAFETY: null, or a socket in the process's pool; one that httpd has closed has no descriptor any more.
+        // SAFETY: null, or a socket in the process's pool; one that httpd has closed has no descriptor any more (invariant 1).
         unsafe {
             let added = ADDED.load(Ordering::Relaxed);
             if added.is_null() || sys::apr_os_sock_get(&raw mut descriptor, added) != 0 || descriptor < 0 {
@@ -155,7 +155,7 @@ impl<'s> Accepted<'s> {
         let Some(own) = self.descriptor() else { return Err(Status::GENERAL) };
         let mut number = own.as_raw_fd();
         // SAFETY: both descriptors are open. apr_os_sock_put has APR forget the addresses, which it then asks the kernel for. It leaves in
-        // them what follows from the family (apr_sockaddr_vars_set is not exported).
+        // them what follows from the family (apr_sockaddr_vars_set is not exported) (invariant 1).
         unsafe {
             if libc::dup3(client.as_raw_fd(), number, libc::O_CLOEXEC) < 0 {
                 return Err(Status::last_os_error());

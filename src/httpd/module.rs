@@ -72,7 +72,7 @@ impl Module {
     /// `APLOG_MODULE_INDEX`: httpd's number for the module, and none before it has one.
     pub(super) fn index() -> c_int {
         let record = Self::raw();
-        // SAFETY: null, or a static; httpd has set the index before it calls register_hooks.
+        // SAFETY: null, or a static; httpd has set the index before it calls register_hooks (invariant 4).
         if record.is_null() { sys::APLOG_NO_MODULE } else { unsafe { (*record).module_index } }
     }
 }
@@ -85,7 +85,7 @@ unsafe extern "C" fn register_hooks<M: ModuleType>(_pool: *mut sys::apr_pool_t) 
         LOADED.store(M::record().0.get(), Ordering::Release);
         install_log();
         set_panic_hook();
-        // SAFETY: this is register_hooks.
+        // SAFETY: this is register_hooks (invariant 4).
         M::register(&unsafe { Hooks::registering() });
     });
 }
@@ -97,7 +97,7 @@ const LEAST_MINOR: c_int = 110;
 /// Why the module cannot serve in the httpd that has loaded it, if so: that is older than what it was built for. httpd itself refuses a
 /// module that was built for another major number.
 pub fn refusal() -> Option<String> {
-    // SAFETY: the record of httpd's own core, a static of the program's, which nobody writes to after its start.
+    // SAFETY: the record of httpd's own core, a static of the program's, which nobody writes to after its start (invariant 4).
     let minor = unsafe { (&raw const sys::core_module.minor_version).read() };
     too_old(minor)
 }

@@ -38,7 +38,7 @@ mod tests {
     #[test]
     fn a_forked_process_has_its_own_number() {
         assert_eq!(super::process_id(), std::process::id());
-        // SAFETY: the child asks for its number, and ends.
+        // SAFETY: the child asks for its number, and ends (invariant 11).
         unsafe {
             let child = libc::fork();
             if child == 0 {

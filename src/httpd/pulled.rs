@@ -25,7 +25,7 @@ struct Kind<T>(PhantomData<T>);
 /// A record with a name in it, that nobody writes to.
 struct Record(sys::apr_bucket_type_t);
 
-// SAFETY: the pointer is that of a constant.
+// SAFETY: the pointer is that of a constant (invariant 4).
 unsafe impl Sync for Record {}
 
 impl<T: Pull> Kind<T> {

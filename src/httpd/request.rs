@@ -78,7 +78,7 @@ impl<'r> Request<'r> {
 
     /// The request that this one is an internal redirect of.
     pub fn prev(self) -> Option<Self> {
-        // SAFETY: `prev` is null or a request that outlives the one that it was redirected to.
+        // SAFETY: `prev` is null or a request that outlives the one that it was redirected to (invariant 1).
         unsafe { Self::from_raw((*self.raw()).prev) }
     }
 
@@ -95,7 +95,7 @@ impl<'r> Request<'r> {
 
     /// The request that this one was redirected to in the end: itself, without internal redirects.
     pub fn last(self) -> Self {
-        // SAFETY: `next` is null or a request that lives as long as the one that was redirected to it.
+        // SAFETY: `next` is null or a request that lives as long as the one that was redirected to it (invariant 1).
         let next = |request: &Self| unsafe { Self::from_raw((*request.raw()).next) };
         std::iter::successors(Some(self), next).last().unwrap_or(self)
     }
@@ -147,7 +147,7 @@ impl<'r> Request<'r> {
 
     /// The request that this subrequest is part of.
     pub fn main(self) -> Option<Self> {
-        // SAFETY: `main` is null or a request that outlives its subrequests, and is worked on by the same thread.
+        // SAFETY: `main` is null or a request that outlives its subrequests, and is worked on by the same thread (invariant 1).
         unsafe { Self::from_raw((*self.raw()).main) }
     }
 
@@ -298,10 +298,11 @@ impl<'r> Request<'r> {
         std::iter::successors(self.prev(), |request| request.prev()).any(|request| request.raw() == other.raw())
     }
 
-    /// Of a request with another behind it: true if that is an error document's. httpd has one for a chain of internal redirects at the most, and
-    /// all behind the request that failed begin with its status (`ap_die`, `internal_internal_redirect`).
+    /// Of a request with another behind it: true if that is an error document's. What is redirected to begins with the status of what led there
+    /// (`internal_internal_redirect`): it has not failed as long as it has that.
     pub fn has_failed(self) -> bool {
-        self.status() != HTTP_OK && self.prev().is_none_or(|before| before.status() == HTTP_OK)
+        let status = self.status();
+        status != HTTP_OK && self.prev().is_none_or(|before| before.status() == HTTP_OK || before.status() != status)
     }
 
     /// The status of the response.

@@ -122,8 +122,8 @@ fn first_word(response: &Response, request: Request<'_>, settings: &Settings) ->
     };
     let mut ending = Ending::new(&mark, content_length, chunked);
     // Another coding is the application's as well, and whoever reads it goes by it (RFC 9112, 6.3).
-    let is_coded = chunked || !matches!(mark, Mark::On) && values(c"Transfer-Encoding").is_some();
-    if is_coded && !matches!(ending, Ending::Chunks(_)) {
+    let is_coded = || values(c"Transfer-Encoding").is_some();
+    if !matches!(ending, Ending::Chunks(_) | Ending::Never) && is_coded() {
         background::seldom(Kind::OwnChunks, |more| {
             log::warn!(
                 "the application at {} chunks its body by itself, for which its mark must be 'on': this response is \
@@ -167,6 +167,10 @@ fn first_word(response: &Response, request: Request<'_>, settings: &Settings) ->
 /// The end that the application has declared, if there is an application. Nothing of the response is changed for it.
 fn declared(response: &Response, request: Request<'_>, content_length: Option<u64>, chunked: bool) -> Option<Watched> {
     let pause = handlers::pause(request, response.handler)?;
+    if !chunked && request.header_values(c"Transfer-Encoding").next().is_some() {
+        // Another coding: whoever reads it goes by that.
+        return None;
+    }
     let status = request.status();
     let declared = mark::recognise(&Idiom {
         http2: request.connection().is_stream(),
@@ -228,17 +232,14 @@ fn marked(response: &Response, request: Request<'_>, ending: Ending, source: Sou
     Said::Mark(Marked::new(ending, source, early))
 }
 
-/// `off` wins even late, and the C function over other marks; so does the variable that says that the next flush is the end, as PHP's function does.
+/// `off` wins even late, and the C function over other marks.
 #[inline(never)]
 fn again(response: &Response, request: Request<'_>) -> Said {
-    let env = if variable_changed(response, request) { variable(response, request) } else { Vec::new() };
-    let is = |mark| env.iter().any(|value| mark::parse(value).as_ref() == Ok(&mark));
-    if is(Mark::Off) {
+    let off = |value| mark::parse(value) == Ok(Mark::Off);
+    if variable_changed(response, request) && variable(response, request).into_iter().any(off) {
         Said::Off
     } else if response.asked.take() {
-        Said::Now(Source::Api)
-    } else if is(Mark::Flush) {
-        Said::Now(Source::Env)
+        Said::Now
     } else {
         Said::Nothing
     }

@@ -136,7 +136,7 @@ impl StandIn {
     /// The body is at its declared end: whether it ends here, as the program has no more at hand. Otherwise that has been read.
     fn ends(&self, source: &mut Brigade<'_>, block: Block, request: Request<'_>, response: &Response) -> Result<bool> {
         if self.is_fcgid {
-            if has_more(source, request, response) {
+            if is_cut(source, request, response) {
                 return source.read_first(block).map(|_| false);
             }
         } else {
@@ -155,20 +155,17 @@ impl StandIn {
     }
 }
 
-/// How long a program may take between two records that it makes of one text.
-const BETWEEN: Duration = Duration::from_millis(20);
+/// How long a program may take between two records that it makes of one text, on a busy machine.
+const BETWEEN: Duration = Duration::from_millis(200);
 
-/// Whether mod_fcgid's program has more at hand.
-fn has_more(source: &Brigade<'_>, request: Request<'_>, response: &Response) -> bool {
-    match source.ahead::<NextRecord>(request) {
-        Some(Ahead::Read) => true,
-        Some(Ahead::Socket(socket)) => {
-            let is_cut = response.watch(|watched| watched.pieces.may_be_cut()) == Some(true);
-            let within = if is_cut { BETWEEN } else { Duration::ZERO };
-            poll::wait(socket, libc::POLLIN, Some(within)).unwrap_or(false)
+/// Whether mod_fcgid's program has made two records of what was one text, and the second comes.
+fn is_cut(source: &Brigade<'_>, request: Request<'_>, response: &Response) -> bool {
+    response.watch(|watched| watched.may_be_cut()) == Some(true)
+        && match source.ahead::<NextRecord>(request) {
+            Some(Ahead::Read) => true,
+            Some(Ahead::Socket(socket)) => poll::wait(socket, libc::POLLIN, Some(BETWEEN)).unwrap_or(false),
+            None => false,
         }
-        None => false,
-    }
 }
 
 impl Pull for StandIn {

@@ -98,8 +98,8 @@ pub enum Said {
     Declared(Watched),
     /// A mark.
     Mark(Marked),
-    /// The C function, or the variable that says so later: at the next flush, whatever was said before.
-    Now(Source),
+    /// The C function: now, whatever was said before.
+    Now,
 }
 
 /// Where a walk along a marked body has come to.
@@ -248,9 +248,9 @@ fn decided<E: Copy>(mut phase: Phase<E>, said: Said) -> (Order<E>, Phase<E>) {
         // The client was told nothing.
         (Phase::Marked(marked), Said::Off) if marked.ending.ends_at_flush() => Phase::Settled,
         (Phase::Marked(marked), Said::Off) => Phase::Marked(Marked { early: false, off: true, ..marked }),
-        (Phase::Marked(marked), Said::Now(source)) if marked.early => {
+        (Phase::Marked(marked), Said::Now) if marked.early => {
             // What is behind an end that has come, or framing, stays what it is.
-            Phase::Marked(Marked { at_flush: true, source, ..marked })
+            Phase::Marked(Marked { at_flush: true, source: Source::Api, ..marked })
         }
         (phase, _) => phase,
     };

@@ -31,11 +31,19 @@ pub struct Watched {
     pub pieces: Pieces,
 }
 
+impl Watched {
+    /// Whether what has come last may be a part of what was one text. The last chunk is the last, whatever its size.
+    pub const fn may_be_cut(&self) -> bool {
+        matches!(self.declared.end, End::Length(_)) && self.pieces.may_be_cut()
+    }
+}
+
 /// The pieces in which a FastCGI program's output comes, as far as they say whether another one is on its way.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Pieces {
     before: u64,
     last: u64,
+    all: u64,
 }
 
 impl Pieces {
@@ -47,13 +55,15 @@ impl Pieces {
     /// So many bytes have come at once.
     pub const fn note(&mut self, bytes: u64) {
         (self.before, self.last) = (self.last, bytes);
+        self.all = self.all.saturating_add(bytes);
     }
 
     /// Whether the program, or who reads from it, may have cut what was one text behind the last of them: then its end is no pause of the program's.
     pub const fn may_be_cut(self) -> bool {
-        self.last > 0
-            && self.last.is_multiple_of(Self::UNIT)
-            && (self.last >= Self::LARGE || self.before >= Self::LARGE)
+        let is_large = self.last >= Self::LARGE || self.before >= Self::LARGE;
+        // What came over a network may have come in pieces of any length.
+        is_large && self.last.is_multiple_of(Self::UNIT)
+            || self.all >= Self::LARGE && self.all.is_multiple_of(Self::UNIT)
     }
 }
 
@@ -62,7 +72,7 @@ impl Pieces {
 pub enum Pause {
     /// At a flush: of a handler inside httpd, or of one that flushes where its backend has no more at hand.
     Flush,
-    /// As soon as a brigade ends there, unless it may be [cut](Pieces::may_be_cut): it has what the backend had at hand.
+    /// As soon as a brigade ends there, unless it may be [cut](Watched::may_be_cut): it has what the backend had at hand.
     Brigade,
 }
 

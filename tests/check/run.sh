@@ -63,8 +63,23 @@ together() {
 # there, whose memory is to stay flat, are for servers that nobody watches.
 watched=(harmless::watched:: each_call::succeeds directives::watched:: --skip leave_nothing_behind)
 
-# promises FILTER...: tests, those too that `make test` leaves to this.
-promises() { "$cargo" test --quiet --test promises -- --include-ignored --test-threads="${THREADS:-4}" "$@"; }
+# promises FILTER...: tests, those too that `make test` leaves to this. Each text has to be in a test's name.
+promises() {
+    local names text
+    names=$("$cargo" test --quiet --test promises -- --list) || return
+    for text in "$@"; do
+        case $text in
+        --*) ;;
+        *)
+            grep -qF -- "$text" <<<"$names" || {
+                echo "No test has '$text' in its name." >&2
+                return 1
+            }
+            ;;
+        esac
+    done
+    "$cargo" test --quiet --test promises -- --include-ignored --test-threads="${THREADS:-4}" "$@"
+}
 
 with_callgrind() {
     make --no-print-directory module || return
@@ -97,7 +112,7 @@ fuzzer() {
     [ ! -e "fuzz/corpus/$1.tar.gz" ] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "$corpus" || return
     [ ! -e "fuzz/$1.dict" ] || dictionary=(-dict="fuzz/$1.dict")
     "$target/fuzz/$triple/release/$1" "$corpus" "${dictionary[@]}" -artifact_prefix="$target/fuzz/$1-" \
-        -max_total_time="$2" -verbosity=0 -print_final_stats=1 >"$target/fuzz/$1.log" 2>&1 || {
+        -max_total_time="$2" -timeout=10 -verbosity=0 -print_final_stats=1 >"$target/fuzz/$1.log" 2>&1 || {
         echo "The fuzzer $1 has found something:"
         tail -n 40 "$target/fuzz/$1.log"
         return 1
@@ -143,9 +158,10 @@ for name in $parts; do
         if ! "$cargo" "+$nightly" --version >/dev/null 2>&1 || [ ! -e "$(cc -print-file-name=libasan.so)" ]; then
             say asan 'not tried: there is no nightly Rust, or no libasan'
         elif [ -n "$long" ]; then
-            part asan with_asan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked
+            part asan with_asan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked hostile:: regressions::
         else
-            part asan with_asan "${watched[@]}" lifetimes:: marks:: finished::streams finished::released slow_clients keep::
+            part asan with_asan "${watched[@]}" lifetimes:: marks:: finished::streams finished::released slow_clients keep:: \
+                resets_at_every_stage::on_event
         fi
         ;;
     tsan)
@@ -153,7 +169,7 @@ for name in $parts; do
             [ ! -e "$(cc -print-file-name=libtsan.so)" ]; then
             say tsan 'not tried: there is no nightly Rust with rust-src, or no libtsan'
         elif [ -n "$long" ]; then
-            part tsan with_tsan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked
+            part tsan with_tsan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked hostile::streams
         else
             # Megabytes and hundreds of threads take minutes there.
             part tsan with_tsan "${watched[@]}" finished::streams finished::released slow_clients kept_clients keep:: \
@@ -198,5 +214,6 @@ together
 
 echo
 printf '%s' "$summary"
+echo "$((SECONDS / 60)) min $((SECONDS % 60)) s in all"
 echo "$done passed, $failed failed"
 [ "$failed" -eq 0 ]

@@ -49,6 +49,7 @@ iproute2                | iproute2
 libnginx-mod-http-lua   | libnginx-mod-http-lua
 '
 check='
+strace                  | strace
 valgrind                | valgrind
 libapache2-mod-auth-openidc | libapache2-mod-auth-openidc
 libapache2-mod-evasive  | libapache2-mod-evasive

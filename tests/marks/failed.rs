@@ -248,3 +248,28 @@ fn is_logged_once() {
         assert_eq!(lines, "404 /fails.lua\n".repeat(2));
     }
 }
+
+on_every_mpm!(an_error_document_that_fails);
+
+/// It has a status of its own, and is no less cut than any page.
+fn an_error_document_that_fails(mpm: Mpm) {
+    let httpd = start(mpm, "ErrorDocument 404 /own.lua\nErrorDocument 500 /page.txt");
+    httpd.install(
+        "own.lua",
+        r#"function handle(r)
+            r.status = 200
+            r.content_type = "text/plain"
+            r.headers_out["Content-Length"] = "1000"
+            r.headers_out["X-Finish-Request"] = "on"
+            r:write(("x"):rep(400))
+            r:flush()
+            return 500
+        end"#,
+    );
+    httpd.expect_log(SHORT);
+    for &protocol in mpm.protocols() {
+        let got = cut(&Client::connect(&httpd, protocol), "/nowhere");
+        assert!(b"x".repeat(400).starts_with(&got), "{protocol:?}: {}", String::from_utf8_lossy(&got));
+    }
+    httpd.stop();
+}

@@ -41,29 +41,6 @@ fn check(mpm: Mpm, config: &str) {
     httpd.stop();
 }
 
-on_every_mpm!(of_a_program_that_has_more_at_hand);
-
-/// `Auto` believes no length behind which there is more, in another record: it is stock httpd's response.
-fn of_a_program_that_has_more_at_hand(mpm: Mpm) {
-    let answers = [true, false].map(|is_stock| {
-        let builder = with_program(Httpd::builder(mpm).handler(Handler::ModFcgid));
-        let builder = if is_stock { builder.without_module() } else { builder.config("FinishRequest Auto") };
-        let httpd = builder.start();
-        httpd.install("program.fcgi", include_str!("header_only/program.py"));
-        let received = [0; 5].map(|_| {
-            let connection = httpd.connect();
-            connection.get("/program.fcgi?answer=short&mark=none&id=none", &[]);
-            connection.end();
-            let text = String::from_utf8(connection.received()).unwrap();
-            text.lines().filter(|line| !line.starts_with("Date:")).collect::<Vec<_>>().join("\n")
-                + &text[text.len() - 1..]
-        });
-        httpd.stop();
-        received
-    });
-    assert_eq!(answers[0], answers[1]);
-}
-
 fn with_program(builder: Builder) -> Builder {
     builder.config(
         "<Files program.fcgi>\nSetHandler fcgid-script\nOptions +ExecCGI\n</Files>\nFcgidMinProcessesPerClass 0",

@@ -13,6 +13,9 @@ function handle(r)
     local query = r:parseargs()
     r.content_type = "text/plain"
     r.headers_out["Transfer-Encoding"] = query.coding or "chunked"
+    if query.length then
+        r.headers_out["Content-Length"] = query.length
+    end
     if query.mark then
         r.headers_out["X-Finish-Request"] = query.mark
     end
@@ -208,7 +211,7 @@ fn another_mark_does_not_go_with_them() {
 fn other_transfer_codings_are_left_alone() {
     let httpd = start(Mpm::Event);
     httpd.allow_log("finish_request:warn.*chunks its body by itself");
-    for mark in ["on", "length=10", "boundary=0123456789abcdef", "flush"] {
+    for mark in ["on", "on&length=10", "length=10", "boundary=0123456789abcdef", "flush"] {
         let background = httpd.background();
         let connection = httpd.connect();
         let path = marked("", &[b"5\r\nhello\r\n0\r\n\r\n"], mark) + "&coding=gzip,chunked";

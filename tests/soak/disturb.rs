@@ -51,6 +51,8 @@ pub struct Disturber<'a> {
     /// What the largest child used, in each time between two restarts.
     children: Vec<Use>,
     parent: Vec<Use>,
+    /// What each child used when it had been left alone for a while, and at the end.
+    alone: HashMap<u32, [Use; 2]>,
 }
 
 /// What httpd says of all this.
@@ -76,6 +78,7 @@ impl<'a> Disturber<'a> {
             replaced: 0,
             children: Vec::new(),
             parent: Vec::new(),
+            alone: HashMap::new(),
         }
     }
 
@@ -106,6 +109,20 @@ impl<'a> Disturber<'a> {
             self.replace();
         }
         self.restart();
+    }
+
+    /// The time up to `end`, in which the server is loaded as before, and nothing else happens to it: what a child loses at each request, it
+    /// shows in this.
+    pub fn leave_alone(&mut self, end: Instant) {
+        let all = |workers: Vec<u32>| -> HashMap<u32, Use> {
+            workers.into_iter().filter_map(|child| Some((child, Use::of(child)?))).collect()
+        };
+        thread::sleep(end.saturating_duration_since(Instant::now()) / 3);
+        let early = all(self.workers());
+        thread::sleep(end.saturating_duration_since(Instant::now()));
+        let late = all(self.workers());
+        self.alone =
+            early.into_iter().filter_map(|(child, early)| Some((child, [early, *late.get(&child)?]))).collect();
     }
 
     /// The children that serve requests: not mod_cgid's daemon, which runs as another program's parent.
@@ -148,7 +165,7 @@ impl<'a> Disturber<'a> {
         self.restarts += 1;
     }
 
-    /// What has grown: children against those of the first third, the parent against itself, less what each new file of the module brings.
+    /// What has grown: children against those of the first third, each against itself where it was left alone, the parent against itself, less what each new file of the module brings.
     pub fn grown(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let third = self.children.len().div_ceil(3);
@@ -159,6 +176,17 @@ impl<'a> Disturber<'a> {
             || late.kilobytes > early.kilobytes * 3 / 2 + 8_192
         {
             wrong.push(format!("children have grown: {early:?}, then {late:?}"));
+        }
+        if self.alone.is_empty() {
+            wrong.push("no child was left alone".to_owned());
+        }
+        for (child, [early, late]) in &self.alone {
+            if late.descriptors > early.descriptors + 16
+                || late.threads > early.threads + 2
+                || late.kilobytes > early.kilobytes * 5 / 4 + 2_048
+            {
+                wrong.push(format!("the child {child} has grown: {early:?}, then {late:?}"));
+            }
         }
         if let (Some(first), Some(last)) = (self.parent.first(), self.parent.last()) {
             let descriptors = first.descriptors + 4 + 4 * self.replaced;
@@ -178,6 +206,8 @@ impl<'a> Disturber<'a> {
             ),
             _ => String::new(),
         };
-        format!("{}; {}", show("largest child", &self.children), show("parent", &self.parent))
+        let largest = self.alone.values().max_by_key(|[_, late]| late.kilobytes);
+        let alone = largest.map(|alone| show("; left alone", alone)).unwrap_or_default();
+        format!("{}{alone}; {}", show("largest child", &self.children), show("parent", &self.parent))
     }
 }

@@ -26,6 +26,8 @@ use crate::client::Client;
 use crate::disturb::Disturber;
 use crate::ledger::Ledger;
 
+/// In which part of the time something happens to the server.
+const DISTURBED: f64 = 0.7;
 /// How many clients there are at a time.
 const CLIENTS: usize = 8;
 
@@ -138,9 +140,11 @@ fn soak(mpm: Mpm, time: Duration, seed: u64) -> bool {
             });
         }
         let mut disturber = Disturber::new(&httpd, seed);
-        while begin.elapsed() < time {
-            disturber.next(begin + time);
+        let disturbed = time.mul_f64(DISTURBED);
+        while begin.elapsed() < disturbed {
+            disturber.next(begin + disturbed);
         }
+        disturber.leave_alone(begin + time);
         stop.store(true, Ordering::Relaxed);
         disturber
     });

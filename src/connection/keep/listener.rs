@@ -79,7 +79,7 @@ pub fn child_init() {
 impl Listener {
     fn new() -> io::Result<(Self, OwnedFd)> {
         let mut secret = [0; SECRET];
-        // SAFETY: the kernel fills the array; so few bytes it gives at once, or none.
+        // SAFETY: the kernel fills the array; so few bytes it gives at once, or none (invariant 11).
         if unsafe { libc::getrandom(secret.as_mut_ptr().cast(), SECRET, 0) } != SECRET.cast_signed() {
             return Err(io::Error::last_os_error());
         }

@@ -172,7 +172,7 @@ fn receive(socket: BorrowedFd<'_>, open: impl Fn(&[u8]) -> Option<HandOver>) -> 
 /// There is no descriptor for a look at it.
 fn is_of_this_server(socket: BorrowedFd<'_>) -> io::Result<bool> {
     let peer = unix::peer(socket)?;
-    // SAFETY: only asks.
+    // SAFETY: only asks (invariant 11).
     if peer.uid != unsafe { libc::geteuid() } {
         return Ok(false);
     }

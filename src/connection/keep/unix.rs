@@ -30,7 +30,7 @@ impl Name {
     ///
     /// The kernel's.
     pub fn of(socket: BorrowedFd<'_>) -> io::Result<Self> {
-        // SAFETY: an all-zero address is valid; the kernel writes at most `length` bytes, and the length that it has.
+        // SAFETY: an all-zero address is valid; the kernel writes at most `length` bytes, and the length that it has (invariant 11).
         unsafe {
             let mut name = Self { address: zeroed(), length: size_of::<libc::sockaddr_un>() as libc::socklen_t };
             check(libc::getsockname(socket.as_raw_fd(), (&raw mut name.address).cast(), &raw mut name.length))?;
@@ -69,7 +69,7 @@ pub fn listen() -> io::Result<(OwnedFd, OwnedFd)> {
 fn listen_in(place: &str) -> io::Result<(OwnedFd, OwnedFd)> {
     let socket = new()?;
     let mut folder = format!("{place}/finish_request-XXXXXX\0").into_bytes();
-    // SAFETY: the bytes end in NUL, and the kernel's choice takes the place of the last six before it.
+    // SAFETY: the bytes end in NUL, and the kernel's choice takes the place of the last six before it (invariant 11).
     if unsafe { libc::mkdtemp(folder.as_mut_ptr().cast()) }.is_null() {
         return Err(io::Error::last_os_error());
     }
@@ -78,7 +78,7 @@ fn listen_in(place: &str) -> io::Result<(OwnedFd, OwnedFd)> {
     let file = folder.join("socket");
     let opened = (|| {
         let address = address(file.as_os_str().as_bytes())?;
-        // SAFETY: the address is a valid one, of its own length.
+        // SAFETY: the address is a valid one, of its own length (invariant 11).
         unsafe {
             let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
             check(libc::bind(socket.as_raw_fd(), (&raw const address).cast(), length))?;
@@ -95,7 +95,7 @@ fn listen_in(place: &str) -> io::Result<(OwnedFd, OwnedFd)> {
 
 /// The address of a file.
 fn address(file: &[u8]) -> io::Result<libc::sockaddr_un> {
-    // SAFETY: an all-zero address is valid.
+    // SAFETY: an all-zero address is valid (invariant 11).
     let mut address: libc::sockaddr_un = unsafe { zeroed() };
     address.sun_family = libc::AF_UNIX as libc::sa_family_t;
     if file.len() >= address.sun_path.len() {
@@ -124,7 +124,7 @@ pub fn send(door: BorrowedFd<'_>, message: &[u8], descriptor: BorrowedFd<'_>) ->
     let socket = new()?;
     let address = address(format!("{DESCRIPTORS}/{}", door.as_raw_fd()).as_bytes())?;
     // SAFETY: the address is a valid one, of its own length; the header points to buffers of this function's, of the
-    // lengths that it says; CMSG_FIRSTHDR gives a place in the control buffer, which has room for a descriptor.
+    // lengths that it says; CMSG_FIRSTHDR gives a place in the control buffer, which has room for a descriptor (invariant 11).
     unsafe {
         let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
         check(libc::connect(socket.as_raw_fd(), (&raw const address).cast(), length))?;
@@ -182,7 +182,7 @@ pub fn receive<'b>(
         return Err(ErrorKind::InvalidData.into());
     }
     let message = buffer.get(..length).unwrap_or_default();
-    // SAFETY: the kernel has written so many bytes.
+    // SAFETY: the kernel has written so many bytes (invariant 11).
     Ok((unsafe { &*(std::ptr::from_ref(message) as *const [u8]) }, descriptors.pop()))
 }
 
@@ -192,7 +192,7 @@ pub fn receive<'b>(
 ///
 /// The kernel's.
 pub fn peer(socket: BorrowedFd<'_>) -> io::Result<libc::ucred> {
-    // SAFETY: an all-zero record is valid, and the kernel writes no more than its length.
+    // SAFETY: an all-zero record is valid, and the kernel writes no more than its length (invariant 11).
     unsafe {
         let mut peer: libc::ucred = zeroed();
         let mut length = size_of::<libc::ucred>() as libc::socklen_t;
@@ -217,7 +217,7 @@ pub fn is_tcp(socket: BorrowedFd<'_>) -> bool {
 }
 
 fn new() -> io::Result<OwnedFd> {
-    // SAFETY: the kernel gives a new descriptor, which is nobody else's.
+    // SAFETY: the kernel gives a new descriptor, which is nobody else's (invariant 11).
     unsafe {
         let socket = libc::socket(libc::AF_UNIX, KIND, 0);
         check(socket)?;
@@ -226,7 +226,7 @@ fn new() -> io::Result<OwnedFd> {
 }
 
 fn header(data: &mut libc::iovec, control: &mut [u64; CONTROL / 8]) -> libc::msghdr {
-    // SAFETY: an all-zero header is valid.
+    // SAFETY: an all-zero header is valid (invariant 11).
     let mut header: libc::msghdr = unsafe { zeroed() };
     header.msg_iov = data;
     header.msg_iovlen = 1;
@@ -249,10 +249,10 @@ mod tests {
     use super::*;
 
     fn accept(listening: &OwnedFd) -> OwnedFd {
-        // SAFETY: null pointers say that the address is not wanted.
+        // SAFETY: null pointers say that the address is not wanted (invariant 11).
         let accepted = unsafe { libc::accept(listening.as_raw_fd(), std::ptr::null_mut(), std::ptr::null_mut()) };
         check(accepted).unwrap();
-        // SAFETY: the kernel has just made it.
+        // SAFETY: the kernel has just made it (invariant 11).
         unsafe { OwnedFd::from_raw_fd(accepted) }
     }
 
@@ -286,7 +286,7 @@ mod tests {
     #[test]
     fn a_full_queue_is_an_error_at_once() {
         let (listening, door) = listen().unwrap();
-        // SAFETY: a descriptor that is open.
+        // SAFETY: a descriptor that is open (invariant 11).
         check(unsafe { libc::listen(listening.as_raw_fd(), 2) }).unwrap();
         let sent = (0..10).map(|_| send(door.as_fd(), b"a message", std::io::stdin().as_fd()));
         let error = sent.filter_map(Result::err).next().unwrap();
@@ -305,7 +305,7 @@ mod tests {
         let silent = new().unwrap();
         let address = address(format!("{DESCRIPTORS}/{}", door.as_raw_fd()).as_bytes()).unwrap();
         let length = size_of::<libc::sockaddr_un>() as libc::socklen_t;
-        // SAFETY: the address is a valid one.
+        // SAFETY: the address is a valid one (invariant 11).
         check(unsafe { libc::connect(silent.as_raw_fd(), (&raw const address).cast(), length) }).unwrap();
         let accepted = accept(&listening);
         assert_eq!(

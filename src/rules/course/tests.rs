@@ -163,7 +163,7 @@ fn step(from: &str, seen: &str, answers: &mut Answers) -> Option<(String, Phase<
         "off" => Seen::Said(Said::Off),
         "declared" => Seen::Said(Said::Declared(watched())),
         "a mark" => Seen::Said(Said::Mark(marked(""))),
-        "the C function" => Seen::Said(Said::Now(Source::Api)),
+        "the C function" => Seen::Said(Said::Now),
         "looked: open" => looked(Standing::Open, true, false),
         "looked: at the end" => looked(Standing::AtEnd, false, false),
         "looked: at the end, paused" => looked(Standing::AtEnd, true, false),
@@ -225,7 +225,7 @@ fn each_row_of_the_table_is_so() {
 #[test]
 fn the_c_function_opens_no_body_that_has_ended() {
     let ended = Marked::new(Ending::Length(Length::new(0)), Source::Header, true);
-    let (_, after) = next(Phase::<i32>::Marked(ended), Seen::Said(Said::Now(Source::Api)));
+    let (_, after) = next(Phase::<i32>::Marked(ended), Seen::Said(Said::Now));
     let Phase::Marked(mut marked) = after else { unreachable!() };
     assert_eq!(marked.ending.next(b"behind the end"), Verdict::End);
     let (order, after) =

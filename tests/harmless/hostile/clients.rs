@@ -9,10 +9,11 @@ use std::time::{Duration, Instant};
 
 use rustix::net::sockopt::set_socket_linger;
 use support::http1::{Connection, EndKind};
-use support::{Background, Client, Frame, Frames, Httpd, Mpm, body};
+use support::{Background, Client, Frame, Frames, Httpd, Mpm, body, wait_for};
 
 use super::{Attacked, CLOSED, KEPT, job, wait_for_hold};
 use crate::judge::assert_body;
+use tempfile::NamedTempFile;
 
 /// How a client comes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -180,6 +181,8 @@ fn a_flood_of_resets(mpm: Mpm) {
                         let target = job(&httpd.background(), [CLOSED, KEPT][(client + time) % 2], "");
                         // The rest of a packet that has all of the request in it is the beginning of another one.
                         write!(socket, "GET {target} HTTP/1.1\r\nHost: localhost\r\n\r\nGET /").unwrap();
+                        // A reset that comes at once takes the request with it, before httpd has read it.
+                        pass(100 * (time as u64 / 2));
                         set_socket_linger(&socket, Some(Duration::ZERO)).unwrap();
                     }
                 });
@@ -232,19 +235,31 @@ fn slow_beginnings(mpm: Mpm) {
 /// A client of OpenSSL's, which says what it was told to say when it was told to.
 struct SClient {
     process: Child,
+    /// What it says of errors, and of what it does.
+    errors: NamedTempFile,
 }
 
 impl SClient {
     fn start(httpd: &Httpd, arguments: &[&str]) -> SClient {
         let mut command = Command::new("openssl");
         command.args(["s_client", "-connect", &httpd.tls_address().to_string(), "-servername", "localhost"]);
-        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        SClient { process: command.spawn().expect("openssl can be run") }
+        command.args(arguments).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let errors = NamedTempFile::new().unwrap();
+        command.stderr(errors.reopen().unwrap());
+        SClient { process: command.spawn().expect("openssl can be run"), errors }
     }
 
     fn says(&mut self, text: &str) {
         // It may have ended.
         let _ = self.process.stdin.as_mut().unwrap().write_all(text.as_bytes());
+    }
+
+    fn has_ended(&mut self) -> bool {
+        self.process.try_wait().unwrap().is_some()
+    }
+
+    fn errors(&self) -> String {
+        fs::read_to_string(self.errors.path()).unwrap()
     }
 
     /// Its connection has an end, and what it has said until then.
@@ -284,6 +299,7 @@ on_every_mpm!(renegotiation);
 /// TLS 1.2's renegotiation, which httpd refuses: before the request, in the middle of the response, behind its end.
 fn renegotiation(mpm: Mpm) {
     let attacked = Attacked::start(mpm, |builder| builder);
+    // OpenSSL's own refusal comes before it, by now.
     attacked.httpd.allow_log("AH02042: rejecting client initiated renegotiation");
     attacked.withstands(|httpd| {
         for hold in ["", "middle", "work"] {
@@ -294,13 +310,17 @@ fn renegotiation(mpm: Mpm) {
                 job(&background, CLOSED, &format!("hold={hold}"))
             );
             if hold.is_empty() {
+                // It is refused at once, and gives up.
                 client.says("R\n");
+                wait_for("the client to end", || client.has_ended().then_some(()));
+                let errors = client.errors();
+                assert!(errors.contains("RENEGOTIATING") && errors.contains("no renegotiation"), "{errors}");
+                continue;
             }
             client.says(&request);
-            if !hold.is_empty() {
-                wait_for_hold(httpd, &background);
-                client.says("R\n");
-            }
+            wait_for_hold(httpd, &background);
+            // It may see the end first, and not try.
+            client.says("R\n");
             background.open_gate();
             client.ends();
         }

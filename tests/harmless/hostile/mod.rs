@@ -118,6 +118,7 @@ impl Attacked {
         };
         wait_for("all jobs to end", || ledger().values().all(|[began, ended]| began == ended).then_some(()));
         let ledger = ledger();
+        assert!(!ledger.is_empty(), "no job has begun: nothing was attacked");
         let logged = || {
             let mut logged: HashMap<String, usize> = HashMap::new();
             for line in self.httpd.access_log() {

@@ -12,10 +12,7 @@ HEADERS = {
     "moved": "Status: 303 See Other\r\nLocation: https://example.org/thanks\r\nContent-Length: 0\r\n",
     "page": "Content-Type: text/html\r\nContent-Length: 1234\r\n",
     "zero": "Content-Type: text/html\r\n",
-    "short": "Content-Type: text/plain\r\nContent-Length: 110\r\nConnection: close\r\n",
 }
-# Of these more is sent, each piece in a record of its own, all at once, and the end.
-PIECES = {"short": [b"x" * 110, b"\n"]}
 
 
 def record(kind, data):
@@ -77,12 +74,5 @@ while True:
         query = parse_qs(parameters(text)[b"QUERY_STRING"].decode())
         mark = query.get("mark", ["on"])[0]
         mark = "" if mark == "none" else f"X-Finish-Request: {mark}\r\n"
-        answer = query["answer"][0]
-        head = (HEADERS[answer] + mark + "\r\n").encode()
-        if answer in PIECES:
-            first, *others = PIECES[answer]
-            pieces = b"".join(record(6, piece) for piece in [head + first, *others, b""])
-            peer.sendall(pieces + record(3, bytes(8)))
-            continue
-        peer.sendall(record(6, head))
+        peer.sendall(record(6, (HEADERS[query["answer"][0]] + mark + "\r\n").encode()))
         work(query["id"][0], peer)
