@@ -1,8 +1,7 @@
 /* Preloaded into httpd: has one call of mod_finish_request fail, of those below: the one and the occurrence that a file says, which the
  * test maps too. Counts them all.
  *
- * The module's calls alone: their addresses are taken from the module's own table of imports, as soon as it is loaded, and replaced. What a bucket
- * is read and split by is found in the bucket: there it is replaced for all, and asks who called.
+ * The module's calls alone: their addresses are taken from the module's own table of imports, as soon as it is loaded, and replaced.
  */
 #define _GNU_SOURCE
 #include <dlfcn.h>
@@ -92,17 +91,11 @@ static const struct fault {
     { "ap_pass_brigade", AP_FILTER_ERROR, 0, INSTEAD },
     { "ap_pass_brigade", APR_EGENERAL, 0, BEHIND },
     { "ap_pass_brigade", APR_EGENERAL, 0, INSTEAD },
-    { "ap_pass_brigade", ECONNABORTED, 0, BEHIND },
-    { "ap_pass_brigade", ECONNABORTED, 0, INSTEAD },
     { "ap_run_log_transaction", 500, 0, BEHIND },
     { "ap_rwrite", -1, 0, INSTEAD },
     { "ap_shutdown_conn", ECONNABORTED, 0, BEHIND },
     { "ap_shutdown_conn", ECONNABORTED, 0, INSTEAD },
     { "apr_brigade_length", APR_EGENERAL, 0, INSTEAD },
-    { "apr_bucket_read", APR_EGENERAL, 0, INSTEAD },
-    { "apr_bucket_read", ECONNRESET, 0, INSTEAD },
-    { "apr_bucket_split", APR_EGENERAL, 0, INSTEAD },
-    { "apr_bucket_split", APR_ENOTIMPL, 0, INSTEAD },
     { "apr_dso_sym", APR_EGENERAL, 0, INSTEAD },
     { "apr_os_sock_get", APR_EGENERAL, 0, INSTEAD },
     { "apr_os_sock_make", ENOMEM, 0, INSTEAD },
@@ -174,118 +167,22 @@ static call *const makes[MOST] = { TEN() TEN(1) TEN(2) TEN(3) TEN(4) TEN(5) TEN(
 
 _Static_assert(COUNT <= MOST, "there are as many functions as faults");
 
-/* It may be read-only by now. */
-static void make_writable(void *place)
-{
-    size_t page = (size_t)sysconf(_SC_PAGESIZE);
-
-    if (mprotect((void *)((uintptr_t)place & ~(uintptr_t)(page - 1)), page, PROT_READ | PROT_WRITE) != 0) {
-        abort();
-    }
-}
-
 static void replace(const char *name, void **place)
 {
+    size_t page = (size_t)sysconf(_SC_PAGESIZE);
+    char *start = (char *)((uintptr_t)place & ~(uintptr_t)(page - 1));
     size_t fault;
 
     for (fault = 0; fault < COUNT; fault++) {
         if (strcmp(name, faults[fault].name) == 0) {
-            make_writable(place);
+            /* It is read-only by now. */
+            if (mprotect(start, page, PROT_READ | PROT_WRITE) != 0) {
+                abort();
+            }
             *(void **)&real[fault] = *place;
             *place = *(void *const *)&makes[fault];
         }
     }
-}
-
-/* The beginnings of APR's apr_bucket_type_t and apr_bucket. */
-struct type {
-    const char *name;
-    int functions, is_metadata;
-    void *destroy;
-    call *read;
-    void *setaside;
-    call *split;
-};
-struct bucket {
-    struct bucket *next, *prev;
-    const struct type *type;
-};
-
-/* Those that carry data; and their own functions. */
-static const char *const types[] = {
-    "apr_bucket_type_file", "apr_bucket_type_heap", "apr_bucket_type_immortal", "apr_bucket_type_mmap",
-    "apr_bucket_type_pipe", "apr_bucket_type_pool", "apr_bucket_type_socket", "apr_bucket_type_transient",
-};
-static struct {
-    const struct type *type;
-    call *read, *split;
-} originals[sizeof(types) / sizeof(types[0])];
-
-/* The module. */
-static const void *module_base;
-
-static size_t original_of(long bucket)
-{
-    size_t at = 0;
-
-    while (originals[at].type != ((const struct bucket *)bucket)->type) {
-        at++;
-    }
-    return at;
-}
-
-static long original_read(long bucket, long data, long length, long block, long e, long f)
-{
-    return originals[original_of(bucket)].read(bucket, data, length, block, e, f);
-}
-
-static long original_split(long bucket, long at, long c, long d, long e, long f)
-{
-    return originals[original_of(bucket)].split(bucket, at, c, d, e, f);
-}
-
-static call *read_or_fail = original_read, *split_or_fail = original_split;
-
-static int is_of_the_module(const void *caller)
-{
-    Dl_info info;
-
-    return dladdr(caller, &info) && info.dli_fbase == module_base;
-}
-
-static long read_bucket(long bucket, long data, long length, long block, long e, long f)
-{
-    call *read = is_of_the_module(__builtin_return_address(0)) ? read_or_fail : original_read;
-
-    return read(bucket, data, length, block, e, f);
-}
-
-static long split_bucket(long bucket, long at, long c, long d, long e, long f)
-{
-    call *split = is_of_the_module(__builtin_return_address(0)) ? split_or_fail : original_split;
-
-    return split(bucket, at, c, d, e, f);
-}
-
-static void replace_buckets(void)
-{
-    size_t at;
-
-    for (at = 0; at < sizeof(types) / sizeof(types[0]); at++) {
-        struct type *type = dlsym(RTLD_DEFAULT, types[at]);
-        if (!type) {
-            abort();
-        }
-        originals[at].type = type;
-        originals[at].read = type->read;
-        originals[at].split = type->split;
-        make_writable(&type->read);
-        make_writable(&type->split);
-        type->read = read_bucket;
-        type->split = split_bucket;
-    }
-    replace("apr_bucket_read", (void **)&read_or_fail);
-    replace("apr_bucket_split", (void **)&split_or_fail);
 }
 
 static void replace_imports(const struct link_map *map)
@@ -345,9 +242,7 @@ void *dlopen(const char *file, int flags)
     /* httpd loads a module more than once; this one is never unmapped. */
     if (module && file && strstr(file, "mod_finish_request") && !done && dlinfo(module, RTLD_DI_LINKMAP, &map) == 0) {
         done = 1;
-        module_base = (const void *)map->l_addr;
         replace_imports(map);
-        replace_buckets();
     }
     return module;
 }
