@@ -158,10 +158,9 @@ for name in $parts; do
         if ! "$cargo" "+$nightly" --version >/dev/null 2>&1 || [ ! -e "$(cc -print-file-name=libasan.so)" ]; then
             say asan 'not tried: there is no nightly Rust, or no libasan'
         elif [ -n "$long" ]; then
-            part asan with_asan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked hostile:: regressions::
+            part asan with_asan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked regressions::
         else
-            part asan with_asan "${watched[@]}" lifetimes:: marks:: finished::streams finished::released slow_clients keep:: \
-                resets_at_every_stage::on_event
+            part asan with_asan "${watched[@]}" lifetimes:: marks:: finished::streams finished::released slow_clients keep::
         fi
         ;;
     tsan)
@@ -169,7 +168,7 @@ for name in $parts; do
             [ ! -e "$(cc -print-file-name=libtsan.so)" ]; then
             say tsan 'not tried: there is no nightly Rust with rust-src, or no libtsan'
         elif [ -n "$long" ]; then
-            part tsan with_tsan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked hostile::streams
+            part tsan with_tsan "${watched[@]}" marks:: finished:: directives:: administrator:: harmless::unmarked
         else
             # Megabytes and hundreds of threads take minutes there.
             part tsan with_tsan "${watched[@]}" finished::streams finished::released slow_clients kept_clients keep:: \

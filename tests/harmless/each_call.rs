@@ -736,7 +736,7 @@ fn fails_in_each_course() {
             println!("{mpm:?}, {course:?}: {} calls of {counted} failed, one after the other", failed);
             assert!(failed > 0 || course == Course::Unmarked, "no call is made in {course:?}");
             // What a thread does by itself is not done the same number of times each time.
-            assert!(failed * 10 >= counted * 6, "{mpm:?}, {course:?}: only {} of {counted} failed", failed);
+            assert!(failed * 2 >= counted, "{mpm:?}, {course:?}: only {} of {counted} failed", failed);
         });
     }
 }

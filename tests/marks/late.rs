@@ -420,7 +420,8 @@ fn what_the_environment_has(handler: Handler, mpm: Mpm) {
         // It leads to a page that has none, and is to see none.
         write(&httpd, "plain/leads.cgi", "#!/bin/sh\nprintf 'Location: /off/environment.cgi\\r\\n\\r\\n'\n");
         executable(&httpd, "plain/leads.cgi");
-        let script = "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nenv | grep -i finish\n";
+        let script =
+            "#!/bin/sh\nprintf 'Content-Type: text/plain\\r\\n\\r\\n'\nenv | grep -i '^[a-z_]*finish[a-z_]*='\n";
         write(&httpd, "off/environment.cgi", script);
         executable(&httpd, "off/environment.cgi");
         let response = client.get("/plain/leads.cgi", &[]).response();
