@@ -21,7 +21,8 @@ if (!function_exists('apache_finish_request')) {
      *
      * @return bool Whether the response has ended. False where it cannot end before the script does: then nothing has
      *              happened, and the page is as ever. So it is the second time; without the module, or with FinishRequest Off;
-     *              and with an output buffer that PHP ends for nobody (docs/applications.md has the list).
+     *              with an output buffer that PHP ends for nobody (docs/applications.md has the list); and where the page has
+     *              a mark of its own, in a header that has gone.
      */
     function apache_finish_request(): bool
     {

@@ -4,6 +4,16 @@ use std::io::{self, ErrorKind};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::time::{Duration, Instant};
 
+use crate::httpd::Ahead;
+
+/// Whether a program's next output can be read without waiting, or will be before `within` has passed. Errors: it is not known to be.
+pub fn is_at_hand(ahead: &Ahead<'_>, within: Duration) -> bool {
+    match ahead {
+        Ahead::Read => true,
+        Ahead::Socket(socket) => wait(*socket, libc::POLLIN, Some(within)).unwrap_or(false),
+    }
+}
+
 /// Waits until one of `events` (`POLLIN`, `POLLOUT`) is there, or the other side has gone. False when `within` has passed before
 /// that; none is without limit.
 ///

@@ -118,11 +118,12 @@ fn is_at_hand(request: Request<'_>, response: &Response, brigade: &Brigade<'_>, 
     let behind = response.program_output();
     let program = behind.as_deref().unwrap_or(brigade);
     match program.ahead::<NextRecord>(request) {
-        Some(Ahead::Read) => true,
-        Some(Ahead::Socket(socket)) => {
+        Some(ahead) => {
             let pause = if *patience > 0 { PAUSE } else { Duration::ZERO };
-            *patience = patience.saturating_sub(1);
-            poll::wait(socket, libc::POLLIN, Some(pause)).unwrap_or(false)
+            if let Ahead::Socket(_) = ahead {
+                *patience = patience.saturating_sub(1);
+            }
+            poll::is_at_hand(&ahead, pause)
         }
         None => behind.is_some_and(|program| !matches!(program.first(), Some(Kind::Data(None)))),
     }

@@ -13,7 +13,7 @@ use crate::connection::{self, poll};
 use crate::handlers::cgi_script;
 use crate::handlers::fcgid::NextRecord;
 use crate::httpd::{
-    Ahead, Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status,
+    Block, BorrowedBrigade, Brigade, BrigadeRecord, Kind, Pull, Request, RequestRecord, Result, Status,
 };
 use crate::rules::course::{Ask, Order, Seen};
 use crate::rules::declared::Standing;
@@ -161,11 +161,7 @@ const BETWEEN: Duration = Duration::from_millis(200);
 /// Whether mod_fcgid's program has made two records of what was one text, and the second comes.
 fn is_cut(source: &Brigade<'_>, request: Request<'_>, response: &Response) -> bool {
     response.watch(|watched| watched.may_be_cut()) == Some(true)
-        && match source.ahead::<NextRecord>(request) {
-            Some(Ahead::Read) => true,
-            Some(Ahead::Socket(socket)) => poll::wait(socket, libc::POLLIN, Some(BETWEEN)).unwrap_or(false),
-            None => false,
-        }
+        && source.ahead::<NextRecord>(request).is_some_and(|ahead| poll::is_at_hand(&ahead, BETWEEN))
 }
 
 impl Pull for StandIn {

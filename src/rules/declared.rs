@@ -148,6 +148,24 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    fn cut(declared: Declared, pieces: &[u64]) -> bool {
+        let mut watched = Watched { declared, pause: Pause::Brigade, pieces: Pieces::default() };
+        pieces.iter().for_each(|bytes| watched.pieces.note(*bytes));
+        watched.may_be_cut()
+    }
+
+    #[test]
+    fn what_may_be_half_of_a_text() {
+        let cut_of_length = |pieces: &[u64]| cut(Declared::length(0), pieces);
+        assert!(cut_of_length(&[8192]), "mod_proxy_fcgi's buffer was full");
+        assert!(cut_of_length(&[8192, 8192, 3616]), "a record of 20,000 bytes");
+        assert!(cut_of_length(&[8192, 5792, 6016]), "the same over a network");
+        assert!(!cut_of_length(&[8192, 8192, 3617]), "PHP's second record is never longer than seven bytes");
+        assert!(!cut_of_length(&[4096]), "what PHP's buffer holds is not cut");
+        assert!(!cut_of_length(&[]));
+        assert!(!cut(Declared::chunks(), &[8192]), "the last chunk says that it is the last");
+    }
+
     fn standing(mut declared: Declared, pieces: &[&[u8]]) -> Standing {
         pieces.iter().for_each(|piece| declared.take(piece));
         declared.standing()

@@ -31,8 +31,12 @@ fn connect(httpd: &Httpd, tls: bool) -> Connection {
 
 /// Sends a request for a large response.
 fn ask(httpd: &Httpd, connection: &Connection, handler: Handler, bytes: usize) -> Background {
+    ask_page(httpd, connection, handler.page(), bytes)
+}
+
+fn ask_page(httpd: &Httpd, connection: &Connection, page: &str, bytes: usize) -> Background {
     let background = httpd.background();
-    connection.get(&path(&background, handler.page(), &format!("mark=on&bytes={bytes}")), &[]);
+    connection.get(&path(&background, page, &format!("mark=on&bytes={bytes}")), &[]);
     background
 }
 
@@ -55,10 +59,13 @@ on_every_handler_and_mpm!(work_begins);
 
 /// The client has read nothing when the work begins, plain and over TLS. It gets everything when it reads.
 fn work_begins(handler: Handler, mpm: Mpm) {
-    let httpd = server(handler, mpm, "FinishRequestBuffer 4M");
+    begins_unread(server(handler, mpm, "FinishRequestBuffer 4M"), handler.page());
+}
+
+fn begins_unread(httpd: Httpd, page: &str) {
     for tls in [false, true] {
         let connection = connect(&httpd, tls);
-        let background = ask(&httpd, &connection, handler, LARGE);
+        let background = ask_page(&httpd, &connection, page, LARGE);
         background.wait_for_begin();
         assert_eq!(connection.received(), b"");
         gets_all(&connection, tls, LARGE);
@@ -85,16 +92,7 @@ fn work_begins_where_the_application_closes(mpm: Mpm) {
     };
     let httpd = server(Handler::Lua, mpm, "FinishRequest Auto\nFinishRequestBuffer 4M");
     let page = CLOSES.install(&httpd, Handler::Lua, "closes");
-    for tls in [false, true] {
-        let (connection, background) = (connect(&httpd, tls), httpd.background());
-        connection.get(&path(&background, &page, &format!("bytes={LARGE}")), &[]);
-        background.wait_for_begin();
-        assert_eq!(connection.received(), b"");
-        gets_all(&connection, tls, LARGE);
-        assert!(!background.is_done());
-        ran_to_its_end(&background);
-    }
-    httpd.stop();
+    begins_unread(httpd, &page);
 }
 
 /// The work ends, and the request with it, before the client reads: it gets everything all the same.

@@ -165,7 +165,8 @@ impl<'a> Disturber<'a> {
         self.restarts += 1;
     }
 
-    /// What has grown: children against those of the first third, each against itself where it was left alone, the parent against itself, less what each new file of the module brings.
+    /// What has grown: children against those of the first third, each against itself where it was left alone, the parent against itself, less what
+    /// each new file of the module brings.
     pub fn grown(&self) -> Vec<String> {
         let mut wrong = Vec::new();
         let third = self.children.len().div_ceil(3);
