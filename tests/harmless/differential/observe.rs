@@ -309,7 +309,7 @@ fn lines(headers: &[(String, String)], right: Option<usize>) -> Vec<String> {
 
 fn undated(bytes: &[u8]) -> Bytes {
     let dated = |line: &&[u8]| !line.starts_with(b"Date: ");
-    let bytes: Vec<u8> = bytes.split_inclusive(|byte| *byte == b'\n').filter(dated).flatten().copied().collect();
+    let bytes = bytes.split_inclusive(|byte| *byte == b'\n').filter(dated).collect::<Vec<_>>().concat();
     let text = String::from_utf8_lossy(&bytes);
     match text.split_once("; boundary=").and_then(|(_, rest)| rest.split_once("\r\n")) {
         Some((boundary, _)) => Bytes(text.replace(boundary, "BOUNDARY").into_bytes()),

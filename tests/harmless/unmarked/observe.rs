@@ -235,7 +235,7 @@ fn ask(connection: &Connection, case: Case, request: &str, gate: Option<&Backgro
 /// The bytes of a response without its date.
 fn undated(bytes: &[u8]) -> Vec<u8> {
     let dated = |line: &&[u8]| !line.starts_with(b"Date: ");
-    bytes.split_inclusive(|byte| *byte == b'\n').filter(dated).flatten().copied().collect()
+    bytes.split_inclusive(|byte| *byte == b'\n').filter(dated).collect::<Vec<_>>().concat()
 }
 
 /// Bytes to compare and to show: of long ones only their beginning is shown.

@@ -1,6 +1,6 @@
 //! The applications that the tests put into a server.
 
-use std::io;
+use std::io::{self, Write as _};
 use std::path::Path;
 
 use crate::programs;
@@ -15,9 +15,17 @@ const FILES: [(&str, &str); 6] = [
     ("background.lua", include_str!("apps/background.lua")),
 ];
 
+/// How long a line of [`body`] is, its end included.
+const LINE: usize = 38;
+
 /// The first `bytes` bytes of the text that every stock application answers with.
 pub fn body(bytes: usize) -> Vec<u8> {
-    (1..).flat_map(|line: u64| format!("{line:07} of the answer to your request\n").into_bytes()).take(bytes).collect()
+    let mut text = Vec::with_capacity(bytes + LINE);
+    for line in 1..=bytes.div_ceil(LINE) {
+        writeln!(text, "{line:07} of the answer to your request").expect("memory takes all");
+    }
+    text.truncate(bytes);
+    text
 }
 
 /// Puts the stock applications into the document root `www`; their gates are in `gates`.

@@ -298,7 +298,7 @@ impl State {
         Response {
             status,
             headers,
-            body: self.data.iter().flat_map(|(_, bytes)| bytes.iter().copied()).collect(),
+            body: self.data.iter().map(|(_, bytes)| &bytes[..]).collect::<Vec<_>>().concat(),
             framing: Framing::EndStream,
             raw: Vec::new(),
             began,

@@ -246,7 +246,7 @@ impl Connection {
         let start = *taken;
         let result = self.shared.received.wait(
             |received| take_response(received, start, to_head).transpose(),
-            |received| format!("no complete response in {}", show(&received.bytes()[start..])),
+            |received| format!("no complete response in {}", show(&received.bytes[start..])),
         );
         match result {
             Ok(Ok(response)) => {
@@ -273,10 +273,10 @@ impl Connection {
     pub fn so_far(&self) -> Option<Response> {
         let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.received.update(|received| {
-            let raw = received.bytes().split_off(taken);
+            let raw = received.bytes[taken..].to_vec();
             let (parsed, _) = parse_so_far(&raw, false).ok()??;
             let began = received.time_of(taken)?;
-            let ended = received.reads.last()?.at;
+            let ended = received.time_of_last()?;
             let (status, headers, body, framing) = (parsed.status, parsed.headers, parsed.body, parsed.framing);
             Some(Response { status, headers, body, framing, raw, began, ended })
         })
@@ -292,7 +292,7 @@ impl Connection {
         let taken = *self.taken.lock().unwrap_or_else(PoisonError::into_inner);
         self.shared.received.wait(
             |received| (received.end.is_some() || received.time_of(taken).is_some()).then_some(()),
-            |received| format!("nothing more after {}", show(&received.bytes())),
+            |received| format!("nothing more after {}", show(&received.bytes)),
         );
     }
 
@@ -305,7 +305,7 @@ impl Connection {
     pub fn end(&self) -> End {
         self.shared.received.wait(
             |received| received.end,
-            |received| format!("no end of the connection after {}", show(&received.bytes())),
+            |received| format!("no end of the connection after {}", show(&received.bytes)),
         )
     }
 
@@ -316,7 +316,7 @@ impl Connection {
 
     /// All bytes that have come until now, under TLS decrypted.
     pub fn received(&self) -> Vec<u8> {
-        self.shared.received.update(|received| received.bytes())
+        self.shared.received.update(|received| received.bytes.clone())
     }
 
     /// The bytes that have come and belong to no response that was taken.
@@ -327,7 +327,7 @@ impl Connection {
 
     /// All reads until now, each with its time.
     pub fn reads(&self) -> Vec<Read> {
-        self.shared.received.update(|received| received.reads.clone())
+        self.shared.received.update(|received| received.reads())
     }
 
     /// Closes the client's side: no more will be sent, but everything is still received.
@@ -411,8 +411,8 @@ fn flush(tls: &mut ClientConnection, mut socket: &TcpStream) -> io::Result<()> {
 ///
 /// Why what comes is no response.
 fn take_response(received: &Received, start: usize, to_head: bool) -> Result<Option<Result<Response, End>>, String> {
-    let bytes = received.bytes().split_off(start);
-    let Some(parsed) = parse(&bytes, to_head, received.end.is_some())? else {
+    let bytes = &received.bytes[start..];
+    let Some(parsed) = parse(bytes, to_head, received.end.is_some())? else {
         return Ok(received.end.map(Err));
     };
     let raw = bytes[..parsed.length].to_vec();

@@ -45,7 +45,10 @@ pub enum EndKind {
 /// What has come over a connection until now.
 #[derive(Default)]
 pub(super) struct Received {
-    pub(super) reads: Vec<Read>,
+    /// All bytes, together.
+    pub(super) bytes: Vec<u8>,
+    /// Where in them each read ended, and when it came.
+    ends: Vec<(usize, Instant)>,
     pub(super) end: Option<End>,
     pub(super) close_notify: Option<Instant>,
     /// While set, nothing is read.
@@ -55,18 +58,28 @@ pub(super) struct Received {
 }
 
 impl Received {
-    /// All bytes, together.
-    pub(super) fn bytes(&self) -> Vec<u8> {
-        self.reads.iter().flat_map(|read| read.bytes.iter().copied()).collect()
+    fn push(&mut self, bytes: &[u8], at: Instant) {
+        self.bytes.extend_from_slice(bytes);
+        self.ends.push((self.bytes.len(), at));
     }
 
     /// When the byte at `position` came.
     pub(super) fn time_of(&self, position: usize) -> Option<Instant> {
-        let mut end = 0;
-        self.reads.iter().find_map(|read| {
-            end += read.bytes.len();
-            (position < end).then_some(read.at)
-        })
+        let after = self.ends.partition_point(|(end, _)| *end <= position);
+        self.ends.get(after).map(|(_, at)| *at)
+    }
+
+    /// When the last byte came.
+    pub(super) fn time_of_last(&self) -> Option<Instant> {
+        self.ends.last().map(|(_, at)| *at)
+    }
+
+    /// What came together.
+    pub(super) fn reads(&self) -> Vec<Read> {
+        let starts = std::iter::once(0).chain(self.ends.iter().map(|(end, _)| *end));
+        let read =
+            |(start, (end, at)): (usize, &(usize, Instant))| Read { at: *at, bytes: self.bytes[start..*end].to_vec() };
+        starts.zip(&self.ends).map(read).collect()
     }
 }
 
@@ -132,7 +145,7 @@ fn read_once(shared: &Shared, received: &mut Received) {
 fn take(shared: &Shared, received: &mut Received, bytes: &[u8]) {
     let at = Instant::now();
     let Some(tls) = &shared.tls else {
-        received.reads.push(Read { at, bytes: bytes.to_vec() });
+        received.push(bytes, at);
         return;
     };
     let mut tls = tls.lock().unwrap_or_else(PoisonError::into_inner);
@@ -143,7 +156,7 @@ fn take(shared: &Shared, received: &mut Received, bytes: &[u8]) {
         if state.plaintext_bytes_to_read() > 0 {
             let mut bytes = vec![0; state.plaintext_bytes_to_read()];
             tls.reader().read_exact(&mut bytes).expect("there are so many");
-            received.reads.push(Read { at, bytes });
+            received.push(&bytes, at);
         }
         if state.peer_has_closed() {
             received.close_notify.get_or_insert(at);
