@@ -1,6 +1,8 @@
 //! `make check` looks at what it says it looks at.
 
-use support::{Handler, Httpd, Mpm, is_watched};
+use std::panic::{AssertUnwindSafe, catch_unwind};
+
+use support::{Handler, Httpd, Mpm, defect, is_watched};
 
 use crate::administrator::restarts::children;
 use crate::judge::{BYTES, early};
@@ -16,4 +18,27 @@ fn servers_are_watched() {
         assert!(!children.is_empty() && children.iter().all(|&child| is_watched(child)), "{mpm:?}");
         httpd.stop();
     }
+}
+
+/// What is found in a call of the module's fails the test whose server it is.
+#[test]
+#[ignore = "make check, where servers are watched"]
+fn a_finding_fails_a_test() {
+    let Some(defect) = defect() else {
+        println!("not tried: nobody watches");
+        return;
+    };
+    let httpd =
+        Httpd::builder(Mpm::Worker).handler(Handler::Lua).config("FinishRequest On").workers(8).with_defect().start();
+    // All at once, by several threads. A child that reads what it has given back may end in the middle of them.
+    let clients: Vec<_> = (0..4).map(|_| httpd.connect()).collect();
+    for client in &clients {
+        client.get("/app.lua?mark=on", &[]);
+    }
+    for client in &clients {
+        client.end();
+    }
+    let failure = catch_unwind(AssertUnwindSafe(|| httpd.stop())).expect_err("the defect is found");
+    let words = failure.downcast_ref::<String>().expect("a text");
+    assert!(words.contains(defect) && words.contains("finish_request"), "{words}");
 }

@@ -70,4 +70,4 @@ pub use response::{Framing, Headers, Response};
 pub use rustix::process::Signal;
 pub use system_calls::{can_trace, system_calls};
 pub use tcp::{TcpSocket, tcp_sockets};
-pub use under::{is_sanitized, is_watched};
+pub use under::{defect, is_sanitized, is_watched};

@@ -1,4 +1,5 @@
-//! Libraries to be preloaded into httpd: one that overwrites memory as soon as it is given back, one that has the module's calls fail.
+//! Libraries to be preloaded into httpd: one that overwrites memory as soon as it is given back, one that has the module's calls fail, and one that
+//! has a defect.
 
 use std::env;
 use std::fs::{self, File};
@@ -16,6 +17,11 @@ use crate::tools;
 ///
 /// When it cannot be built.
 pub(crate) fn library(name: &'static str) -> PathBuf {
+    built(name, &[])
+}
+
+/// As [`library`], by a compiler that is told this too.
+pub(crate) fn built(name: &'static str, options: &[&str]) -> PathBuf {
     static BUILT: Mutex<Vec<(&str, PathBuf)>> = Mutex::new(Vec::new());
     let mut built = BUILT.lock().unwrap();
     if let Some((_, library)) = built.iter().find(|(other, _)| *other == name) {
@@ -26,7 +32,7 @@ pub(crate) fn library(name: &'static str) -> PathBuf {
     let library = program.with_file_name(format!("{name}.so"));
     let fresh = program.with_file_name(format!("{name}-{}", std::process::id()));
     let mut build = Command::new(programs::program(&["cc", "gcc", "clang"]));
-    build.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror", "-o"]).arg(&fresh);
+    build.args(["-shared", "-fPIC", "-O2", "-Wall", "-Wextra", "-Werror"]).args(options).arg("-o").arg(&fresh);
     build.arg(Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("src/preloaded/{name}.c"))).arg("-ldl");
     let output = tools::run(build);
     assert!(output.status.success(), "{}", output.stderr);

@@ -95,6 +95,25 @@ pub(crate) fn httpd(root: &Path, preload: Option<&str>) -> Command {
     command
 }
 
+/// What whoever watches calls the defect of a server that was started [`with_defect`](crate::Builder::with_defect); `None` where nobody watches.
+pub fn defect() -> Option<&'static str> {
+    under().map(|under| match under {
+        Under::Asan => "heap-use-after-free",
+        Under::Tsan => "data race",
+        Under::Memcheck => "Invalid read of size 1",
+    })
+}
+
+/// The library that has it.
+pub(crate) fn defective() -> PathBuf {
+    let options: &[&str] = match under() {
+        Some(Under::Asan) => &["-fsanitize=address"],
+        Some(Under::Tsan) => &["-fsanitize=thread", "-DRACE"],
+        _ => &[],
+    };
+    preloaded::built("defect", options)
+}
+
 /// What is others' matter, each with its reason.
 fn suppressions(file: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("../check").join(file)

@@ -173,6 +173,16 @@ impl Builder {
         self.preloaded("faults")
     }
 
+    /// Has a call of the module's do what whoever watches the server finds: [`defect`](crate::defect) says how he calls it.
+    ///
+    /// # Panics
+    ///
+    /// When the library that does so cannot be built.
+    #[track_caller]
+    pub fn with_defect(self) -> Builder {
+        self.env("LD_PRELOAD", &under::defective().display().to_string())
+    }
+
     #[track_caller]
     fn preloaded(self, name: &'static str) -> Builder {
         let library = preloaded::library(name).display().to_string();
