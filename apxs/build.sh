@@ -2,7 +2,11 @@
 # build.sh ARGUMENTS...: runs cargo with them. A build that is refused says its sentence, once, without cargo's words around it.
 set -o pipefail
 
-folder=${CARGO_TARGET_DIR:-$(cd "$(dirname "$0")/.." && pwd)/target}
+source=$(cd "$(dirname "$0")/.." && pwd)
+# Where cargo builds may be in its own configuration.
+configured() { (cd "$source" && "${CARGO:-cargo}" metadata --no-deps --format-version 1) 2>/dev/null | sed -n 's/.*"target_directory":"\([^"]*\)".*/\1/p'; }
+folder=${CARGO_TARGET_DIR:-$(configured)}
+folder=${folder:-$source/target}
 if ! { mkdir -p "$folder" && [ -w "$folder" ]; } 2>/dev/null; then
     echo "$folder cannot be written to: build as the user that it belongs to, or name another folder with CARGO_TARGET_DIR" >&2
     exit 1

@@ -52,6 +52,7 @@ put() {
         stop "$folder cannot be written to: run make $what as root, or with DESTDIR=/some/folder"
     new=$root$2.new.$$
     trap 'rm -f "$new"' EXIT
+    trap 'exit 130' HUP INT TERM
     cp "$1" "$new" 2>/dev/null || stop "$new cannot be written: is the disk full?"
     mode=644
     case $1 in "$source"/monitoring/*) [ ! -x "$1" ] || mode=755 ;; esac
@@ -67,8 +68,9 @@ files() {
     for each in "$source"/php/*.php; do echo "$each|$php/$(basename "$each")"; done
     echo "$source/php/stubs/finish_request.php|$php/stubs/finish_request.php"
     echo "$made/finish_request.ini|$php/php.d/finish_request.ini"
-    for each in README.md CHANGELOG.md LICENSE; do echo "$source/$each|$docs/$each"; done
-    for each in "$source"/docs/*.md; do echo "$each|$docs/docs/$(basename "$each")"; done
+    for each in README.md CHANGELOG.md CONTRIBUTING.md SECURITY.md LICENSE; do echo "$source/$each|$docs/$each"; done
+    for each in "$source"/docs/performance/*; do echo "$each|$docs/docs/performance/$(basename "$each")"; done
+    for each in "$source"/docs/*.md "$source"/docs/*.png; do echo "$each|$docs/docs/$(basename "$each")"; done
     for each in "$source"/httpd-conf/examples/*; do echo "$each|$docs/examples/$(basename "$each")"; done
     for each in "$source"/monitoring/*; do echo "$each|$docs/examples/monitoring/$(basename "$each")"; done
 }
@@ -102,6 +104,7 @@ is_changed() {
 # The files as they are to be: with the places of this system.
 made=$(mktemp -d)
 trap 'rm -rf "$made"' EXIT
+trap 'exit 130' HUP INT TERM
 for each in "$source"/httpd-conf/finish_request* "$source"/php/php.d/*.ini; do
     sed "s|/usr/lib/apache2/modules/mod_finish_request.so|$file|; s|/usr/share/php/finish_request/|$php/|" "$each" >"$made/$(basename "$each")"
 done
@@ -145,7 +148,7 @@ uninstall() {
     files | while IFS='|' read -r from to; do take "$to"; done
     take "$file.debug"
     take "$file"
-    for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs" "$docs/examples/monitoring" "$docs/examples" "$docs"; do
+    for folder in "$php/stubs" "$php/php.d" "$php" "$docs/docs/performance" "$docs/docs" "$docs/examples/monitoring" "$docs/examples" "$docs"; do
         rmdir "$root$folder" 2>/dev/null || true
     done
     if [ -L "$root$config/conf-enabled/finish_request_php.conf" ]; then

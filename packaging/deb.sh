@@ -12,6 +12,9 @@ cargo=$(command -v "${CARGO:-cargo}")
 for tool in dpkg-buildpackage dh dh_apache2 pandoc; do
     command -v "$tool" >/dev/null || { echo 'The packages are made by debhelper: install the packages dpkg-dev, debhelper, apache2-dev and pandoc.' >&2; exit 1; }
 done
+# It always wants build-essential, which nothing of that brings.
+dpkg-query --show --showformat='${Status}\n' build-essential 2>/dev/null | grep -q ' installed$' ||
+    { echo 'dpkg-buildpackage wants the package build-essential: install it' >&2; exit 1; }
 rm -rf "$folder"
 mkdir -p "$folder/build"
 folder=$(cd "$folder" && pwd)

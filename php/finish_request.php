@@ -2,7 +2,7 @@
 /**
  * apache_finish_request(): the response ends here, the client is let go, and the script goes on.
  *
- *     require 'finish_request.php';
+ *     require '/usr/share/php/finish_request/finish_request.php';
  *     echo 'Thank you.';
  *     session_write_close();
  *     apache_finish_request();

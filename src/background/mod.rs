@@ -43,7 +43,7 @@ pub fn configure(max: Max) -> Result<(), String> {
             .map_err(|error| format!("there is no shared memory for {places} requests in background work: {error}"))
     })?;
     // Children may have ended while the configuration was one without the module.
-    table.release_where(|pid| !is_own(pid));
+    release_ended(table);
     table.state().workers.store(Mpm::most_workers(), Relaxed);
     SERVER_MAX.store(max.bits(), Relaxed);
     table.set_limit(most(table, max));
@@ -86,11 +86,29 @@ fn is_own(pid: u32) -> bool {
     pid == process_id() || result == 0 || std::io::Error::last_os_error().raw_os_error() != Some(libc::ECHILD)
 }
 
+/// Gives all places of a process back, which has ended: how many it had.
+fn release_all(table: &'static Table, pid: u32) -> usize {
+    let now = now();
+    // What was counted while it ran stays counted.
+    for (key, _) in table.entries().filter(|(_, entry)| entry.pid == pid && entry.is_believed() && entry.is_sure(now)) {
+        let host = Host::all(table.hosts()).find(|(_, other, _)| *other == key);
+        Counting::new(&table.state().counts, host.map(|(host, ..)| &host.counts)).finished();
+    }
+    table.release_all(pid)
+}
+
+/// The same of all processes that have ended.
+fn release_ended(table: &'static Table) {
+    for pid in table.owners().filter(|pid| !is_own(*pid)) {
+        release_all(table, pid);
+    }
+}
+
 /// A child process has ended. Of one that httpd has given up, and later waited for, it says nothing: that gives back what it had now.
 pub fn child_ended(pid: u32) {
     let ended = TABLE.get().map_or(0, |table| {
-        let ended = table.release_all(pid);
-        table.release_where(|pid| !is_own(pid));
+        let ended = release_all(table, pid);
+        release_ended(table);
         ended
     });
     match ended {
@@ -298,6 +316,8 @@ impl Claim {
             request: request.request_line().to_vec(),
         };
         table.describe(place, &entry);
+        // Its virtual host has a place from now on: the process may be killed before it counts.
+        counting(request);
         Some(Self { table, place, pid })
     }
 }

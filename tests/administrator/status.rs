@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, wait_for};
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, kill, wait_for};
 
 use crate::judge::{Application, path, ran_to_its_end};
 
@@ -171,6 +171,24 @@ fn kept_and_timed_out(mpm: Mpm) {
     let row = format!(">ends.test</td><td>3</td><td>0</td><td>{limit}</td><td>3</td><td>0</td><td>3</td>");
     assert!(text.contains(&row), "{text}");
     ran_to_its_end(&background);
+    httpd.stop();
+}
+
+on_every_mpm!(no_count_falls_when_a_child_is_killed);
+
+/// With `Auto` too, where an end of a work that does not come would have said that there was one.
+fn no_count_falls_when_a_child_is_killed(mpm: Mpm) {
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua))
+        .config("FinishRequest Auto\nServerName kills.test")
+        .start();
+    let background = finished(&httpd, Protocol::Http1, "app.lua", "mark=none&close=1");
+    let row = wait_for("a row", || rows(&httpd).into_iter().next());
+    assert_eq!(counts(&httpd)["Finished"], 1);
+    kill(row[0].parse().unwrap());
+    wait_for_running(&httpd, 0);
+    let of_host = host_counts(&httpd, "kills.test")["Finished"];
+    assert_eq!((counts(&httpd)["Finished"], of_host), (1, 1));
+    drop(background);
     httpd.stop();
 }
 

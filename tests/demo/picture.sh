@@ -6,6 +6,7 @@ browser=$(command -v chromium || command -v chromium-browser || command -v googl
     { echo 'There is no browser: apt-get install chromium' >&2; exit 1; }
 work=$(mktemp -d)
 trap '[ -z "${demo:-}" ] || kill "$demo" 2>/dev/null || true; rm -rf "$work"' EXIT
+trap 'exit 130' HUP INT TERM
 
 KEEP=1 MOD_FINISH_REQUEST_SO=$module ${CARGO:-cargo} run --quiet --example demo >"$work/said" 2>&1 &
 demo=$!

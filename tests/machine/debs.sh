@@ -170,8 +170,9 @@ apt-get install -y /root/libapache2-mod-finish-request_0.1.0-1_amd64.deb /root/p
 [ "$(configured)" = 'mod_finish_request/0.1.0 configured' ] || fail 'it is not loaded'
 early thanks.php
 echo 'install: apt install of 0.1.0 enables and loads it; the page answers before its work'
-rm -f /tmp/gate
-[ "$(curl -sS http://localhost/framework.php)" = 'Thank you.' ] && [ ! -e /tmp/done-framework ] || fail 'framework.php'
+rm -f /tmp/gate /tmp/done
+(sleep 2; touch /tmp/gate) &
+[ "$(curl -sS http://localhost/framework.php)" = 'Thank you.' ] && [ -e /tmp/done ] || fail 'framework.php answered before its work, unasked'
 a2enconf -q finish_request_php >/dev/null && service apache2 reload >/dev/null
 for i in $(seq 300); do curl -sS -o /dev/null http://localhost/ && break; sleep 0.1; done
 early framework.php

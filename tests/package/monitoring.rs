@@ -127,6 +127,53 @@ fn nagios() {
     assert!(status == Some(2) && text.starts_with("FINISH_REQUEST CRITICAL"), "{text}");
 }
 
+/// Names that no label can have, names that were cut, counts beyond 32 bits, limits as other checks take them.
+#[test]
+fn unusual_numbers() {
+    let folder = tempfile::tempdir().unwrap();
+    let file = folder.path().join("page");
+    let mut page = String::from(
+        "FinishRequestVersion: 0\nFinishRequestFinished: 5000000000\nFinishRequestRunning: 5\nFinishRequestMax: 100\n\
+         FinishRequestKept: 1\nFinishRequestOverLimit: 2\nFinishRequestTimedOut: 3\n",
+    );
+    for (host, name) in ["b\\xc3\\xbccher.test", "a...", "a..."].into_iter().enumerate() {
+        page += &format!("FinishRequestHost[{host}]Name: {name}\n");
+        for number in ["Finished", "Running", "Max", "Kept", "OverLimit", "TimedOut"] {
+            page += &format!("FinishRequestHost[{host}]{number}: {host}\n");
+        }
+    }
+    fs::write(&file, &page).unwrap();
+    let url = format!("file://{}", file.display());
+    let found = metrics(&url);
+    let names: BTreeSet<_> = found.iter().map(|(name, _)| name).collect();
+    assert_eq!(names.len(), found.len(), "each once: {found:?}");
+    for (name, value) in [
+        ("finish_request_finished_total", 5e9),
+        ("finish_request_host_kept_connections_total{host=\"b\\\\xc3\\\\xbccher.test\"}", 0.0),
+        ("finish_request_host_running{host=\"a...\"}", 1.0),
+    ] {
+        assert!(found.contains(&(name.to_owned(), value)), "{name}: {found:?}");
+    }
+
+    let check = |running: u32, warn: &str, critical: &str| {
+        fs::write(&file, page.replace("Running: 5\n", &format!("Running: {running}\n"))).unwrap();
+        let mut command = Command::new(shipped("check_finish_request"));
+        command.args(["-u", &url, "-w", warn, "-c", critical]);
+        output(command)
+    };
+    let (text, status) = check(5, "80%", "100%");
+    assert!(status == Some(0) && text.contains(" finished=5000000000c "), "{text}");
+    assert_eq!(check(80, "80%", "100%").1, Some(1));
+    assert_eq!(check(100, "80%", "100%").1, Some(2));
+    for wrong in ["1O0", "", "%", "8,5", "1.2.3"] {
+        let (text, status) = check(100, "80", wrong);
+        assert!(
+            status == Some(3) && text.starts_with("FINISH_REQUEST UNKNOWN: check_finish_request [-u URL]"),
+            "{text}"
+        );
+    }
+}
+
 #[test]
 fn munin() {
     let httpd = server();
