@@ -1,17 +1,13 @@
 //! The one place where a response is finished: its steps, in order.
 
-use crate::background::{self, Kind, Work};
+use crate::background::Work;
 use crate::connection::{self, Next, detach};
 use crate::directives::{After, LogAt, Settings};
 use crate::handlers::{self, cgi_script};
 use crate::httpd::{Brigade, Request, Result, now};
 use crate::response::{Call, Response};
 use crate::rules::mark::Source;
-use crate::rules::quote::escaped;
 use crate::{httpd, report};
-
-/// What is wrong with a body that has not come to its end.
-pub const SHORT: &str = "it ended before the end that it promised";
 
 /// Ends the response with the last of its body, lets the client go, and cuts the request off from the client.
 ///
@@ -65,7 +61,7 @@ pub fn finish_declared(call: Call<'_>, passed: Option<Result>, next: Option<Next
 ///
 /// As [`finish`].
 pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
-    warn(call.request, why);
+    report::broken(call.request, why);
     call.request.forbid_caching();
     // The header must be out: before it, the error would ask for an error page. Behind it the last chunk is not sent
     // (ap_http_chunk_filter), and mod_http2 resets the stream.
@@ -74,17 +70,6 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     body.clear();
     body.push_error(httpd::HTTP_BAD_GATEWAY);
     end(call, source, Some(After::Close), body)
-}
-
-/// Says that a response is broken.
-pub fn warn(request: Request<'_>, why: &str) {
-    background::seldom(Kind::BadBody, |more| {
-        log::warn!(
-            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
-             the application at {} is to be mended{more}",
-            escaped(request.path())
-        );
-    });
 }
 
 /// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the
@@ -194,6 +179,9 @@ pub fn cut_off(request: Request<'_>, response: &Response, settings: &Settings) {
         let _ = client.flush(request.pool());
         if !connection::is_plain(client) {
             connection::release(client, request, Next::Close);
+        } else {
+            // What httpd sends at the request's end goes past what is detached now.
+            let _ = connection::send_waiting(client);
         }
     }
     response.set_work(detach::detach(request, client, settings, false, work_ended));
@@ -217,7 +205,7 @@ pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Re
 ///
 /// As [`finish`].
 pub fn cut_below(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
-    warn(call.request, why);
+    report::broken(call.request, why);
     body.clear();
     let_go(call, source, Some(After::Close), None)
 }
@@ -279,6 +267,7 @@ pub fn work_ended(request: Request<'_>, work: &Work) {
     let response = Response::of(request);
     // By now httpd may have forgotten which handler it was. One whose response is for nobody has none of its own.
     cgi_script::wait(response.map_or_else(|| handlers::kind(request), |response| response.handler), work);
+    work.ended();
     report::work_ended(request);
     if let Some(response) = response {
         // Whoever ends the request, perhaps mod_http2 in another thread, finds the record that is its own.

@@ -32,6 +32,7 @@ impl ModuleType for FinishRequest {
         hooks.output_filter::<output::FinishRequest>();
         hooks.output_filter::<interim::Interim>();
         hooks.output_filter::<stream::StreamEnd>();
+        hooks.output_filter::<stream::BreakOff>();
         hooks.output_filter::<detach::Sink>();
         hooks.output_filter::<buffer::BufferFilter>();
         hooks.input_filter::<keep::ReadAhead>();

@@ -27,6 +27,8 @@ pub struct Work {
     failed: AtomicBool,
     /// The connection record that the handler looks at.
     connection: Record,
+    /// What that said of the client when the work began.
+    aborted: bool,
 }
 
 /// The outcome of a read or a write of the handler.
@@ -72,7 +74,8 @@ impl Work {
             Some(TimeLimit::After(_)) => (escaped(request.path()), super::counting(request)),
             _ => (String::new(), None),
         };
-        Self { since: Instant::now(), limit, what, counting, failed: AtomicBool::new(false), connection }
+        let aborted = connection.get().is_aborted();
+        Self { since: Instant::now(), limit, what, counting, failed: AtomicBool::new(false), connection, aborted }
     }
 
     /// Returns true if the handler may write.
@@ -127,6 +130,13 @@ impl Work {
                 self.end();
             }
             pauses.sleep(self.left());
+        }
+    }
+
+    /// The work has ended: where its limit has said that the client had gone, the record says again what is true of it.
+    pub fn ended(&self) {
+        if self.failed.load(Ordering::Relaxed) {
+            self.connection.get().set_aborted(self.aborted);
         }
     }
 

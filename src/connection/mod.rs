@@ -60,15 +60,21 @@ pub fn after_own_end(request: Request<'_>) -> Result {
         return Ok(());
     }
     connection.flush(request.pool())?;
-    if !is_async() {
-        // At the request's end its worker would send that, and wait for the client.
-        buffer::send(connection, buffer::take(connection))?;
-    }
+    send_waiting(connection)?;
     let waits = buffer::holds_something(connection);
     if connection.is_closing() && !waits && !connection.holds_output() && keep::has_known_filters(connection) {
         release::shutdown(connection);
     }
     Ok(())
+}
+
+/// Sends what waits for the client, unless httpd sees to that without a worker: at the request's end that one would send it, and wait for the client.
+///
+/// # Errors
+///
+/// The client has gone.
+pub fn send_waiting(connection: Connection<'_>) -> Result {
+    if is_async() { Ok(()) } else { buffer::send(connection, buffer::take(connection)) }
 }
 
 /// A copy of a connection's record that does not say that the client has gone, for a request whose handler looks at it: the same for

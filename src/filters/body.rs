@@ -24,7 +24,7 @@ pub struct BodyEnd;
 pub fn watch(request: Request<'_>, response: &Response) {
     match response.handler {
         Kind::Cgi => request.add_input_filter::<BodyBegin>(),
-        Kind::Proxy => request.add_input_filter::<BodyEnd>(),
+        Kind::Proxy => request.add_watching_input_filter::<BodyEnd>(),
         _ => {}
     }
 }
@@ -52,8 +52,9 @@ impl InputFilter for BodyBegin {
 
 impl InputFilter for BodyEnd {
     const NAME: &'static CStr = c"FINISH_REQUEST_BODY_END";
-    // Below the one that holds what was read ahead of the application: that is not lost with the client's connection.
-    const TYPE: FilterType = FilterType::RESOURCE.above(4);
+    // Below those that change content, and below the one that holds what was read ahead of the application: that is not lost with the client's
+    // connection.
+    const TYPE: FilterType = FilterType::PROTOCOL.above(1);
     type Context = ();
 
     fn handle() -> &'static FilterHandle {

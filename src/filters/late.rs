@@ -5,6 +5,7 @@ use crate::connection::detach;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{Brigade, Filter, HTTP_BAD_GATEWAY, Record, Request, Result};
+use crate::report;
 use crate::response::late::{At, rule};
 use crate::response::{Call, Response, declared};
 use crate::rules::course::Seen;
@@ -48,7 +49,7 @@ pub fn before_end(call: Call<'_>, brigade: &mut Brigade<'_>) -> Option<Result> {
     let awaited = call.response.awaited.get().filter(|awaited| awaited.is_short() && !brigade.has_data())?;
     brigade.clear();
     if awaited.at() == At::End {
-        return Some(ended(call, finish::cut(call, Source::Env, finish::SHORT, brigade)));
+        return Some(ended(call, finish::cut(call, Source::Env, report::SHORT, brigade)));
     }
     call.request.forbid_caching();
     brigade.push_error(HTTP_BAD_GATEWAY);
@@ -66,14 +67,14 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
     let Some(awaited) = response.awaited.get() else { return passed };
     let finished = match (awaited.at(), passed) {
         (At::End, Ok(())) if ends && response.has_ended_short(request) => {
-            finish::cut_below(call, Source::Env, finish::SHORT, brigade)
+            finish::cut_below(call, Source::Env, report::SHORT, brigade)
         }
         (At::End, Ok(())) if ends => finish::ended_below(call, Source::Env, brigade),
         // What comes from a bucket has its end behind that.
         (At::End, Ok(())) if awaited.source().is_none() => {
             brigade.clear();
             if awaited.is_short() {
-                finish::cut(call, Source::Env, finish::SHORT, brigade)
+                finish::cut(call, Source::Env, report::SHORT, brigade)
             } else {
                 finish::finish(call, Source::Env, brigade)
             }
@@ -84,7 +85,7 @@ pub fn passed_on(call: Call<'_>, passed: Result, ends: bool, brigade: &mut Briga
         (At::HeaderEnd, Ok(())) if ends => finish::after_own_end(call),
         (at @ (At::Refused | At::Behind), Ok(())) if ends => {
             if awaited.ends_body() && response.has_ended_short(request) {
-                finish::warn(request, finish::SHORT);
+                report::broken(request, report::SHORT);
                 response.client().close_after_response();
             }
             if at == At::Refused {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::abort;
-use crate::connection::detach;
+use crate::connection::{detach, stream};
 use crate::httpd::{
     Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, Spare, dir_config, with_context,
 };
@@ -64,6 +64,7 @@ pub fn handler_failed(request: Request<'_>) -> Result {
     // An application that hands over to another page by an internal redirect has not failed.
     let goes_on = failed.raw() != request.raw() && !failed.has_failed() && request.comes_from(failed);
     let (Some(filter), Some(settings), false) = (response.filter(), dir_config(failed), goes_on) else { return Ok(()) };
+    response.goes_on();
     let call = Call { filter, request: failed, response, settings };
     with_context(failed, || {
         filter.with_brigade::<FinishRequest, _>(|body| walk::handler_failed(call, body, &mut failed.brigade()))
@@ -81,6 +82,7 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         let passed = call.filter.pass_on(brigade);
         return abort::unless_client_gone(call, passed, brigade);
     }
+    response.goes_on();
     let is_all_taken = late::take(response, brigade, false)?;
     let passed = match order {
         Order::Discard => return detach::discard(brigade, response.work().as_deref()),
@@ -88,7 +90,14 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
             brigade.clear();
             return Err(status);
         }
-        Order::Walk => call.filter.with_brigade::<FinishRequest, _>(|body| walk::walk(call, body, brigade)),
+        Order::Walk => {
+            let passed = call.filter.with_brigade::<FinishRequest, _>(|body| walk::walk(call, body, brigade));
+            if response.may_break_off() {
+                let has_broken_off = |request: Request<'_>| Response::of(request).is_some_and(Response::has_broken_off);
+                stream::may_break_off(response.client(), request, has_broken_off);
+            }
+            passed
+        }
         Order::Look => declared::look(call, brigade, is_all_taken),
         _ => {
             response.pass_header(request);

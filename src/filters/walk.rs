@@ -8,6 +8,7 @@ use crate::directives::After;
 use crate::finish;
 use crate::handlers::cgi_script;
 use crate::httpd::{Block, Brigade, Kind, Record, Result, Status, is_async};
+use crate::report;
 use crate::response::{Body, Call, Walking, bypass, private_record};
 use crate::rules::course::{Ask, Order, Reached, Refused, Seen};
 use crate::rules::ending::{Ending, Verdict};
@@ -287,7 +288,7 @@ impl Walk<'_, '_> {
             }
             Order::Cut(fault) => {
                 release_last();
-                let why = fault.map_or_else(|| finish::SHORT.to_owned(), |fault| fault.to_string());
+                let why = fault.map_or_else(|| report::SHORT.to_owned(), |fault| fault.to_string());
                 end_early(way, source, body, brigade, |call, source, body| finish::cut(call, source, &why, body))
             }
             Order::FinishRefused(Refused::Failed) => end_early(way, source, body, brigade, finish::refused),
@@ -436,7 +437,8 @@ fn end_with_handler(way: &Way<'_>, may_work_on: bool, body: &mut Brigade<'_>, br
     private_record::use_client_record(request);
     let end_alone = body.length() == Some(0);
     let passed = filter.pass_on(body);
-    if may_work_on {
+    // Where nothing of it has gone, what httpd says instead is the client's.
+    if may_work_on && (passed.is_ok() || response.header_is_made()) {
         response.step(Seen::Ended);
     }
     passed?;

@@ -37,10 +37,13 @@ pub fn wait(handler: Kind, work: &Work) {
     }
 }
 
-/// Has httpd do so before it ends the request, whose client waits for it.
+/// Has httpd do so before it ends the request, whose client waits for it, and has done nothing to be given up where that takes too long.
 pub fn keep(request: Request<'_>, handler: Kind, work: Work) {
     if is_child(handler) {
-        request.pool().before_end(move || work.wait_while(|| child() == Child::Running));
+        request.pool().before_end(move || {
+            work.wait_while(|| child() == Child::Running);
+            work.ended();
+        });
     }
 }
 

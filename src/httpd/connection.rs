@@ -96,6 +96,11 @@ impl<'c> Connection<'c> {
         }
     }
 
+    /// Adds an output filter to it, unless it is there.
+    pub fn add_output_filter<O: OutputFilter>(self, context: impl FnOnce() -> O::Context) {
+        self.output_filter::<O>(context);
+    }
+
     /// Where its output begins.
     pub(super) fn output_head(self) -> OutputHead {
         // SAFETY: the connection is live (invariant 1).

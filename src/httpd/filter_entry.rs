@@ -97,6 +97,8 @@ pub struct FilterType(sys::ap_filter_type);
 impl FilterType {
     /// Among those that make or change the content (`AP_FTYPE_RESOURCE`).
     pub const RESOURCE: Self = Self(sys::ap_filter_type_AP_FTYPE_RESOURCE);
+    /// Among those that make the content of what a connection gives (`AP_FTYPE_PROTOCOL`).
+    pub const PROTOCOL: Self = Self(sys::ap_filter_type_AP_FTYPE_PROTOCOL);
     /// Among those of a connection (`AP_FTYPE_CONNECTION`).
     pub const CONNECTION: Self = Self(sys::ap_filter_type_AP_FTYPE_CONNECTION);
     /// Beside the network's own (`AP_FTYPE_NETWORK`).

@@ -514,6 +514,24 @@ impl<'r> Request<'r> {
         }
     }
 
+    /// The same of one that only looks at the body, of a type between those that change content and those of the protocol. mod_proxy streams a body
+    /// with the length that the client has said where none may change it (`r->input_filters == r->proto_input_filters`, mod_proxy_http.c): it still does.
+    /// An internal redirect keeps such a filter, so it may be there already.
+    pub fn add_watching_input_filter<F: InputFilter>(self) {
+        if self.input_filter(|each| each.frec == F::handle().raw()).is_some() {
+            return;
+        }
+        // SAFETY: the request is live (invariant 1). Where its two chains are one, the filter becomes the head of both.
+        unsafe {
+            let raw = self.raw();
+            let is_unchanged = (*raw).input_filters == (*raw).proto_input_filters;
+            self.add_input_filter::<F>();
+            if is_unchanged {
+                (*raw).proto_input_filters = (*raw).input_filters;
+            }
+        }
+    }
+
     /// Detaches this request, those that were redirected to it, and those that it has been redirected to, from their client. Writes go to the filter `O` of the client's connection, which
     /// gets a new context when it is first there: the context is returned.
     /// Reads come from `I`, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that

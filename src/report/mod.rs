@@ -10,6 +10,7 @@ use crate::directives;
 use crate::httpd::{LogTransaction, Reply, Request, now, with_context};
 use crate::response::Response;
 use crate::rules::mark::Source;
+use crate::rules::quote::escaped;
 
 /// The note that says how the response was marked.
 const MARKED: &CStr = c"finish-request";
@@ -36,6 +37,20 @@ pub fn finished(request: Request<'_>, response: &Response, source: Source, relea
         response.passed.get().map_or_else(|| "an unknown number of".to_owned(), |passed| passed.to_string()),
         request.us_until(released),
     );
+}
+
+/// What is wrong with a body that has not come to its end.
+pub const SHORT: &str = "it ended before the end that it promised";
+
+/// Says that a response is broken.
+pub fn broken(request: Request<'_>, why: &str) {
+    background::seldom(background::Kind::BadBody, |more| {
+        log::warn!(
+            "the body of a marked response is not what it claims to be: {why}; its client's connection is closed, and \
+             the application at {} is to be mended{more}",
+            escaped(request.path())
+        );
+    });
 }
 
 /// Copies the notes to the request that is logged: the last one in a chain of internal redirects, which may be an error document.
@@ -98,13 +113,17 @@ pub struct LogOnce;
 
 impl LogTransaction for LogOnce {
     fn concerns(request: Request<'_>) -> bool {
-        let is_logged = |response: &Response| response.logged.get() || response.aborted.get();
+        let is_logged =
+            |response: &Response| response.logged.get() || response.aborted.get() || response.has_broken_off();
         directives::is_used() && (!request.is_single() || Response::of(request).is_some_and(is_logged))
     }
 
     fn log_transaction(request: Request<'_>) -> Reply {
         let (mut reply, mut aborted) = (Reply::Declined, None);
-        for (_, response) in Response::chain(request) {
+        for (marked, response) in Response::chain(request) {
+            if response.has_broken_off() {
+                with_context(marked, || broken(marked, SHORT));
+            }
             if response.logged.get() {
                 reply = Reply::Done;
             }

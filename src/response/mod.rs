@@ -31,6 +31,8 @@ pub struct Response {
     told: OnceCell<Option<u64>>,
     /// True once httpd has made a header for the client: this response's, or an error page's in its place.
     header_made: Cell<bool>,
+    /// While its connection or stream would end with the request, as more has to come: whether the client was told that it goes on.
+    breaks_off: Cell<Option<bool>>,
     /// True if an error page of httpd's own stands in its place.
     error_page: Cell<bool>,
     /// True if the response's end came with the header.
@@ -117,6 +119,7 @@ impl Response {
             is_dropped: Cell::new(false),
             told: OnceCell::new(),
             header_made: Cell::new(false),
+            breaks_off: Cell::new(None),
             error_page: Cell::new(false),
             ended_with_header: Cell::new(false),
             passed: Cell::new(Some(0)),
@@ -271,6 +274,33 @@ impl Response {
             told.zip(u64::try_from(request.bytes_sent()).ok()).is_some_and(|(told, sent)| sent < told)
         };
         self.is_short(request, Some(0)) && is_short()
+    }
+
+    /// More may come of a marked response that has begun. If nothing does, whatever its handler and httpd make of that, what follows on the connection
+    /// would be taken for the rest of it: until more comes the connection ends with the request. Returns true if that is a stream, to be reset then.
+    pub fn may_break_off(&self) -> bool {
+        let client = self.client();
+        if !self.header_made.get() || !self.phase(|phase| matches!(phase, Phase::Marked(_))) {
+            return false;
+        }
+        let is_kept = !client.is_stream() && client.is_kept_alive();
+        if is_kept {
+            client.close_after_response();
+        }
+        self.breaks_off.set(Some(is_kept));
+        client.is_stream()
+    }
+
+    /// More has come.
+    pub fn goes_on(&self) {
+        if self.breaks_off.take() == Some(true) {
+            self.client().keep_after_response();
+        }
+    }
+
+    /// True if nothing has come, where a client that is there waits for more.
+    pub fn has_broken_off(&self) -> bool {
+        self.breaks_off.get().is_some() && !self.client().is_aborted()
     }
 
     /// The client's connection.

@@ -322,6 +322,8 @@ pub fn may_crash(httpd: &Httpd) {
     httpd.allow_log(
         r"^(corrupted|double free|malloc|calloc|realloc|free|munmap_chunk|unaligned|invalid|Fatal glibc error)\b",
     );
+    // The same of the dynamic linker's list.
+    httpd.allow_log("^Inconsistency detected by ld.so: dl-fini");
     httpd.allow_log(KILLED);
 }
 

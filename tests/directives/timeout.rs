@@ -292,6 +292,28 @@ mod writing {
         httpd.stop();
     }
 
+    /// The client has had its response: that its handler is told to end says nothing of it.
+    #[test]
+    fn no_client_is_logged_as_gone() {
+        side_by_side(Mpm::ALL, |mpm| {
+            let config = "FinishRequestTimeout 1\nFinishRequestLog End\nCustomLog \"${ROOT}/ends.log\" \"%X %q\"";
+            let httpd = server(Handler::Lua, mpm, config).start();
+            httpd.expect_log(AT_THE_LIMIT);
+            let page = WRITES.install(&httpd, Handler::Lua, "writes");
+            for &protocol in mpm.protocols() {
+                let background = httpd.background();
+                released(&httpd, protocol, &background, &page, "");
+                let line = wait_for("the line in the access log", || {
+                    let log = std::fs::read_to_string(httpd.root().join("ends.log")).unwrap_or_default();
+                    log.lines().find(|line| line.contains(background.id())).map(str::to_owned)
+                });
+                assert!(!line.starts_with('X'), "{protocol:?}: {line}");
+                assert_eq!(background.wait_for_done().errors, "ended too early");
+            }
+            httpd.stop();
+        });
+    }
+
     #[test]
     fn ignored_by_php_that_ignores_it() {
         let httpd = server(Handler::ModPhp, Mpm::Prefork, "FinishRequestTimeout 1").start();

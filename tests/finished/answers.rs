@@ -1,9 +1,9 @@
 //! A filter that answers in the application's stead, or fails, has its say: the client gets that one answer, the log its status, and the
 //! background work goes on.
 
-use support::{Builder, Handler, Httpd, Mpm, Protocol, Response, wait_for};
+use support::{Builder, Client, Handler, Httpd, Mpm, Protocol, Response, wait_for};
 
-use crate::judge::{Application, path, ran_to_its_end, side_by_side};
+use crate::judge::{Application, path, ran_to_its_end, side_by_side, write};
 use crate::marks::api::c_module;
 
 /// Asks for the page, and expects an answer before the background work ends, which then ends well. Gives the answer and its line in the
@@ -158,6 +158,28 @@ fn a_filter_that_fails_by_itself() {
         }
         httpd.stop();
     }
+}
+
+/// The same of a file that the configuration marks, whose handler ends with the body.
+#[test]
+fn a_filter_that_fails_with_a_marked_file() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm)
+            .modules(&["substitute", "env"])
+            .config(
+                "FinishRequest On\nSetEnv finish-request on\nSetOutputFilter SUBSTITUTE\nSubstitute s/x/y/n\n\
+                 SubstituteMaxLineLength 100",
+            )
+            .start();
+        httpd.expect_log("AH01328|Line too long|substitute:error");
+        write(&httpd, "long.txt", "x".repeat(10_000));
+        for &protocol in mpm.protocols() {
+            let response = Client::connect(&httpd, protocol).get("/long.txt", &[]).response();
+            assert_eq!(response.status, 500, "{protocol:?}");
+            assert!(String::from_utf8_lossy(&response.body).contains("Internal Server Error"), "{protocol:?}");
+        }
+        httpd.stop();
+    });
 }
 
 /// mod_xsendfile puts a file in the place of the body: whatever length the application has said, nothing is wrong with it.

@@ -121,6 +121,59 @@ fn with_a_status_that_has_no_body() {
     httpd.stop();
 }
 
+on_every_mpm!(without_a_page);
+
+/// A handler that says that its client knows already, and one that says nothing that httpd knows.
+fn without_a_page(mpm: Mpm) {
+    side_by_side(CONNECTIONS, |connection| {
+        let httpd = start(mpm, connection);
+        httpd.expect_log(SHORT);
+        httpd.expect_log("AH00524");
+        for &protocol in mpm.protocols() {
+            for (query, status) in ["mark=length%3D100", "mark=on&length=100", "mark=on&chunks=yes"]
+                .into_iter()
+                .flat_map(|query| ["-102", "42"].map(|status| (query, status)))
+            {
+                let client = Client::connect(&httpd, protocol);
+                let seen = cut(&client, &format!("/fails.lua?bytes=50&{query}&status={status}"));
+                let sent = if query.contains("chunks") && client.http1().is_some() {
+                    "32\\r\\n".to_owned() + &"x".repeat(50) + "\\r\\n"
+                } else {
+                    "x".repeat(50)
+                };
+                is_part(&client, &seen, &sent);
+            }
+        }
+        httpd.stop();
+    });
+}
+
+on_every_mpm!(a_script_that_hangs);
+
+/// A script that says no more until its time has passed, behind a part of its body.
+fn a_script_that_hangs(mpm: Mpm) {
+    const HANGS: &str = "#!/bin/sh\n\
+                         printf 'Content-Type: text/plain\\nContent-Length: 100\\nX-Finish-Request: on\\n\\n'\n\
+                         printf %050d 0\nexec sleep 60\n";
+    side_by_side(CONNECTIONS, |connection| {
+        let config = format!(
+            "FinishRequest On\n{connection}\nTimeout 2\n\
+             <IfDirective CGIScriptTimeout>\nCGIScriptTimeout 2\n</IfDirective>\n\
+             <IfDirective CGIDScriptTimeout>\nCGIDScriptTimeout 2\n</IfDirective>"
+        );
+        let httpd = Httpd::builder(mpm).handler(Handler::Cgi).config(&config).start();
+        httpd.install("hangs.cgi", HANGS);
+        write(&httpd, "page.txt", PAGE);
+        httpd.expect_log(SHORT);
+        httpd.allow_log("cgi:|cgid:");
+        for &protocol in mpm.protocols() {
+            let client = Client::connect(&httpd, protocol);
+            is_part(&client, &cut(&client, "/hangs.cgi"), &"0".repeat(50));
+        }
+        httpd.stop();
+    });
+}
+
 on_every_mpm!(before_a_boundary_or_a_last_chunk);
 
 /// What has its end in itself, and has not come to it, has none.
@@ -165,6 +218,42 @@ fn behind_the_whole_body(mpm: Mpm) {
         }
         httpd.stop();
     });
+}
+
+on_every_mpm!(behind_what_waits_for_a_slow_client);
+
+/// A part of the body waits for the client when the page has second thoughts, and fails behind the whole.
+fn behind_what_waits_for_a_slow_client(mpm: Mpm) {
+    const BYTES: usize = 300_000;
+    let httpd = start(mpm, "FinishRequestConnection Close\nSendBufferSize 16384");
+    let written = httpd.root().join("gates/written");
+    httpd.install(
+        "thinks.lua",
+        &format!(
+            r#"function handle(r)
+                r.content_type = "text/plain"
+                r.headers_out["Content-Length"] = "{BYTES}"
+                r.headers_out["X-Finish-Request"] = "on"
+                r:write(("x"):rep({BYTES} - 50000))
+                r:flush()
+                r.subprocess_env["finish-request"] = "off"
+                r:write(("x"):rep(50000))
+                r:flush()
+                io.open("{}", "w"):close()
+                return 404
+            end"#,
+            written.display()
+        ),
+    );
+    let client = httpd.connect_slow();
+    client.get("/thinks.lua", &[]);
+    wait_for("all of it to wait in memory", || written.exists().then_some(()));
+    client.resume();
+    let response = client.response();
+    assert_body(&response, &b"x".repeat(BYTES));
+    assert_eq!(client.end().kind, EndKind::Fin);
+    assert_eq!(client.rest(), b"");
+    httpd.stop();
 }
 
 /// Where a flush would have ended the response, and none has come, it is what it is without a mark.

@@ -32,6 +32,10 @@ static STOPPED: LazyLock<Regex> = LazyLock::new(|| {
 static CRASHED: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"exit signal Segmentation fault").expect("a valid pattern"));
 
+/// What mod_fcgid's manager of programs says when it notices only after a while, on a busy machine, that its server has been stopped.
+static LEFT: LazyLock<Regex> =
+    LazyLock::new(|| Regex::new(r"fcgid:emerg.*server is restarted, pid \d+ must exit").expect("a valid pattern"));
+
 /// What any parent may say after that: of a child that has not ended within three seconds, on a busy machine.
 static SLOW: LazyLock<Regex> =
     LazyLock::new(|| Regex::new(r"core:warn.*AH00045: child process \d+ still did not exit").expect("a valid pattern"));
@@ -115,7 +119,8 @@ impl ErrorLog {
         if SLOW.is_match(line) || threaded && CRASHED.is_match(line) {
             self.is_by_the_stopped(index, line)
         } else {
-            threaded && STOPPED.is_match(line) && self.stops.lock().unwrap().iter().any(|stop| index >= stop.said)
+            (threaded && STOPPED.is_match(line) || LEFT.is_match(line))
+                && self.stops.lock().unwrap().iter().any(|stop| index >= stop.said)
         }
     }
 
