@@ -8,6 +8,7 @@ use std::thread;
 use std::time::Duration;
 
 use support::http1::{Connection, EndKind};
+use support::machine::not_tried;
 use support::{Background, DEADLINE, Fault, Handler, Httpd, Mpm, Signal, body, is_sanitized, wait_for};
 
 use super::keep::{KEEP, is_closed, keeps};
@@ -444,7 +445,7 @@ fn while_a_fork_has_the_socket() {
     let missing = Handler::ModPhp.missing(Mpm::Prefork);
     let sanitizer = is_sanitized().then(|| "a sanitizer does not let PHP load an extension".to_owned());
     if let Some(missing) = missing.or(sanitizer) {
-        println!("not tried: {missing}");
+        not_tried(&missing);
         return;
     }
     let builder = Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).workers(16).config(KEEP).config(NAMES);

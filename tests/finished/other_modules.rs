@@ -1,6 +1,8 @@
 //! Beside other modules, httpd's and others': a marked response, one that `Auto` recognises, and an unmarked one are to the byte what a server
 //! without this module sends, and the first two are finished while the work runs on.
 
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use support::{Builder, Client, Handler, Httpd, Mpm, NotStarted, Protocol, body, has_module};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
@@ -94,12 +96,17 @@ fn of_others() {
 
 /// `is_useless`: the module's file is one that httpd does not load.
 fn beside(rows: &[Row], is_useless: impl Fn(&str) -> bool + Sync) {
+    let tried = AtomicUsize::new(0);
     for some in rows.chunks(5) {
         side_by_side(some.iter().copied(), |row| match row.modules.iter().find(|module| !has_module(module)) {
             Some(module) => println!("not tried: beside mod_{module}, which is not installed"),
-            None => stands_beside(row, &is_useless),
+            None => {
+                stands_beside(row, &is_useless);
+                tried.fetch_add(1, Ordering::Relaxed);
+            }
         });
     }
+    assert!(tried.into_inner() > 0, "no module is there");
 }
 
 fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {

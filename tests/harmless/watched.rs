@@ -2,6 +2,7 @@
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+use support::machine::not_tried;
 use support::{Handler, Httpd, Mpm, defect, is_watched};
 
 use crate::administrator::restarts::children;
@@ -25,7 +26,7 @@ fn servers_are_watched() {
 #[ignore = "make check, where servers are watched"]
 fn a_finding_fails_a_test() {
     let Some(defect) = defect() else {
-        println!("not tried: nobody watches");
+        not_tried("nobody watches");
         return;
     };
     let httpd =

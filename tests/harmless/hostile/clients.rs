@@ -109,7 +109,7 @@ fn stages() -> Vec<Stage> {
 }
 
 /// The kernel's clock is too coarse for a sleep that is as short as this.
-fn pass(microseconds: u64) {
+pub fn pass(microseconds: u64) {
     let began = Instant::now();
     while began.elapsed() < Duration::from_micros(microseconds) {
         std::hint::spin_loop();

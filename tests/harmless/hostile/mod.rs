@@ -64,6 +64,9 @@ end
 const CLOSED: &str = "closed.lua";
 const KEPT: &str = "kept.lua";
 
+/// The page of those who do not attack, which has a ledger of its own: whether anything was attacked is to be seen in the other.
+const OTHERS: &str = "others.lua";
+
 /// A server to be attacked. Of its processes none ends by itself.
 struct Attacked {
     httpd: Httpd,
@@ -79,6 +82,7 @@ impl Attacked {
         httpd.may_be_full();
         httpd.install(CLOSED, JOB);
         httpd.install(KEPT, JOB);
+        httpd.install(OTHERS, &JOB.replace("/ledger", "/others"));
         Attacked { httpd, mpm }
     }
 
@@ -98,15 +102,16 @@ impl Attacked {
             wait_for_running(httpd, 0);
             rounds.push(settled(httpd));
         }
-        self.ledger_is_right();
+        self.is_right("ledger");
+        self.is_right("others");
         self.httpd.stop();
     }
 
-    /// Each job that has begun has ended, once, and is in the access log, once.
+    /// Each job in this ledger that has begun has ended, once, and is in the access log, once.
     #[track_caller]
-    fn ledger_is_right(&self) {
+    fn is_right(&self, file: &str) {
         let ledger = || {
-            let text = fs::read_to_string(self.httpd.root().join("gates/ledger")).unwrap_or_default();
+            let text = fs::read_to_string(self.httpd.root().join("gates").join(file)).unwrap_or_default();
             let mut lines: HashMap<String, [usize; 2]> = HashMap::new();
             for line in text.lines() {
                 let (what, id) = line.split_once(' ').unwrap();
@@ -118,7 +123,7 @@ impl Attacked {
         };
         wait_for("all jobs to end", || ledger().values().all(|[began, ended]| began == ended).then_some(()));
         let ledger = ledger();
-        assert!(!ledger.is_empty(), "no job has begun: nothing was attacked");
+        assert!(!ledger.is_empty(), "no job has begun: nothing was attacked, or nobody else was there");
         let logged = || {
             let mut logged: HashMap<String, usize> = HashMap::new();
             for line in self.httpd.access_log() {
@@ -154,7 +159,7 @@ const PAUSE: Duration = Duration::from_millis(20);
 
 /// Attacks until several others have been answered meanwhile.
 fn beside_others(httpd: &Httpd, mpm: Mpm, attack: impl Fn()) {
-    /// Also where the attack panics.
+    /// Also where the attack panics, or the others do.
     struct Over<'a>(&'a AtomicBool);
     impl Drop for Over<'_> {
         fn drop(&mut self) {
@@ -165,6 +170,7 @@ fn beside_others(httpd: &Httpd, mpm: Mpm, attack: impl Fn()) {
     thread::scope(|scope| {
         let _over = Over(&over);
         scope.spawn(|| {
+            let _over = Over(&over);
             while !over.load(Ordering::Relaxed) {
                 is_answered(httpd, mpm);
                 answered.fetch_add(1, Ordering::Relaxed);
@@ -175,7 +181,7 @@ fn beside_others(httpd: &Httpd, mpm: Mpm, attack: impl Fn()) {
         let before = answered.load(Ordering::Relaxed);
         while {
             attack();
-            answered.load(Ordering::Relaxed) < before + 2
+            !over.load(Ordering::Relaxed) && answered.load(Ordering::Relaxed) < before + 2
         } {}
     });
 }
@@ -189,7 +195,7 @@ fn is_answered(httpd: &Httpd, mpm: Mpm) {
         assert_eq!((response.status, &response.body), (200, &body(77)));
     }
     let (background, client) = (httpd.background(), Client::connect(httpd, Protocol::Http1));
-    let exchange = client.get(&job(&background, CLOSED, ""), &[]);
+    let exchange = client.get(&job(&background, OTHERS, ""), &[]);
     assert_body(&exchange.response(), &body(4096));
     assert_eq!(client.http1().unwrap().end().kind, EndKind::Fin);
 }
