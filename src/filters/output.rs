@@ -75,6 +75,7 @@ pub fn handler_failed(request: Request<'_>) -> Result {
 fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
     let Call { request, response, settings, .. } = call;
     let order = decide(response, request, settings);
+    response.goes_on();
     if order == Order::PassOn && !response.has_stand_in() {
         // Most brigades.
         response.pass_header(request);
@@ -82,7 +83,6 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         let passed = call.filter.pass_on(brigade);
         return abort::unless_client_gone(call, passed, brigade);
     }
-    response.goes_on();
     let is_all_taken = late::take(response, brigade, false)?;
     let passed = match order {
         Order::Discard => return detach::discard(brigade, response.work().as_deref()),

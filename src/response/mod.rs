@@ -292,6 +292,7 @@ impl Response {
     }
 
     /// More has come.
+    #[inline]
     pub fn goes_on(&self) {
         if self.breaks_off.take() == Some(true) {
             self.client().keep_after_response();
@@ -300,7 +301,9 @@ impl Response {
 
     /// True if nothing has come, where a client that is there waits for more.
     pub fn has_broken_off(&self) -> bool {
-        self.breaks_off.get().is_some() && !self.client().is_aborted()
+        self.breaks_off.get().is_some()
+            && !self.client().is_aborted()
+            && self.phase(|phase| matches!(phase, Phase::Marked(_)))
     }
 
     /// The client's connection.

@@ -533,6 +533,9 @@ fn fail_in(mpm: Mpm, course: Course, most: u32) -> Failed {
         }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+    // Also those that began again after their clients had been answered.
+    let repeated: Vec<_> = trial.ledger().into_iter().filter(|(_, times)| *times > 1).collect();
+    assert!(repeated.is_empty(), "done more than once: {repeated:?}");
     trial.httpd.stop();
     failed
 }
@@ -669,16 +672,18 @@ fn fails_at_the_start() {
         assert_all_whole(&dry.run());
         let counts: Vec<_> = Fault::all().into_iter().map(|fault| (fault, dry.httpd.faults().count(fault))).collect();
         dry.httpd.stop();
-        let mut refused = 0;
+        let (mut refused, mut tried, mut failed) = (0, 0, 0);
         for (fault, count) in counts {
             for occurrence in 1..=count {
                 let what = format!("{mpm:?}, {fault:?}, occurrence {occurrence}");
+                tried += 1;
                 match server(mpm).with_faults(Some((fault, occurrence))).try_start() {
                     Ok(httpd) => {
                         let trial = Trial::of(httpd, Course::Close);
                         trial.fault.set(Some(fault));
                         let answers = trial.run();
                         trial.check(&answers);
+                        failed += usize::from(trial.httpd.faults().has_failed());
                         trial.httpd.faults().set(None);
                         let job = trial.number();
                         let connection = trial.httpd.connect();
@@ -688,12 +693,19 @@ fn fails_at_the_start() {
                         trial.httpd.stop();
                     }
                     Err(error) => {
-                        assert!(error.0.contains("finish_request:"), "{what} is not told: {}", error.0);
+                        // That it has been configured is no complaint.
+                        let complains =
+                            |line: &str| line.contains("finish_request:") && !line.contains("finish_request:notice");
+                        assert!(error.0.lines().any(complains), "{what} is not told: {}", error.0);
                         refused += 1;
                     }
                 }
             }
         }
+        assert!(
+            refused > 0 && (failed + refused) * 2 >= tried,
+            "{mpm:?}: {failed} of {tried} failed, {refused} at the start"
+        );
         println!("{mpm:?} did not start {refused} times, and said why");
     });
 }
