@@ -114,7 +114,7 @@ pub struct LogOnce;
 impl LogTransaction for LogOnce {
     fn concerns(request: Request<'_>) -> bool {
         let is_logged =
-            |response: &Response| response.logged.get() || response.aborted.get() || response.has_broken_off();
+            |response: &Response| response.logged.get() || response.aborted.get() || response.waits_for_more();
         directives::is_used() && (!request.is_single() || Response::of(request).is_some_and(is_logged))
     }
 

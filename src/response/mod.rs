@@ -299,6 +299,12 @@ impl Response {
         }
     }
 
+    /// True where it is to be asked whether it has broken off.
+    #[inline]
+    pub fn waits_for_more(&self) -> bool {
+        self.breaks_off.get().is_some()
+    }
+
     /// True if nothing has come, where a client that is there waits for more.
     pub fn has_broken_off(&self) -> bool {
         self.breaks_off.get().is_some()
