@@ -177,11 +177,11 @@ pub fn cut_off(request: Request<'_>, response: &Response, settings: &Settings) {
     if !client.is_stream() {
         // An error says that the client has gone.
         let _ = client.flush(request.pool());
-        if !connection::is_plain(client) {
-            connection::release(client, request, Next::Close);
-        } else {
+        if connection::is_plain(client) {
             // What httpd sends at the request's end goes past what is detached now.
             let _ = connection::send_waiting(client);
+        } else {
+            connection::release(client, request, Next::Close);
         }
     }
     response.set_work(detach::detach(request, client, settings, false, work_ended));

@@ -1,5 +1,5 @@
 //! The end of an HTTP/2 stream. A filter may pass it on by itself, behind the last of the body: mod_cache does. A client that
-//! was told the length, and has it, may be gone by then; it has its response all the same.
+//! was told the length, and has it, may be gone by then; it has its response all the same. Or nobody passes it on, and the stream is reset.
 
 use std::ffi::CStr;
 use std::thread;
@@ -21,9 +21,8 @@ pub fn ending(request: Request<'_>) {
 /// The filter that resets a stream whose response has broken off.
 pub struct BreakOff;
 
-/// More may come of the response on the request's stream. Where nothing does until the request ends, the stream is reset: mod_http2 leaves open for ever
-/// what has no end.
-/// `has_broken_off` says whether that is so.
+/// More may come of the response on the request's stream. Where nothing does until the request ends, as `has_broken_off` says then, the stream is reset:
+/// mod_http2 leaves open for ever what has no end.
 pub fn may_break_off(stream: Connection<'_>, request: Request<'_>, has_broken_off: fn(Request<'_>) -> bool) {
     stream.add_output_filter::<BreakOff>(|| BrokenOff { request: RequestRecord::of(request), is: has_broken_off });
 }
