@@ -266,7 +266,7 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Nex
 pub fn work_ended(request: Request<'_>, work: &Work) {
     let response = Response::of(request);
     // By now httpd may have forgotten which handler it was. One whose response is for nobody has none of its own.
-    cgi_script::wait(response.map_or_else(|| handlers::kind(request), |response| response.handler), work);
+    cgi_script::wait(request, response.map_or_else(|| handlers::kind(request), |response| response.handler), work);
     work.ended();
     report::work_ended(request);
     if let Some(response) = response {

@@ -383,7 +383,7 @@ impl Asked<'_, '_, '_, '_> {
 
 impl Ask for Asked<'_, '_, '_, '_> {
     fn handler_ends(&mut self) -> bool {
-        self.find_end() && !cgi_script::works_on(self.way.call.response.handler)
+        self.find_end() && !cgi_script::works_on(self.way.call.request, self.way.call.response.handler)
     }
 
     fn has_eos(&mut self) -> bool {

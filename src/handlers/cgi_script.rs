@@ -1,12 +1,13 @@
 //! mod_cgi: a script that closes its output and works on. To mod_cgi that is its end, and with the request's pool
-//! httpd ends the script (`apr_pool_note_subprocess`). Under prefork the script is the process's only child, so it can be
-//! waited for; mod_cgid's scripts keep their request going by themselves.
+//! httpd ends the script (`apr_pool_note_subprocess`). Under prefork it is among the process's children, where it can be told from what
+//! earlier requests have left (a PHP page's `proc_open()`); mod_cgid's scripts keep their request going by themselves.
 
+use std::fs;
 use std::time::{Duration, Instant};
 
 use super::Kind;
 use crate::background::{Pauses, Work};
-use crate::httpd::{Request, is_threaded};
+use crate::httpd::{Request, is_threaded, now};
 
 /// How long a script that is ending may take from the closing of its output to its end.
 const ENDING: Duration = Duration::from_millis(10);
@@ -15,12 +16,12 @@ const ENDING: Duration = Duration::from_millis(10);
 const PAUSES: Pauses = Pauses::new(Duration::from_micros(100), Duration::from_millis(2));
 
 /// Returns true if the script goes on, though its output is at its end: if the handler runs one.
-pub fn works_on(handler: Kind) -> bool {
+pub fn works_on(request: Request<'_>, handler: Kind) -> bool {
     if !is_child(handler) {
         return false;
     }
-    let (begun, mut pauses) = (Instant::now(), PAUSES);
-    while child() == Child::Running {
+    let (since, begun, mut pauses) = (Ticks::of(request), Instant::now(), PAUSES);
+    while is_running(since) {
         let left = ENDING.saturating_sub(begun.elapsed());
         if left.is_zero() {
             return true;
@@ -31,17 +32,19 @@ pub fn works_on(handler: Kind) -> bool {
 }
 
 /// Waits for the script, if there is one, as long as the background work may go on.
-pub fn wait(handler: Kind, work: &Work) {
+pub fn wait(request: Request<'_>, handler: Kind, work: &Work) {
     if is_child(handler) {
-        work.wait_while(|| child() == Child::Running);
+        let since = Ticks::of(request);
+        work.wait_while(|| is_running(since));
     }
 }
 
 /// Has httpd do so before it ends the request, whose client waits for it, and has done nothing to be given up where that takes too long.
 pub fn keep(request: Request<'_>, handler: Kind, work: Work) {
     if is_child(handler) {
+        let since = Ticks::of(request);
         request.pool().before_end(move || {
-            work.wait_while(|| child() == Child::Running);
+            work.wait_while(|| is_running(since));
             work.ended();
         });
     }
@@ -51,17 +54,48 @@ fn is_child(handler: Kind) -> bool {
     handler == Kind::Cgi && !is_threaded()
 }
 
-/// The state of this process's children.
-#[derive(PartialEq, Eq)]
-enum Child {
-    /// There is at least one, and none has ended.
-    Running,
-    /// One has ended, which is left for httpd to reap; or there is none.
-    Ended,
+/// When something began: in clock ticks since the machine's start, as the kernel says it of processes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Ticks(u64);
+
+impl Ticks {
+    /// When the request came, or a tick before.
+    fn of(request: Request<'_>) -> Ticks {
+        let age = u64::try_from(request.us_until(now())).unwrap_or(0);
+        // SAFETY: a timespec for the kernel to write to, and a number (invariant 11).
+        let (us, per_second) = unsafe {
+            let mut time: libc::timespec = std::mem::zeroed();
+            libc::clock_gettime(libc::CLOCK_BOOTTIME, &raw mut time);
+            (time.tv_sec as u64 * 1_000_000 + time.tv_nsec as u64 / 1000, libc::sysconf(libc::_SC_CLK_TCK) as u64)
+        };
+        Ticks((us.saturating_sub(age) * per_second / 1_000_000).saturating_sub(1))
+    }
 }
 
-/// Looks at the children. A signal may end the call early.
-fn child() -> Child {
+/// Returns true if a child of this process runs that began since then. A signal may end a look early.
+fn is_running(since: Ticks) -> bool {
+    children()
+        .map_or_else(none_has_ended, |children| children.iter().any(|&(state, began)| state != b'Z' && began >= since))
+}
+
+/// The state and the beginning of each child of this thread, the only one that runs handlers: where the kernel tells
+/// (`CONFIG_PROC_CHILDREN`; a process in a `ChrootDir` sees nothing of it).
+fn children() -> Option<Vec<(u8, Ticks)>> {
+    let list = fs::read_to_string("/proc/thread-self/children").ok()?;
+    list.split_ascii_whitespace().map(|child| parse(&fs::read(format!("/proc/{child}/stat")).ok()?)).collect()
+}
+
+/// The state and the beginning in a process's `/proc/PID/stat` (proc_pid_stat(5)): the third field, and the twenty-second. The second is the
+/// program's name in parentheses, which may have any bytes.
+fn parse(stat: &[u8]) -> Option<(u8, Ticks)> {
+    let name_end = stat.iter().rposition(|&byte| byte == b')')?;
+    let mut fields = std::str::from_utf8(stat.get(name_end + 1..)?).ok()?.split_ascii_whitespace();
+    let state = *fields.next()?.as_bytes().first()?;
+    Some((state, Ticks(fields.nth(18)?.parse().ok()?)))
+}
+
+/// Returns true if there are children, and none has ended that is left for httpd to reap.
+fn none_has_ended() -> bool {
     // SAFETY: an all-zero siginfo_t is valid; waitid writes to it, and WNOWAIT leaves the child as it is (invariant 11).
     let (result, pid) = unsafe {
         let mut info: libc::siginfo_t = std::mem::zeroed();
@@ -70,9 +104,23 @@ fn child() -> Child {
     };
     let interrupted = || std::io::Error::last_os_error().kind() == std::io::ErrorKind::Interrupted;
     match result {
-        0 if pid == 0 => Child::Running,
-        0 => Child::Ended,
-        _ if interrupted() => Child::Running,
-        _ => Child::Ended,
+        0 => pid == 0,
+        _ => interrupted(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_kernel_says_how_a_process_is_and_when_it_began() {
+        let stat = b"1784 (a) Z 1) (b) S 1 1784 1784 0 -1 4194560 199 0 0 0 0 0 0 0 20 0 1 0 112233 2560000 221 18446744073709551615\n";
+        assert!(parse(stat) == Some((b'S', Ticks(112_233))));
+        let own = fs::read("/proc/self/stat").unwrap_or_default();
+        assert!(parse(&own).is_some_and(|(state, began)| b"RSD".contains(&state) && began > Ticks(0)));
+        for short in [&b""[..], b"1 (a", b"1 (a)", b"1 (a) Z 1 2 3"] {
+            assert!(parse(short).is_none());
+        }
     }
 }

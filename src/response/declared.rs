@@ -116,7 +116,7 @@ impl StandIn {
     /// The program's output is at its end. A script of mod_cgi that has closed it and works on is let do so, where its body is what it declared.
     fn end_of_source(&self, request: Request<'_>, response: &Response) {
         let is_whole = response.watch(|watched| watched.declared.standing()) == Some(Standing::AtEnd);
-        if is_whole && cgi_script::works_on(response.handler) {
+        if is_whole && cgi_script::works_on(request, response.handler) {
             self.end(request, response);
         }
     }

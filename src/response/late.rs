@@ -423,7 +423,7 @@ impl Awaited {
     fn ends_there(&self, source: &mut Brigade<'_>, response: &Response) -> bool {
         for _ in 0..LOOK_AHEAD {
             match source.first() {
-                None => return !cgi_script::works_on(response.handler),
+                None => return !cgi_script::works_on(self.request.get(), response.handler),
                 Some(Kind::Data(None)) if self.is_fcgid.get() || source.read_first(Block::No).is_err() => return false,
                 Some(_) => source.delete_first(),
             }

@@ -1,7 +1,10 @@
 //! What an application does after the end of its response: it reaches nobody, and nothing stops it.
 
+use std::fs;
+use std::time::{Duration, Instant};
+
 use support::http1::EndKind;
-use support::{Client, Handler, Httpd, Mpm, Protocol, body};
+use support::{Client, Handler, Httpd, Mpm, Protocol, body, kill, wait_for};
 
 use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
 
@@ -331,4 +334,59 @@ fn of_a_script_by_the_old_media_type(mpm: Mpm) {
         }
         httpd.stop();
     }
+}
+
+/// A process that a page leaves behind when it does not close it; says which.
+const LEAVES: &str = "<?php
+    $process = proc_open(['sleep', $_GET['for']], [], $pipes);
+    echo proc_get_status($process)['pid'];";
+
+/// Closes its output, and works on.
+const CLOSES: &str =
+    "#!/bin/sh\n. ./background.sh\nquery id ''\nprepare \"$id\"\nanswer\nexec >/dev/null 2>&1\nbackground \"$id\" 0\n";
+
+/// A page has left a process in the child that runs a CGI script then: it is not taken for that script, whether it has ended or not.
+#[test]
+fn of_a_script_beside_what_an_earlier_page_has_left() {
+    side_by_side(["0", "600"], |time| {
+        let builder = Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).handler(Handler::Cgi).workers(1);
+        let httpd = builder.config("FinishRequest On").start();
+        httpd.install("leaves.php", LEAVES);
+        let page = Client::connect(&httpd, Protocol::Http1).get(&format!("/leaves.php?for={time}"), &[]).response();
+        let left = String::from_utf8_lossy(&page.body).parse().expect("a process");
+        let has_ended = || fs::read_to_string(format!("/proc/{left}/stat")).expect("it is not reaped").contains(") Z ");
+        if time == "0" {
+            wait_for("what was left to end", || has_ended().then_some(()));
+        }
+        // The kernel counts hundredths of a second.
+        let since = Instant::now();
+        wait_for("it to be older than a request", || (since.elapsed() > Duration::from_millis(40)).then_some(()));
+        closes_and_works_on(&httpd);
+        closes_and_works_on(&httpd);
+        assert_eq!(has_ended(), time == "0");
+        if time == "600" {
+            kill(left);
+        }
+        httpd.stop();
+    });
+}
+
+/// Where `/proc` does not tell which children there are.
+#[test]
+fn of_a_script_without_proc() {
+    if support::machine::may_unshare(&["--mount"]) {
+        let builder = Httpd::builder(Mpm::Prefork).handler(Handler::Cgi).workers(1);
+        let httpd = builder.config("FinishRequest On").without_proc().start();
+        closes_and_works_on(&httpd);
+        closes_and_works_on(&httpd);
+        httpd.stop();
+    }
+}
+
+fn closes_and_works_on(httpd: &Httpd) {
+    httpd.install("closes.cgi", CLOSES);
+    let (background, client) = (httpd.background(), Client::connect(httpd, Protocol::Http1));
+    assert_body(&client.get(&path(&background, "closes.cgi", ""), &[]).released(), &body(4096));
+    assert!(!background.is_done());
+    ran_to_its_end(&background);
 }

@@ -603,8 +603,9 @@ const MEMORY: [&str; 6] =
     ["ap_bucket_", "apr_bucket_", "apr_palloc", "apr_pstrmemdup", "apr_table_", "apr_brigade_create"];
 
 /// Those of the kernel's that cannot fail, that are asked where any answer will do, or that end the process.
-const SURE: [&str; 12] = [
+const SURE: [&str; 13] = [
     "_exit",
+    "clock_gettime",
     "dlsym",
     "free",
     "geteuid",
