@@ -18,7 +18,7 @@ const FUNCTIONS: &[&str] = &[
     "ap_get_module_config",
     "ap_get_conn_socket",
     "ap_get_(request|conn|server)_module_loglevel",
-    "ap_hook_(child_init|child_status|child_stopping|insert_filter|insert_error_filter|log_transaction|quick_handler)",
+    "ap_hook_(child_init|child_status|child_stopping|insert_filter|insert_error_filter|log_transaction|monitor|quick_handler)",
     "ap_hook_(open_logs|post_config|pre_config)",
     "ap_hook_(create_connection|insert_network_bucket|pre_connection|process_connection)",
     "ap_log_(r|c)?error_",

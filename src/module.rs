@@ -7,8 +7,8 @@ use crate::directives::{self, COMMANDS, MANUAL, Settings};
 use crate::filters::{body, fcgid, header, interim, output};
 use crate::handlers::{self, digits};
 use crate::httpd::{
-    BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType,
-    OpenLogs, Pool, PostConfig, PreConfig, Server, is_rehearsal, notice, refusal, server_config, with_context,
+    BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType, Monitor,
+    OpenLogs, Pool, PostConfig, PreConfig, Reply, Server, is_rehearsal, notice, refusal, server_config, with_context,
 };
 use crate::rules::VERSION;
 use crate::{api, background, begin, connection, report};
@@ -44,6 +44,7 @@ impl ModuleType for FinishRequest {
         hooks.open_logs::<Start>();
         hooks.post_config::<Start>();
         hooks.child_status::<Children>();
+        hooks.monitor::<Children>();
         hooks.child_init::<Children>();
         hooks.child_stopping::<Children>();
 
@@ -104,6 +105,13 @@ impl ChildStatus for Children {
         if let (ChildState::Exited, Ok(pid)) = (state, pid.try_into()) {
             with_context(server, || background::child_ended(pid));
         }
+    }
+}
+
+impl Monitor for Children {
+    fn monitor(server: Server<'_>) -> Reply {
+        with_context(server, background::look_after_children);
+        Reply::Declined
     }
 }
 

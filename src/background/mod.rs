@@ -43,7 +43,7 @@ pub fn configure(max: Max) -> Result<(), String> {
             .map_err(|error| format!("there is no shared memory for {places} requests in background work: {error}"))
     })?;
     // Children may have ended while the configuration was one without the module.
-    release_ended(table);
+    look_after_children();
     table.state().workers.store(Mpm::most_workers(), Relaxed);
     SERVER_MAX.store(max.bits(), Relaxed);
     table.set_limit(most(table, max));
@@ -97,20 +97,20 @@ fn release_all(table: &'static Table, pid: u32) -> usize {
     table.release_all(pid)
 }
 
-/// The same of all processes that have ended.
-fn release_ended(table: &'static Table) {
-    for pid in table.owners().filter(|pid| !is_own(*pid)) {
-        release_all(table, pid);
+/// The parent looks for children of which httpd has not said that they have ended: it had given them up ("attempting to continue anyway"),
+/// and has waited for them since.
+pub fn look_after_children() {
+    if let Some(table) = TABLE.get() {
+        for pid in table.owners().filter(|pid| !is_own(*pid)) {
+            release_all(table, pid);
+        }
     }
 }
 
-/// A child process has ended. Of one that httpd has given up, and later waited for, it says nothing: that gives back what it had now.
+/// A child process has ended.
 pub fn child_ended(pid: u32) {
-    let ended = TABLE.get().map_or(0, |table| {
-        let ended = release_all(table, pid);
-        release_ended(table);
-        ended
-    });
+    let ended = TABLE.get().map_or(0, |table| release_all(table, pid));
+    look_after_children();
     match ended {
         0 => {}
         count => log::info!("child process {pid} has ended, and the background work of {count} requests with it"),

@@ -105,6 +105,10 @@ hooks! {
         = C(server: RawServer, pid: c_int, _generation: c_int, _slot: c_int, state: sys::mpm_child_status)
         by sys::ap_hook_child_status, APR_HOOK_MIDDLE;
 
+    /// In the parent, every now and then (`ap_wait_or_timeout`: every ten seconds, or with every tenth child that ends).
+    Monitor: monitor(server: Server<'_>) -> Reply
+        = C(_pool: RawPool, server: RawServer) by sys::ap_hook_monitor, APR_HOOK_MIDDLE;
+
     /// In a child process that is going to exit: gracefully or not.
     ChildStopping: child_stopping(graceful: bool) -> ()
         = C(_pool: RawPool, graceful: c_int) by sys::ap_hook_child_stopping, APR_HOOK_MIDDLE;

@@ -37,9 +37,9 @@ pub use self::filter_entry::{
 pub use self::guard::guard;
 pub use self::hook::{
     BeforeListening, ByHttpd, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, CreateConnection, Hooks,
-    InsertErrorFilter, InsertFilter, InsertNetworkBucket, LogTransaction, NetworkBucket, OpenLogs, OptionalFunction,
-    PostConfig, PreConfig, PreConnection, ProcessConnection, QuickHandler, Reply, StatusFlags, StatusHook, is_async,
-    is_rehearsal, is_stopping, is_threaded, retrieve_optional,
+    InsertErrorFilter, InsertFilter, InsertNetworkBucket, LogTransaction, Monitor, NetworkBucket, OpenLogs,
+    OptionalFunction, PostConfig, PreConfig, PreConnection, ProcessConnection, QuickHandler, Reply, StatusFlags,
+    StatusHook, is_async, is_rehearsal, is_stopping, is_threaded, retrieve_optional,
 };
 pub use self::listen::Accepted;
 pub use self::log::{notice, with_context};

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
+use support::{Background, Builder, Client, Handler, Held, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
 use crate::administrator::restarts::may_crash;
 use crate::administrator::status::{counts, host_counts, page, rows, wait_for_running, wait_for_started, with_status};
@@ -299,6 +299,33 @@ fn restarts(mpm: Mpm) {
     wait_for_running(&httpd, 0);
     assert!(!cut.is_done());
     httpd.stop();
+}
+
+/// httpd gives a child up that it has killed and that does not end, and does not say later that it has.
+#[test]
+fn a_child_that_was_given_up() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua).generations(2)).start();
+        let work = finished(&httpd);
+        let [[pid, ..]] = <[_; 1]>::try_from(rows(&httpd)).expect("one row");
+        let held = match Held::new(pid.parse().unwrap()) {
+            Ok(held) => held,
+            Err(error) => return support::machine::not_tried(&format!("no process can be traced here: {error}")),
+        };
+        httpd.expect_log("AH00047: could not make child process [0-9]+ exit, attempting to continue anyway");
+        httpd.allow_log("AH0004[56]: child process [0-9]+ still did not exit");
+        httpd.allow_log("long lost child came home");
+        httpd.signal(Signal::HUP);
+        if mpm == Mpm::Prefork {
+            kill(pid.parse().unwrap());
+        }
+        wait_for_started(&httpd, 2);
+        assert_eq!(counts(&httpd)["Running"], 1);
+        held.let_go();
+        wait_for_running(&httpd, 0);
+        assert!(!work.is_done());
+        httpd.stop();
+    });
 }
 
 /// Children that end while the configuration is one without the module, and are killed: nobody hears of it.

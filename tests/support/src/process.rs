@@ -42,6 +42,32 @@ pub fn kill(process: u32) {
     kill_process(pid, Signal::KILL).expect("the process runs");
 }
 
+/// A process whose end its parent does not hear of, as long as this lives: the thread that made it traces it. Another thread of the same test
+/// process must not drop it.
+pub struct Held(i32);
+
+impl Held {
+    /// Traces a process that runs on.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's: EPERM where tracing is not allowed.
+    pub fn new(process: u32) -> io::Result<Held> {
+        let pid = i32::try_from(process).map_err(io::Error::other)?;
+        // SAFETY: PTRACE_SEIZE takes two numbers beside the process, and writes to no memory.
+        match unsafe { libc::ptrace(libc::PTRACE_SEIZE, pid, 0, 0) } {
+            0 => Ok(Held(pid)),
+            _ => Err(io::Error::last_os_error()),
+        }
+    }
+
+    /// Lets go of the process, which has ended or is about to: then its parent hears of it.
+    pub fn let_go(self) {
+        // SAFETY: no status is asked for.
+        unsafe { libc::waitpid(self.0, std::ptr::null_mut(), libc::__WALL) };
+    }
+}
+
 impl Process {
     /// Starts `command` as the leader of a new process group.
     ///

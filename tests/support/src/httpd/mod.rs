@@ -11,7 +11,7 @@ use std::path::Path;
 use std::process::ExitStatus;
 use std::sync::Mutex;
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use rustix::process::Signal;
 use tempfile::TempDir;
@@ -318,7 +318,11 @@ impl Httpd {
         self.log.stops(process.id());
         // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
         // end what it does. An idle connection would keep it longer.
-        let graceful = self.log.text().contains("[mpm_prefork:");
+        let text = self.log.text();
+        if text.contains("[mpm_worker:") {
+            come_to_rest(process.id());
+        }
+        let graceful = text.contains("[mpm_prefork:");
         let ended = graceful.then(|| process.signal(Signal::WINCH)).and_then(|()| process.wait(GRACE));
         ended.or_else(|| {
             process.signal(Signal::TERM);
@@ -339,6 +343,24 @@ impl Httpd {
         }
         assert!(trouble.is_empty(), "the server's last word:\n{}\n", trouble.join("\n"));
     }
+}
+
+/// Waits for a moment in which no thread of the children is at work. Under worker one that is just about to wait for its client's next request misses
+/// the stop: httpd closes its socket, signals it once, and the thread polls a descriptor of -1 for as long as `KeepAliveTimeout`.
+fn come_to_rest(parent: u32) {
+    let since = Instant::now();
+    while since.elapsed() < GRACE && !is_at_rest(parent) {
+        thread::sleep(Duration::from_millis(5));
+    }
+}
+
+fn is_at_rest(parent: u32) -> bool {
+    let children = fs::read_to_string(format!("/proc/{parent}/task/{parent}/children")).unwrap_or_default();
+    let threads = children.split_whitespace().filter_map(|child| fs::read_dir(format!("/proc/{child}/task")).ok());
+    threads.flatten().flatten().all(|task| {
+        let stat = fs::read_to_string(task.path().join("stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_none_or(|(_, rest)| rest.starts_with(['S', 'Z', 'X']))
+    })
 }
 
 impl Drop for Httpd {
