@@ -72,10 +72,12 @@ impl Ticks {
     }
 }
 
-/// Returns true if a child of this process runs that began since then. A signal may end a look early.
+/// Returns true if children of this process that began since then run, and none of them has ended: a filter's program that runs beside a script
+/// that has ended is not the script. A signal may end a look early.
 fn is_running(since: Ticks) -> bool {
-    children()
-        .map_or_else(none_has_ended, |children| children.iter().any(|&(state, began)| state != b'Z' && began >= since))
+    let Some(mut children) = children() else { return none_has_ended() };
+    children.retain(|&(_, began)| began >= since);
+    !children.is_empty() && children.iter().all(|&(state, _)| state != b'Z')
 }
 
 /// The state and the beginning of each child of this thread, the only one that runs handlers: where the kernel tells
