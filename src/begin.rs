@@ -35,6 +35,7 @@ impl InsertFilter for Begin {
         let Some(settings) = dir_config::<Settings>(request) else { return };
         let is_off = settings.mode() == Mode::Off;
         if Response::is_in_chain_of(request) {
+            interim::end(request);
             private_record::use_client_record(request);
             cut_off(request, settings);
             // An error document may be for nobody: its handler's request has been finished already.
@@ -95,6 +96,7 @@ fn is_left_to_httpd(request: Request<'_>, handler: Kind) -> bool {
 
 impl InsertErrorFilter for Begin {
     fn insert_error_filter(request: Request<'_>) {
+        interim::end(request);
         private_record::use_client_record(request);
         if let Some(settings) = dir_config::<Settings>(request) {
             cut_off(request, settings);

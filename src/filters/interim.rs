@@ -37,18 +37,19 @@ enum At {
     Behind,
 }
 
-/// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`]. A handler
-/// that has made an internal redirect of its request, as mod_actions' does, sends none any more. A filter that stands before the
-/// connection's own would keep others from being added there for the new request.
+/// The handler is about to run: if it is one that may send interim responses, they are watched until [`Response::end_interim`], [`end`] or the end
+/// of the request.
 pub fn watch(request: Request<'_>, response: &Response) {
-    if !request.is_single() {
-        let earlier = std::iter::successors(request.prev(), |request| request.prev());
-        earlier.filter_map(Response::of).for_each(Response::end_interim);
-    }
     if handlers::may_send_interim(request, response.handler) {
         response.drop_at_end(request);
         response.begin_interim(Foremost::add::<Interim>(request.connection(), Head::default()));
     }
+}
+
+/// A handler that has made an internal redirect of its request, as mod_actions' does, or has failed, sends none any more. A filter that stands
+/// before the connection's own would keep others from being added there for the new request.
+pub fn end(request: Request<'_>) {
+    Response::chain(request).for_each(|(_, response)| response.end_interim());
 }
 
 impl OutputFilter for Interim {
@@ -65,8 +66,10 @@ impl OutputFilter for Interim {
         let Some(head) = filter.context::<Self>() else { return filter.pass_on(brigade) };
         let begins = match brigade.first() {
             Some(Kind::Data(_)) if head.at.get() == At::Before => brigade.read_first(Block::Yes)?.starts_with(BEGIN),
-            // With the end of the request the filter itself goes.
-            Some(Kind::Flush | Kind::Eos | Kind::Eor | Kind::Metadata) | None => return filter.pass_on(brigade),
+            Some(Kind::Flush | Kind::Eos | Kind::Metadata) | None => return filter.pass_on(brigade),
+            // The request's memory, and this filter with it, may go when the next request on the connection has its chain already, which begins where
+            // the connection's does now.
+            Some(Kind::Eor) => false,
             Some(Kind::Data(_)) => head.at.get() != At::Behind,
         };
         if !begins {

@@ -4,12 +4,71 @@
 use std::fs;
 
 use support::http2::{Http2, Stream};
-use support::{Background, Client, Handler, Httpd, Mpm, Protocol, Response, body, wait_for};
+use support::machine::not_tried;
+use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Response, body, defect, wait_for};
 
 use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side, write};
+use crate::marks::api::c_module;
 
 /// More than the kernel takes for a client that does not read.
 const LARGE: usize = 8_000_000;
+
+/// It is so: what stands where a module has given something back, in a server that overwrites it and in one that does not.
+#[test]
+fn what_is_given_back_is_overwritten() {
+    if defect().is_some() {
+        not_tried("who watches the server has memory of its own, and sees for itself what is given back");
+        return;
+    }
+    let said = |builder: Builder| {
+        let module = c_module("mod_given_back");
+        let config = format!(
+            "LoadModule given_back_module \"{}\"
+             <Location /look>
+               SetHandler given-back
+             </Location>",
+            module.display()
+        );
+        let httpd = builder.config(&config).start();
+        let response = Client::connect(&httpd, Protocol::Http1).get("/look", &[]).response();
+        httpd.stop();
+        String::from_utf8(response.body).unwrap()
+    };
+    for mpm in Mpm::ALL {
+        assert_eq!(said(Httpd::builder(mpm)), "cleared 78\ndestroyed 78\nbucket 78\n", "{mpm:?}");
+        let overwritten = said(Httpd::builder(mpm).poisoned()).replace("is not there", "a5");
+        assert_eq!(overwritten, "cleared a5\ndestroyed a5\nbucket a5\n", "{mpm:?}");
+    }
+}
+
+/// The client has sent its next request already, which begins before the end of the first has been sent: a response whose handler has written nothing, and
+/// may have sent interim responses.
+#[test]
+fn the_next_request_is_there() {
+    let pages = ["", "ErrorDocument 404 /off/app.lua\n<Location /off>\nFinishRequest Off\n</Location>"];
+    side_by_side(Mpm::ALL.into_iter().flat_map(|mpm| pages.map(|page| (mpm, page))), |(mpm, page)| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).modules(&["alias"]).poisoned();
+        let httpd = builder.config(&format!("FinishRequest On\nAliasMatch ^/off/(.*) \"${{WWW}}/$1\"\n{page}")).start();
+        httpd.install("gone.lua", "function handle(r) return 404 end");
+        httpd.install(
+            "pieces.lua",
+            "function handle(r)
+             r.content_type = 'text/plain'
+             for i = 1, 4 do r:write(('x'):rep(1000)) r:flush() end
+             return apache2.OK
+             end",
+        );
+        let connection = httpd.connect();
+        let asks = |page: &str| format!("GET /{page}.lua HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        for _ in 0..3 {
+            connection.send(asks("gone") + &asks("pieces"));
+            // mod_lua gives its page a status of its own.
+            assert!([200, 404].contains(&connection.response().status));
+            assert_body(&connection.response(), "x".repeat(4000).as_bytes());
+        }
+        httpd.stop();
+    });
+}
 
 const ON_STREAMS: [(Handler, Mpm); 8] = [
     (Handler::Lua, Mpm::Event),
