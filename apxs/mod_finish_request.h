@@ -26,7 +26,8 @@
  * written to it later reaches nobody, and is no error.
  * @param r The request, in the thread that works on it, after its handler has been called. The main request:
  *          a subrequest is part of another's response.
- * @return APR_SUCCESS: the response has ended, now or before; call it as often as you like.
+ * @return APR_SUCCESS: the response has ended, now or before; call it as often as you like. Where the handler has passed
+ *         on an EOS of its own before, its client is let go by httpd, when it sends that.
  *         APR_ENOTIMPL: it goes on as an ordinary one, because FinishRequest is Off for it, it is a subrequest, its
  *         handler has not been called, or it is marked "off"; or because it began as a marked one when there was no place
  *         for its work: its client waits for the handler.

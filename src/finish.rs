@@ -15,16 +15,17 @@ use crate::{httpd, report};
 ///
 /// What the filters below say: the client has gone, or a filter failed. The response must not be written to any more.
 pub fn finish(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
-    end(call, source, None, body)?;
-    finished(call, source);
+    let is_let_go = end(call, source, None, body)?;
+    finished(call, source, is_let_go);
     Ok(())
 }
 
-/// The background work begins.
-fn finished(call: Call<'_>, source: Source) {
-    let Call { request, response, .. } = call;
-    response.background.begin(false);
-    report::finished(request, response, source, response.background.since().unwrap_or_default());
+/// The background work begins, if the client has been let go.
+fn finished(Call { request, response, .. }: Call<'_>, source: Source, is_let_go: bool) {
+    if is_let_go {
+        response.background.begin(false);
+        report::finished(request, response, source, response.background.since().unwrap_or_default());
+    }
 }
 
 /// Ends a response at the end that its application has declared. All of it has been passed on; the end follows alone, as the handler's
@@ -49,8 +50,9 @@ pub fn finish_declared(call: Call<'_>, passed: Option<Result>, next: Option<Next
         response.background.withdraw();
         return connection.flush(request.pool());
     }
-    let_go(call, Source::Auto, after, next)?;
-    response.background.begin(true);
+    if let_go(call, Source::Auto, after, next)? {
+        response.background.begin(true);
+    }
     Ok(())
 }
 
@@ -69,7 +71,7 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
     call.filter.pass_on(body)?;
     body.clear();
     body.push_error(httpd::HTTP_BAD_GATEWAY);
-    end(call, source, Some(After::Close), body)
+    end(call, source, Some(After::Close), body).map(|_| ())
 }
 
 /// Ends a response that a filter below has not taken. The client is there, and gets one answer: what the filter has sent in the
@@ -81,8 +83,8 @@ pub fn cut(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) ->
 /// As [`finish`].
 pub fn refused(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     let after = answer(call, body);
-    let_go(call, source, after, None)?;
-    finished(call, source);
+    let is_let_go = let_go(call, source, after, None)?;
+    finished(call, source, is_let_go);
     Ok(())
 }
 
@@ -106,7 +108,7 @@ fn answer(Call { filter, request, response, .. }: Call<'_>, body: &mut Brigade<'
     None
 }
 
-fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result {
+fn end(call: Call<'_>, source: Source, after: Option<After>, body: &mut Brigade<'_>) -> Result<bool> {
     let next = if after == Some(After::Close) { None } else { look_ahead(call) };
     let after = pass_end(call, after, body)?;
     let_go(call, source, after, next)
@@ -194,8 +196,8 @@ pub fn cut_off(request: Request<'_>, response: &Response, settings: &Settings) {
 /// As [`finish`].
 pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Result {
     body.clear();
-    let_go(call, source, None, None)?;
-    finished(call, source);
+    let is_let_go = let_go(call, source, None, None)?;
+    finished(call, source, is_let_go);
     Ok(())
 }
 
@@ -207,13 +209,18 @@ pub fn ended_below(call: Call<'_>, source: Source, body: &mut Brigade<'_>) -> Re
 pub fn cut_below(call: Call<'_>, source: Source, why: &str, body: &mut Brigade<'_>) -> Result {
     report::broken(call.request, why);
     body.clear();
-    let_go(call, source, Some(After::Close), None)
+    let_go(call, source, Some(After::Close), None).map(|_| ())
 }
 
 /// The response has been passed on to its end: lets the client go, and cuts the request off from it. `next` says what follows on the connection, if
-/// that was looked at.
-fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Next>) -> Result {
+/// that was looked at. False where that has been done: what has answered in the response's place was finished early itself.
+fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Next>) -> Result<bool> {
     let Call { request, response, settings, .. } = call;
+    if let Some(work) = Response::find(request, Response::works_on).and_then(|(_, answer)| answer.work()) {
+        response.background.withdraw();
+        response.set_work(work);
+        return Ok(false);
+    }
     let connection = request.connection();
     let after = match after.unwrap_or_else(|| connection::after(request, settings)) {
         After::Keep if connection.is_kept_alive() => After::Keep,
@@ -258,7 +265,7 @@ fn let_go(call: Call<'_>, source: Source, after: Option<After>, next: Option<Nex
         connection::release(response.client(), request, next);
     }
     response.set_work(detach::detach(request, response.client(), settings, after == After::Keep, work_ended));
-    Ok(())
+    Ok(true)
 }
 
 /// The handler of a request that was let go of its client has ended, and so has the background work. The request itself goes when the

@@ -2,13 +2,14 @@
 
 use std::ffi::{CStr, c_int};
 
-use crate::connection::{buffer, detach, keep, stream};
+use crate::connection::{break_off, buffer, detach, keep, stream};
 use crate::directives::{self, COMMANDS, MANUAL, Settings};
 use crate::filters::{body, fcgid, header, interim, output};
 use crate::handlers::{self, digits};
 use crate::httpd::{
     BeforeListening, ChildInit, ChildState, ChildStatus, ChildStopping, Configured, Hooks, Module, ModuleType, Monitor,
-    OpenLogs, Pool, PostConfig, PreConfig, Reply, Server, is_rehearsal, notice, refusal, server_config, with_context,
+    OpenLogs, Pool, PostConfig, PreConfig, Reply, Server, is_rehearsal, log_about, notice, refusal, server_config,
+    with_context,
 };
 use crate::rules::VERSION;
 use crate::{api, background, begin, connection, report};
@@ -32,7 +33,7 @@ impl ModuleType for FinishRequest {
         hooks.output_filter::<output::FinishRequest>();
         hooks.output_filter::<interim::Interim>();
         hooks.output_filter::<stream::StreamEnd>();
-        hooks.output_filter::<stream::BreakOff>();
+        hooks.output_filter::<break_off::BreakOff>();
         hooks.output_filter::<detach::Sink>();
         hooks.output_filter::<buffer::BufferFilter>();
         hooks.input_filter::<keep::ReadAhead>();
@@ -62,6 +63,9 @@ impl ModuleType for FinishRequest {
     }
 }
 
+/// The source of mpm-itk, which has prefork's children fork one more process for each connection, as another user.
+const ITK: &CStr = c"mpm_itk.c";
+
 /// httpd starts, or starts anew.
 struct Start;
 
@@ -86,8 +90,18 @@ impl PostConfig for Start {
         configured.replace::<header::Http1>();
         configured.replace::<header::Http2>();
         configured.find_byte_counter();
-        keep::warn_if_unavailable();
         let server = configured.server();
+        with_context(server, keep::warn_if_unavailable);
+        if configured.has_module(ITK) && directives::is_used() {
+            directives::act_as_off();
+            if !is_rehearsal() {
+                with_context(server, || {
+                    log::warn!(
+                        "mpm_itk ends the process that serves a connection together with that: beside it FinishRequest is Off"
+                    );
+                });
+            }
+        }
         let settings = server_config::<Settings>(server);
         background::configure(settings.map_or_else(Default::default, Settings::max))?;
         if !is_rehearsal() {
@@ -116,7 +130,8 @@ impl Monitor for Children {
 }
 
 impl ChildInit for Children {
-    fn child_init(pool: Pool<'_>) {
+    fn child_init(pool: Pool<'_>, server: Server<'_>) {
+        log_about(server);
         connection::child_init(pool);
         digits::child_init();
     }

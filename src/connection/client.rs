@@ -21,7 +21,7 @@ const LIMIT: Duration = Duration::from_secs(30);
 pub const GLANCE: Duration = Duration::from_millis(200);
 
 /// How often a socket is read before the others have their turn, and how much of it in one go.
-const READS: usize = 16;
+pub const READS: usize = 16;
 const PIECE: usize = 65_536;
 /// How many clients a child's thread sends to at a time; above that their request's thread does it.
 const MOST_WRITING: usize = 256;

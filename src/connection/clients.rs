@@ -6,7 +6,7 @@ use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::client::{Client, GLANCE};
+use super::client::{self, Client, GLANCE};
 use super::poll::Epoll;
 
 /// How many sockets a child closes at a time; above that the oldest ones are cut.
@@ -73,6 +73,10 @@ impl Clients {
         if self.lingering.len() > MOST_LINGERING
             && let Some(oldest) = self.lingering.first().copied()
         {
+            if let Some(watched) = self.all.get(&oldest) {
+                // With something unread the kernel would reset the connection, and with it what the client has not read of its response.
+                let _ = client::discard(watched.client.socket(), client::READS);
+            }
             self.remove(oldest);
         }
         Some(number)

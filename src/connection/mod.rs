@@ -2,6 +2,7 @@
 //! finished. It is closed in its own time, or kept for the client's next request.
 
 mod bell;
+pub mod break_off;
 pub mod buffer;
 mod client;
 mod clients;

@@ -8,7 +8,7 @@ use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
 
 use super::bell::RING;
-use crate::httpd::is_threaded;
+use crate::httpd::{is_in_signal_handler, is_threaded};
 
 /// Too large for malloc's caches of each thread, which have no locks, and too small to be the kernel's directly.
 const PIECE: usize = 16_384;
@@ -72,15 +72,5 @@ pub fn check() {
             libc::nanosleep(&raw const millisecond, std::ptr::null_mut());
         }
         libc::_exit(0);
-    }
-}
-
-/// Returns true if this is the handler of a signal that ends a child at once: it is blocked meanwhile.
-pub fn is_in_signal_handler() -> bool {
-    // SAFETY: the set is this function's own; with a null pointer nothing is changed (invariant 11).
-    unsafe {
-        let mut blocked = std::mem::zeroed();
-        libc::pthread_sigmask(libc::SIG_BLOCK, std::ptr::null(), &raw mut blocked);
-        [libc::SIGTERM, libc::SIGHUP].into_iter().any(|signal| libc::sigismember(&raw const blocked, signal) == 1)
     }
 }

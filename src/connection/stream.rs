@@ -1,14 +1,11 @@
 //! The end of an HTTP/2 stream. A filter may pass it on by itself, behind the last of the body: mod_cache does. A client that
-//! was told the length, and has it, may be gone by then; it has its response all the same. Or nobody passes it on, and the stream is reset.
+//! was told the length, and has it, may be gone by then; it has its response all the same.
 
 use std::ffi::CStr;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use crate::httpd::{
-    Block, Brigade, Connection, Filter, FilterHandle, FilterType, HTTP_BAD_GATEWAY, Kind, OutputFilter, Request,
-    RequestRecord, Result,
-};
+use crate::httpd::{Block, Brigade, Filter, FilterHandle, FilterType, Kind, OutputFilter, Request, Result};
 
 /// The filter that lets the end of a stream fail.
 pub struct StreamEnd;
@@ -16,21 +13,6 @@ pub struct StreamEnd;
 /// The end of the request's stream is about to be passed on. It is no error that nobody waits for it.
 pub fn ending(request: Request<'_>) {
     request.add_output_filter::<StreamEnd>();
-}
-
-/// The filter that resets a stream whose response has broken off.
-pub struct BreakOff;
-
-/// More may come of the response on the request's stream. Where nothing does until the request ends, as `has_broken_off` says then, the stream is reset:
-/// mod_http2 leaves open for ever what has no end.
-pub fn may_break_off(stream: Connection<'_>, request: Request<'_>, has_broken_off: fn(Request<'_>) -> bool) {
-    stream.add_output_filter::<BreakOff>(|| BrokenOff { request: RequestRecord::of(request), is: has_broken_off });
-}
-
-/// The request whose response may break off, and whether it has.
-pub struct BrokenOff {
-    request: RequestRecord,
-    is: fn(Request<'_>) -> bool,
 }
 
 /// How much of a request's body is read in one go.
@@ -73,32 +55,6 @@ pub fn discard_body(request: Request<'_>, ahead: impl FnOnce() -> Result) -> Res
         }
     }
     Ok(())
-}
-
-impl OutputFilter for BreakOff {
-    const NAME: &'static CStr = c"FINISH_REQUEST_BREAK_OFF";
-    const TYPE: FilterType = FilterType::CONNECTION;
-    type Context = BrokenOff;
-
-    fn handle() -> &'static FilterHandle {
-        static HANDLE: FilterHandle = FilterHandle::new();
-        &HANDLE
-    }
-
-    fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        if brigade.first() == Some(Kind::Eor)
-            && let Some(response) = filter.context::<Self>()
-            && let request = response.request.get()
-            && (response.is)(request)
-        {
-            let mut end = request.brigade();
-            end.push_error(HTTP_BAD_GATEWAY);
-            end.push_eos();
-            // It says that the stream is reset.
-            let _ = filter.pass_on(&mut end);
-        }
-        filter.pass_on(brigade)
-    }
 }
 
 impl OutputFilter for StreamEnd {

@@ -17,7 +17,7 @@ use super::poll::Epoll;
 use super::waiting::Queue;
 use super::watching::Watching;
 use super::{resources, stop};
-use crate::httpd::{Connection, guard, is_threaded, process_id};
+use crate::httpd::{Connection, guard, is_in_signal_handler, is_threaded, process_id};
 
 /// The child's thread; started with the first socket that it gets.
 static THREAD: Mutex<Option<Thread>> = Mutex::new(None);
@@ -42,7 +42,7 @@ pub fn stopping(graceful: bool) {
 /// The child exits, which would reset the connections of clients whose bytes have not been read, and lose what waits for
 /// slow ones: waits for them, but not for long, unless the child ends gracefully.
 pub fn end() {
-    let by_signal = !is_threaded() && stop::is_in_signal_handler();
+    let by_signal = !is_threaded() && is_in_signal_handler();
     // Whatever a signal's handler has interrupted, it must not wait for.
     let Some(thread) = THREAD.try_lock().ok().and_then(|mut thread| thread.take()) else { return };
     if thread.process != process_id() || by_signal {
@@ -100,7 +100,7 @@ pub fn wake() {
     let thread = match THREAD.try_lock() {
         Ok(thread) => thread,
         // A prefork child's signal may have interrupted who has it.
-        Err(TryLockError::WouldBlock) if !is_threaded() && stop::is_in_signal_handler() => return,
+        Err(TryLockError::WouldBlock) if !is_threaded() && is_in_signal_handler() => return,
         Err(_) => THREAD.lock().unwrap_or_else(PoisonError::into_inner),
     };
     if let Some(Thread { wake, .. }) = &*thread {

@@ -85,9 +85,19 @@ static KEEP: AtomicBool = AtomicBool::new(false);
 /// True if it has a `FinishRequest` that is not `Off`.
 static USED: AtomicBool = AtomicBool::new(false);
 
+/// True if it is taken for `Off` everywhere.
+static IS_OFF: AtomicBool = AtomicBool::new(false);
+
 /// `pre_config`: the configuration is going to be read, and nothing of it is known.
 pub fn forget() {
+    IS_OFF.store(false, Ordering::Relaxed);
     KEEP.store(false, Ordering::Relaxed);
+    USED.store(false, Ordering::Relaxed);
+}
+
+/// `post_config`: whatever the configuration says, and a .htaccess later, the module is `Off`.
+pub fn act_as_off() {
+    IS_OFF.store(true, Ordering::Relaxed);
     USED.store(false, Ordering::Relaxed);
 }
 
@@ -186,7 +196,7 @@ impl Directive<Settings> for FinishRequest {
             [value] if value.eq_ignore_ascii_case(b"auto") => Mode::Auto,
             _ => return Err(refused(args, "Off, On or Auto")),
         };
-        if mode != Mode::Off {
+        if mode != Mode::Off && !IS_OFF.load(Ordering::Relaxed) {
             USED.store(true, Ordering::Relaxed);
         }
         settings.mode = Some(mode);

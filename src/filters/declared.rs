@@ -109,6 +109,8 @@ fn look_through(declared: &mut Declared, brigade: &mut Brigade<'_>) -> Result<Gl
             Kind::Eos => seen.has_eos = true,
             Kind::Flush => seen.ends_with_flush = true,
             Kind::Eor | Kind::Metadata | Kind::Data(Some(0)) => {}
+            // What stands behind such data is looked at after it.
+            Kind::Data(Some(_)) if seen.is_read_later => seen.ends_with_flush = false,
             Kind::Data(Some(length)) => {
                 let mut length = length;
                 if declared.reads() {

@@ -3,7 +3,7 @@
 use std::ffi::CStr;
 
 use crate::abort;
-use crate::connection::{detach, stream};
+use crate::connection::{break_off, detach};
 use crate::httpd::{
     Brigade, Filter, FilterHandle, FilterType, OutputFilter, Request, Result, Spare, dir_config, with_context,
 };
@@ -92,9 +92,10 @@ fn take(call: Call<'_>, brigade: &mut Brigade<'_>) -> Result {
         }
         Order::Walk => {
             let passed = call.filter.with_brigade::<FinishRequest, _>(|body| walk::walk(call, body, brigade));
-            if response.may_break_off() {
-                let has_broken_off = |request: Request<'_>| Response::of(request).is_some_and(Response::has_broken_off);
-                stream::may_break_off(response.client(), request, has_broken_off);
+            if response.may_break_off(request) {
+                break_off::watch(response.client(), request, |request| {
+                    Response::of(request).is_some_and(|response| response.has_broken_off(request))
+                });
             }
             passed
         }

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use super::Kind;
 use crate::background::{Pauses, Work};
-use crate::httpd::{Request, is_threaded, now};
+use crate::httpd::{Request, is_in_signal_handler, is_threaded, now};
 
 /// How long a script that is ending may take from the closing of its output to its end.
 const ENDING: Duration = Duration::from_millis(10);
@@ -40,7 +40,10 @@ pub fn wait(request: Request<'_>, handler: Kind, work: &Work) {
 pub fn keep(request: Request<'_>, handler: Kind, work: Work) {
     if let Some(script) = Script::of(request, handler) {
         request.pool().before_end(move || {
-            work.wait_while(|| script.runs());
+            // A child that is told to stop ends its requests from there, and the script with them.
+            if !is_in_signal_handler() {
+                work.wait_while(|| script.runs());
+            }
             work.ended();
         });
     }

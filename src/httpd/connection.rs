@@ -82,7 +82,7 @@ impl<'c> Connection<'c> {
 
     /// The `O` among its output filters that has a context, made now if there is none: one for all its requests, since its memory stays with the
     /// connection.
-    pub(super) fn output_filter<O: OutputFilter>(self, context: impl FnOnce() -> O::Context) -> Filter<'c> {
+    pub fn add_output_filter<O: OutputFilter>(self, context: impl FnOnce() -> O::Context) -> Filter<'c> {
         // SAFETY: the connection is live (invariant 1), with its chain of filters and its pool.
         unsafe {
             let first = Filter::from_raw((*self.raw).output_filters);
@@ -94,11 +94,6 @@ impl<'c> Connection<'c> {
                 Filter::from_raw(added).unwrap_unchecked()
             })
         }
-    }
-
-    /// Adds an output filter to it, unless it is there.
-    pub fn add_output_filter<O: OutputFilter>(self, context: impl FnOnce() -> O::Context) {
-        self.output_filter::<O>(context);
     }
 
     /// Where its output begins.

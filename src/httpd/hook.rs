@@ -96,9 +96,9 @@ hooks! {
     PostConfig: post_config(starting: Configured<'_>) -> std::result::Result<(), String>
         = C(_config: RawPool, _log: RawPool, _temp: RawPool, starting: RawServer) by sys::ap_hook_post_config, APR_HOOK_LAST;
 
-    /// In a child process, before it serves requests, in its main thread. The pool lives as long as the child.
-    ChildInit: child_init(pool: Pool<'_>) -> ()
-        = C(pool: RawPool, _server: RawServer) by sys::ap_hook_child_init, APR_HOOK_LAST;
+    /// In a child process, before it serves requests, in its main thread. The pool lives as long as the child, and so does the server, the main one.
+    ChildInit: child_init(pool: Pool<'_>, server: Server<'_>) -> ()
+        = C(pool: RawPool, server: RawServer) by sys::ap_hook_child_init, APR_HOOK_LAST;
 
     /// In the parent, when a child process has begun or ended.
     ChildStatus: child_status(server: Server<'_>, pid: c_int, state: ChildState) -> ()
@@ -322,6 +322,12 @@ impl<'s> Configured<'s> {
     /// Returns the main server.
     pub fn server(&self) -> Server<'s> {
         self.0
+    }
+
+    /// Returns true if a module whose source has this name is loaded (`ap_find_linked_module`).
+    pub fn has_module(&self, source: &CStr) -> bool {
+        // SAFETY: the name ends in NUL (invariant 3); the modules stay as they are at this time (invariant 5).
+        unsafe { !sys::ap_find_linked_module(source.as_ptr()).is_null() }
     }
 }
 

@@ -2,11 +2,21 @@
 
 use std::cell::Cell;
 use std::ffi::{CString, c_int};
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 use log::{Level, LevelFilter, Log, Metadata, Record};
 
 use super::{Connection, Request, Server};
 use crate::sys;
+
+/// The main server of a child process, which lives as long as the process; null elsewhere.
+static MAIN: AtomicPtr<sys::server_rec> = AtomicPtr::new(std::ptr::null_mut());
+
+/// A child process has begun: what is about nothing in particular is about this server, whose log and `LogLevel` hold for it. Without a server httpd
+/// writes to what its standard error was, which nobody reads where `ErrorLog` is a program or syslog.
+pub fn log_about(server: Server<'_>) {
+    MAIN.store(server.raw(), Ordering::Release);
+}
 
 /// The object that a message is about: httpd prefixes it accordingly, and takes the level from its configuration.
 #[derive(Clone, Copy)]
@@ -108,10 +118,14 @@ fn write(level: c_int, line: u32, text: &str) {
     let (file, line) = (c"mod_finish_request".as_ptr(), line.cast_signed());
     let index = super::Module::index();
     let format = c"%s".as_ptr();
-    // SAFETY: as for enabled; the format takes one string, and one ends in NUL. With a null server httpd logs at
-    // notice and above only.
+    let about = match ABOUT.get() {
+        About::Server(server) if server.is_null() => About::Server(MAIN.load(Ordering::Acquire)),
+        about => about,
+    };
+    // SAFETY: as for enabled, and the main server lives as long as the process; the format takes one string, and one ends in NUL. With a null server
+    // httpd logs at notice and above only.
     unsafe {
-        match ABOUT.get() {
+        match about {
             About::Server(s) => sys::ap_log_error_(file, line, index, level, 0, s, format, text.as_ptr()),
             About::Request(r) => sys::ap_log_rerror_(file, line, index, level, 0, r, format, text.as_ptr()),
             About::Connection(c) => sys::ap_log_cerror_(file, line, index, level, 0, c, format, text.as_ptr()),

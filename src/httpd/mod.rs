@@ -42,11 +42,11 @@ pub use self::hook::{
     StatusHook, is_async, is_rehearsal, is_stopping, is_threaded, retrieve_optional,
 };
 pub use self::listen::Accepted;
-pub use self::log::{notice, with_context};
+pub use self::log::{log_about, notice, with_context};
 pub use self::module::{Module, ModuleType, refusal};
 pub use self::mpm::Mpm;
 pub use self::pool::Pool;
-pub use self::process::process_id;
+pub use self::process::{is_in_signal_handler, process_id};
 pub use self::pulled::Pull;
 pub use self::request::{Request, RequestRecord, now};
 pub use self::seldom::Seldom;

@@ -542,7 +542,7 @@ impl<'r> Request<'r> {
         connection: Connection<'r>,
         context: impl FnOnce() -> O::Context,
     ) -> Option<(&'r O::Context, OutputHead)> {
-        let output = client.output_filter::<O>(context);
+        let output = client.add_output_filter::<O>(context);
         let head = connection.output_head();
         let none = std::ptr::null_mut();
         // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads

@@ -121,7 +121,7 @@ impl LogTransaction for LogOnce {
     fn log_transaction(request: Request<'_>) -> Reply {
         let (mut reply, mut aborted) = (Reply::Declined, None);
         for (marked, response) in Response::chain(request) {
-            if response.has_broken_off() {
+            if response.has_broken_off(marked) {
                 with_context(marked, || broken(marked, SHORT));
             }
             if response.logged.get() {

@@ -31,7 +31,7 @@ pub struct Response {
     told: OnceCell<Option<u64>>,
     /// True once httpd has made a header for the client: this response's, or an error page's in its place.
     header_made: Cell<bool>,
-    /// While its connection or stream would end with the request, as more has to come: whether the client was told that it goes on.
+    /// Whether more has to come, for a client that waits; none where that was never so.
     breaks_off: Cell<Option<bool>>,
     /// True if an error page of httpd's own stands in its place.
     error_page: Cell<bool>,
@@ -277,39 +277,33 @@ impl Response {
     }
 
     /// More may come of a marked response that has begun. If nothing does, whatever its handler and httpd make of that, what follows on the connection
-    /// would be taken for the rest of it: until more comes the connection ends with the request. Returns true if that is a stream, to be reset then.
-    pub fn may_break_off(&self) -> bool {
-        let client = self.client();
-        if !self.header_made.get() || !self.phase(|phase| matches!(phase, Phase::Marked(_))) {
-            return false;
-        }
-        let is_kept = !client.is_stream() && client.is_kept_alive();
-        if is_kept {
-            client.close_after_response();
-        }
-        self.breaks_off.set(Some(is_kept));
-        client.is_stream()
+    /// would be taken for the rest of it. Returns true if that is so for the first time: its request's end is to be watched.
+    pub fn may_break_off(&self, request: Request<'_>) -> bool {
+        self.header_made.get() && self.is_awaited(request) && self.breaks_off.replace(Some(true)).is_none()
     }
 
     /// More has come.
     #[inline]
     pub fn goes_on(&self) {
-        if self.breaks_off.take() == Some(true) {
-            self.client().keep_after_response();
+        if self.waits_for_more() {
+            self.breaks_off.set(Some(false));
         }
     }
 
     /// True where it is to be asked whether it has broken off.
     #[inline]
     pub fn waits_for_more(&self) -> bool {
-        self.breaks_off.get().is_some()
+        self.breaks_off.get() == Some(true)
     }
 
     /// True if nothing has come, where a client that is there waits for more.
-    pub fn has_broken_off(&self) -> bool {
-        self.breaks_off.get().is_some()
-            && !self.client().is_aborted()
-            && self.phase(|phase| matches!(phase, Phase::Marked(_)))
+    pub fn has_broken_off(&self, request: Request<'_>) -> bool {
+        self.waits_for_more() && !self.client().is_aborted() && self.is_awaited(request)
+    }
+
+    /// True if its end has not come, and nothing else has in its place: the error page by which a filter answers, say.
+    fn is_awaited(&self, request: Request<'_>) -> bool {
+        !self.has_error_page(request) && self.phase(|phase| matches!(phase, Phase::Marked(_)))
     }
 
     /// The client's connection.

@@ -137,6 +137,58 @@ fn a_body_that_the_application_has_not_read() {
     });
 }
 
+/// Nobody reads the body of a marked response's request, whose end comes with its handler's: there is no place for its work, or no end where its late mark
+/// has it. It is as without the module: the body is thrown away, and the next request found behind it.
+#[test]
+fn a_body_that_nobody_reads() {
+    const UNREAD: &str = "GET /smuggled HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    side_by_side(Mpm::ALL, |mpm| {
+        for config in [
+            "FinishRequestMax 0",
+            "FinishRequestMax 0\nFinishRequestConnection Keep",
+            "",
+            "FinishRequestConnection Keep",
+        ] {
+            let httpd =
+                Httpd::builder(mpm).handler(Handler::Lua).config(&format!("FinishRequest On\n{config}")).start();
+            httpd.allow_log("finish_request:warn.*FinishRequestMax");
+            httpd.install(
+                "early.lua",
+                "function handle(r)
+                 r.content_type = 'text/plain'
+                 r.headers_out['Content-Length'] = '4000'
+                 r.headers_out['X-Finish-Request'] = 'on'
+                 for i = 1, 4 do r:write(('x'):rep(1000)) r:flush() end
+                 return apache2.OK
+                 end",
+            );
+            httpd.install(
+                "late.lua",
+                "function handle(r)
+                 r.content_type = 'text/plain'
+                 r:write(('x'):rep(1000))
+                 r:flush()
+                 r.subprocess_env['finish-request'] = 'boundary=\"0123456789abcdef\"'
+                 for i = 1, 3 do r:write(('x'):rep(1000)) r:flush() end
+                 return apache2.OK
+                 end",
+            );
+            let connection = httpd.connect();
+            // Where there is a place for its work, the connection of the other is closed, or kept.
+            let pages = if config.contains("Max") { &["early.lua", "late.lua"][..] } else { &["late.lua"] };
+            for page in pages.iter().cycle().take(4) {
+                let next = "GET /app.lua?mark=none HTTP/1.1\r\nHost: localhost\r\n\r\n";
+                let first = post(&format!("/{page}"), &format!("Content-Length: {}", UNREAD.len()));
+                connection.send(first + UNREAD + next);
+                assert_body(&connection.response(), "x".repeat(4000).as_bytes());
+                assert_body(&connection.response(), &body(4096));
+            }
+            assert!(!httpd.access_log().iter().any(|line| line.contains("smuggled")));
+            httpd.stop();
+        }
+    });
+}
+
 /// Of the body half has come: the response says `Connection: close`, and what comes later is never taken for a request.
 #[test]
 fn half_of_a_body() {

@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 use support::http1::EndKind;
 use support::{Client, Handler, Httpd, Mpm, Protocol, body, kill, wait_for};
 
+use crate::administrator::restarts::all_threads_sleep;
 use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
 
 on_every_handler_and_mpm!(prints_ten_megabytes);
@@ -381,6 +382,26 @@ fn of_a_script_without_proc() {
         closes_and_works_on(&httpd);
         httpd.stop();
     }
+}
+
+/// A script whose client waits for it, as there is no place for its work, ends with a server that is stopped.
+#[test]
+fn of_a_script_that_is_kept_when_the_server_stops() {
+    let httpd =
+        Httpd::builder(Mpm::Prefork).handler(Handler::Cgi).config("FinishRequest On\nFinishRequestMax 0").start();
+    httpd.allow_log("finish_request:warn.*FinishRequestMax");
+    // mod_cgi waits for what it says of errors.
+    httpd.install(
+        "kept.cgi",
+        "#!/bin/sh\n. ./background.sh\nquery id ''\nprepare \"$id\"\nanswer\nexec >/dev/null\nbackground \"$id\" 0\n",
+    );
+    let (background, client) = (httpd.background(), Client::connect(&httpd, Protocol::Http1));
+    let _exchange = client.get(&path(&background, "kept.cgi", ""), &[]);
+    background.wait_for_begin();
+    // It is waited for.
+    all_threads_sleep(&httpd);
+    httpd.stop();
+    assert!(!background.is_done());
 }
 
 fn closes_and_works_on(httpd: &Httpd) {

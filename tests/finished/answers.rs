@@ -84,6 +84,79 @@ fn check(httpd: &Httpd, protocol: Protocol, page: &str, way: &str, mark: &str, k
     }
 }
 
+on_every_mpm!(without_a_place);
+
+/// The answer is whole, and its connection goes on, as without the module.
+fn without_a_place(mpm: Mpm) {
+    let builder = with_answers(Httpd::builder(mpm).handler(Handler::Lua));
+    let httpd = builder.config("FinishRequest On\nFinishRequestMax 0").start();
+    httpd.allow_log("finish_request:warn.*FinishRequestMax");
+    httpd.install(
+        "pieces.lua",
+        "function handle(r)
+         r.content_type = 'text/plain'
+         r.headers_out['X-Finish-Request'] = 'length=4000'
+         r:write(('x'):rep(4000))
+         r:flush()
+         return apache2.OK
+         end",
+    );
+    for &protocol in mpm.protocols() {
+        let client = Client::connect(&httpd, protocol);
+        for _ in 0..4 {
+            let response = client.get("/pieces.lua?deny-first", &[]).response();
+            assert_eq!(response.status, 403, "{protocol:?}");
+            assert!(response.body.ends_with(b"</html>\n"), "{protocol:?}: {}", response.body.escape_ascii());
+        }
+    }
+    httpd.stop();
+}
+
+on_every_mpm!(with_a_marked_page);
+
+/// The page of the error is another application's, which finishes it early: the client is let go once.
+fn with_a_marked_page(mpm: Mpm) {
+    for connection in ["Close", "Keep"] {
+        let builder = with_answers(Httpd::builder(mpm).handler(Handler::Lua));
+        let config = format!("FinishRequest On\nFinishRequestConnection {connection}\nErrorDocument 403 /sorry.lua");
+        let httpd = crate::administrator::status::with_status(builder).config(&config).start();
+        let page = |headers: &str, then: &str| {
+            format!(
+                "function handle(r)
+                 r.content_type = 'text/plain'
+                 r.headers_out['X-Finish-Request'] = 'length=4000'
+                 {headers}
+                 for i = 1, 4 do r:write(('s'):rep(1000)) r:flush() end
+                 {then}
+                 return apache2.OK
+                 end"
+            )
+        };
+        httpd.install("pieces.lua", &page("", ""));
+        httpd.install("sorry.lua", &page("", "r.usleep(100000)"));
+        let mut asked = 0;
+        for &protocol in mpm.protocols() {
+            let mut client = Client::connect(&httpd, protocol);
+            for _ in 0..3 {
+                let response = client.get("/pieces.lua?deny-first", &[]).response();
+                assert_eq!((response.status, &response.body[..]), (403, "s".repeat(4000).as_bytes()), "{protocol:?}");
+                asked += 1;
+                if response.header("Connection").is_some_and(|value| value.eq_ignore_ascii_case("close")) {
+                    client = Client::connect(&httpd, protocol);
+                }
+            }
+        }
+        let said = |what: &str| httpd.log().matches(what).count();
+        wait_for("the work to end", || (said("the background work has ended") >= asked).then_some(()));
+        assert_eq!((said("finished early"), said("the background work has ended")), (asked, asked));
+        let page = Client::connect(&httpd, Protocol::Http1).get("/server-status?auto", &[]).response();
+        let page = String::from_utf8_lossy(&page.body).into_owned();
+        assert!(page.contains(&format!("FinishRequestFinished: {asked}\n")), "{page}");
+        assert!(page.contains("FinishRequestRunning: 0\n"), "{page}");
+        httpd.stop();
+    }
+}
+
 /// mod_security judges the body at its end, and denies it in the application's stead.
 mod denied_by_mod_security {
     use super::*;

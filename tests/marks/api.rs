@@ -128,6 +128,22 @@ fn a_handler_that_passes_all_at_once_with_its_end_and_works_on(mpm: Mpm) {
     httpd.stop();
 }
 
+/// What `Auto` has seen of a declared body is counted once, also behind what is yet to be read.
+#[test]
+fn declared_and_behind_a_pipe() {
+    let httpd = start(Mpm::Event, "FinishRequest Auto");
+    for &protocol in Mpm::Event.protocols() {
+        let background = httpd.background();
+        background.open_gate();
+        let path = format!("{}&how=piped", background.query("test"));
+        let headers: &[_] = if protocol == Protocol::Http2 { &[] } else { &[("Connection", "close")] };
+        let response = Client::connect(&httpd, protocol).get(&path, headers).response();
+        assert_eq!(response.body, BODY, "{protocol:?}");
+        assert_eq!(background.wait_for_done().errors, "", "{protocol:?}");
+    }
+    httpd.stop();
+}
+
 #[test]
 fn before_the_handler_it_is_refused_and_after_the_end_it_is_no_error() {
     let httpd = start(Mpm::Event, "FinishRequest On");

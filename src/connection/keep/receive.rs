@@ -151,6 +151,7 @@ fn receive(socket: BorrowedFd<'_>, open: impl Fn(&[u8]) -> Option<HandOver>) -> 
                     return Err(error);
                 }
             }
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
             received => {
                 let (message, client) = received?;
                 break (open(message), client);

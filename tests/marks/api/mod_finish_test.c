@@ -3,9 +3,13 @@
 #include "http_config.h"
 #include "http_protocol.h"
 #include "http_request.h"
+#include "apr_buckets.h"
 #include "apr_optional.h"
+#include "apr_portable.h"
 #include "apr_strings.h"
 #include "mod_finish_request.h"
+
+#include <stdio.h>
 
 module AP_MODULE_DECLARE_DATA finish_test_module;
 
@@ -107,6 +111,21 @@ static int handler(request_rec *r)
         APR_BRIGADE_INSERT_TAIL(all, apr_bucket_eos_create(r->connection->bucket_alloc));
         errors = expect(r, errors, "the end", ap_pass_brigade(r->output_filters, all), APR_SUCCESS);
         background(r, errors, 1);
+        return OK;
+    }
+    if (!strcmp(how, "piped")) {
+        /* Of its declared length one half is a pipe's, which brings more later, and the other stands behind that. */
+        apr_bucket_brigade *all = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+        FILE *program = popen("printf 'first half,'; sleep 0.3; printf ' second'", "r");
+        apr_os_file_t descriptor = fileno(program);
+        apr_file_t *pipe = NULL;
+        apr_os_pipe_put(&pipe, &descriptor, r->pool);
+        ap_set_content_length(r, 23);
+        APR_BRIGADE_INSERT_TAIL(all, apr_bucket_pipe_create(pipe, r->connection->bucket_alloc));
+        apr_brigade_puts(all, NULL, NULL, " half");
+        errors = expect(r, errors, "the half", ap_pass_brigade(r->output_filters, all), APR_SUCCESS);
+        background(r, errors, 0);
+        pclose(program);
         return OK;
     }
     ap_rputs("first half,", r);
