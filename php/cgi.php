@@ -27,6 +27,7 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
         private $stream = null;
         private $goes_on = false;
         private $kept = '';
+        private $plain = false;
 
         private function __construct(int $size)
         {
@@ -49,7 +50,7 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             }
         }
 
-        /** @return string|false What is sent; false: this and all that follows, as it is. */
+        /** @return string|false What is sent; false, before PHP 8.5: this and all that follows, as it is. */
         public function __invoke(string $data, int $phase)
         {
             $begins = $this->stream === null;
@@ -62,8 +63,10 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             }
             $data = $this->kept . $data;
             $this->kept = '';
-            if ($begins && !$this->begin()) {
-                return false;
+            if ($this->plain || $begins && !$this->begin()) {
+                // From 8.5 on PHP would say in the page that `false` is deprecated.
+                $this->plain = PHP_VERSION_ID >= 80500;
+                return $this->plain ? $data : false;
             }
             // At the script's end nobody calls ob_end_flush().
             $called = count(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 2)) > 1;
@@ -86,9 +89,13 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             if (preg_grep('/^Content-Encoding:/i', headers_list())) {
                 return false;
             }
+            // PHP takes any number, zlib does not; then the page is plain.
+            $level = (int) ini_get('zlib.output_compression_level');
+            if ($level < -1 || $level > 9) {
+                return false;
+            }
             header("Content-Encoding: $coding");
             header('Vary: Accept-Encoding', false);
-            $level = (int) ini_get('zlib.output_compression_level');
             $format = $coding === 'gzip' ? ZLIB_ENCODING_GZIP : ZLIB_ENCODING_DEFLATE;
             $this->stream = deflate_init($format, ['level' => $level, 'memory' => 9]);
             return true;
@@ -113,8 +120,16 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
         spl_autoload_register(static function (string $class): void {
             if ($class === 'ApacheFinishRequestCompressionBegins') {
                 ApacheFinishRequestCompression::replace();
-                set_error_handler(static function (): bool {
-                    restore_error_handler();
+                $said = false;
+                $previous = set_error_handler(static function () use (&$previous, &$said): bool {
+                    // Where there was no handler before it, PHP has this one stay, whatever it restores: from then on it does nothing.
+                    if ($said) {
+                        return false;
+                    }
+                    $said = true;
+                    if ($previous !== null) {
+                        restore_error_handler();
+                    }
                     return true;
                 });
             } elseif (PHP_VERSION_ID < 80000 && function_exists('__autoload') && count(spl_autoload_functions()) === 1) {

@@ -19,8 +19,8 @@ if (!function_exists('apache_finish_request')) {
      * fastcgi_finish_request() does. What is printed later reaches nobody, and does not end the script. The session stays
      * open: call session_write_close() before, or the client's next request waits for it.
      *
-     * @return bool Whether the response has ended. False where it cannot end before the script does: then nothing has
-     *              happened, and the page is as ever. So it is the second time; without the module, or with FinishRequest Off;
+     * @return bool Whether the response has ended. False where it cannot end before the script does: then the page is as
+     *              ever, and nothing has happened, but that output buffers may have ended. So it is the second time; without the module, or with FinishRequest Off;
      *              with an output buffer that PHP ends for nobody (docs/applications.md has the list); and where the page has
      *              a mark of its own, in a header that has gone.
      */
@@ -179,21 +179,23 @@ if (!function_exists('apache_finish_request')) {
         }
 
         $thrown = apache_finish_request_flush($collector + 1);
-        $text = '';
-        while (ob_get_level() > 0) {
-            $text = ob_get_clean() . $text;
-        }
+        // What is left has no callback: its length is known, and no copy of it needed.
+        $length = array_sum(array_column(ob_get_status(true), 'buffer_used'));
         // An output callback may have sent the header, or left nothing.
-        $finished = $text !== '' && !headers_sent();
+        $finished = $length > 0 && !headers_sent();
         if ($finished) {
             if (!in_array(http_response_code(), [204, 304], true)) {
-                header('Content-Length: ' . strlen($text));
+                header("Content-Length: $length");
             }
             header('X-Finish-Request: on');
         }
-        if ($text !== '') {
-            echo $text;
+        while (ob_get_level() > 0 && ob_end_flush());
+        if ($length > 0) {
             flush();
+        }
+        if ($finished) {
+            // Without the module nobody else keeps from the client what is printed later.
+            apache_finish_request_discard();
         }
         if ($thrown) {
             throw $thrown;
@@ -220,12 +222,22 @@ if (!function_exists('apache_finish_request')) {
             if (!$function()) {
                 return false;
             }
-            ob_start(static function (): string {
-                return '';
-            }, 4096);
+            apache_finish_request_discard();
             return true;
         }
         return false;
+    }
+
+    /**
+     * What is printed from now on goes nowhere.
+     *
+     * @internal
+     */
+    function apache_finish_request_discard(): void
+    {
+        ob_start(static function (): string {
+            return '';
+        }, 4096);
     }
 
     /**

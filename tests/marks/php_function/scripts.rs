@@ -144,6 +144,23 @@ pub const SCRIPTS: &[Script] = &[
         "zlib-late-off",
         "ini_set('zlib.output_compression', 'On'); ini_set('zlib.output_compression', 'Off'); echo text(30000); finish();",
     ),
+    // What is only there to see it begin leaves errors and who handles them alone.
+    script(
+        "zlib-late-warns",
+        "ini_set('zlib.output_compression', 'On'); error_reporting(E_ALL); ini_set('display_errors', '0'); ini_set('log_errors', '0'); echo $missing; echo json_encode(error_get_last()['message'] ?? null); finish();",
+    ),
+    script(
+        "zlib-late-handles",
+        "set_error_handler(function ($number, $text) { echo \"first: $text;\"; return true; }); ini_set('zlib.output_compression', 'On'); trigger_error('one'); $before = set_error_handler(function ($number, $text) use (&$before) { echo 'second, '; return $before($number, $text); }); trigger_error('two'); restore_error_handler(); trigger_error('three'); finish();",
+    ),
+    script(
+        "zlib-late-begins-to-handle",
+        "ini_set('zlib.output_compression', 'On'); $before = set_error_handler(function ($number, $text) use (&$before) { echo \"handled: $text;\"; return $before ? $before($number, $text) : false; }); trigger_error('one'); trigger_error('two'); restore_error_handler(); @trigger_error('three'); echo error_get_last()['message']; finish();",
+    ),
+    script(
+        "zlib-level",
+        "ini_set('zlib.output_compression_level', '10'); ini_set('zlib.output_compression', 'On'); echo text(60000); finish();",
+    ),
     script("zlib-flushed", "echo text(100); ob_flush(); flush(); echo text(60000); ob_flush(); finish();"),
     script("zlib-removed", "while (ob_get_level() && ob_end_clean()); echo text(60000); finish();"),
     script("zlib-off", "ini_set('zlib.output_compression', '0'); echo text(60000); finish();"),
