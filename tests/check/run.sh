@@ -1,6 +1,6 @@
 #!/bin/bash
 # make check: looks at the module with more than its tests. LONG=1 takes a night. Whatever cannot be had here is said: "not tried".
-# docs/safety.md has the table of its parts, and which of it is quick.
+# docs/safety.md has the table of its parts, and which of it is quick. target/check.last has the last summary, with day and commit.
 #
 # PARTS='asan fuzz' takes these alone. asan, tsan, miri and fuzz want a nightly Rust: rustup toolchain install nightly -c miri -c rust-src
 set -uo pipefail
@@ -11,10 +11,13 @@ parts=${PARTS:-faults cost asan tsan miri memcheck stops fuzz modules soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
-failed=0 done=0 summary=''
+failed=0 done=0 missed=0 summary=''
 
-# say PART WORDS: a line of the table at the end.
-say() { summary+="$(printf '%-9s %s' "$1" "$2")"$'\n'; }
+# say PART WORDS: a line of the table at the end. What is not tried is counted.
+say() {
+    case $2 in 'not tried'*) missed=$((missed + 1)) ;; esac
+    summary+="$(printf '%-9s %s' "$1" "$2")"$'\n'
+}
 
 # ended NAME START STATUS: so did this part.
 ended() {
@@ -29,11 +32,16 @@ ended() {
 
 # part NAME COMMAND...: runs it, and says how long it took.
 part() {
-    local name=$1 start=$SECONDS
+    local name=$1 start=$SECONDS log status line
     shift
+    log=$(mktemp)
     echo "== $name"
-    "$@"
-    ended "$name" "$start" $?
+    "$@" 2>&1 | tee "$log"
+    status=${PIPESTATUS[0]}
+    # What its tests could not try on this machine.
+    while read -r line; do say "$name" "$line"; done < <(grep -o 'not tried: .*' "$log" | sort -u)
+    rm -f "$log"
+    ended "$name" "$start" "$status"
 }
 
 # beside NAME COMMAND...: the same of one that needs one core, while others run that leave one: until `together`.
@@ -109,7 +117,11 @@ with_miri() {
 fuzzer() {
     local corpus=$target/fuzz/corpus/$1 dictionary=()
     mkdir -p "$corpus"
-    [ ! -e "fuzz/corpus/$1.tar.gz" ] || tar -xzf "fuzz/corpus/$1.tar.gz" -C "$corpus" || return
+    [ -e "fuzz/corpus/$1.tar.gz" ] || {
+        echo "There is no fuzz/corpus/$1.tar.gz, from which $1 begins."
+        return 1
+    }
+    tar -xzf "fuzz/corpus/$1.tar.gz" -C "$corpus" || return
     [ ! -e "fuzz/$1.dict" ] || dictionary=(-dict="fuzz/$1.dict")
     "$target/fuzz/$triple/release/$1" "$corpus" "${dictionary[@]}" -artifact_prefix="$target/fuzz/$1-" \
         -max_total_time="$2" -timeout=10 -verbosity=0 -print_final_stats=1 >"$target/fuzz/$1.log" 2>&1 || {
@@ -124,7 +136,7 @@ fuzzer() {
 keep() {
     local least
     least=$(mktemp -d) || return
-    "$target/fuzz/$triple/release/$1" -merge=1 -max_len=400 "$least" "$target/fuzz/corpus/$1" >/dev/null 2>&1 &&
+    "$target/fuzz/$triple/release/$1" -merge=1 -max_len=4096 "$least" "$target/fuzz/corpus/$1" >/dev/null 2>&1 &&
         tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner -C "$least" -cf - . | gzip -9n >"fuzz/corpus/$1.tar.gz"
     rm -rf "$least"
 }
@@ -200,7 +212,7 @@ for name in $parts; do
             say fuzz 'not tried: there is no cargo-fuzz (cargo install cargo-fuzz) for a nightly Rust'
         fi
         ;;
-    modules) part modules promises other_modules::of_others --nocapture ;;
+    modules) part modules promises other_modules::of_others other_modules::of_httpd_elsewhere --nocapture ;;
     stops) part stops promises administrator::stops:: ;;
     soak) part soak make --no-print-directory soak MINUTES="$([ -n "$long" ] && echo 60 || echo 1)" ;;
     *)
@@ -214,5 +226,10 @@ together
 echo
 printf '%s' "$summary"
 echo "$((SECONDS / 60)) min $((SECONDS % 60)) s in all"
-echo "$done passed, $failed failed"
+echo "$done passed, $failed failed, $missed not tried"
+{
+    date -u +%F
+    git describe --always --dirty 2>/dev/null
+    printf '%s' "$summary"
+} >"$target/check.last"
 [ "$failed" -eq 0 ]

@@ -3,6 +3,7 @@
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use support::machine::not_tried;
 use support::{Builder, Client, Handler, Httpd, Mpm, NotStarted, Protocol, body, has_module};
 
 use crate::judge::{assert_body, path, ran_to_its_end, side_by_side};
@@ -85,23 +86,33 @@ const OTHERS: [Row; 7] = [
 
 #[test]
 fn of_httpd() {
-    beside(&CORE, |_| false);
+    beside(Mpm::Event, &CORE, |_| false);
+}
+
+#[test]
+#[ignore = "make check"]
+fn of_httpd_elsewhere() {
+    for mpm in [Mpm::Worker, Mpm::Prefork] {
+        beside(mpm, &CORE, |_| false);
+    }
 }
 
 #[test]
 #[ignore = "make check"]
 fn of_others() {
-    beside(&OTHERS, |error| error.contains("undefined symbol"));
+    for mpm in Mpm::ALL {
+        beside(mpm, &OTHERS, |error| error.contains("undefined symbol"));
+    }
 }
 
 /// `is_useless`: the module's file is one that httpd does not load.
-fn beside(rows: &[Row], is_useless: impl Fn(&str) -> bool + Sync) {
+fn beside(mpm: Mpm, rows: &[Row], is_useless: impl Fn(&str) -> bool + Sync) {
     let tried = AtomicUsize::new(0);
     for some in rows.chunks(5) {
         side_by_side(some.iter().copied(), |row| match row.modules.iter().find(|module| !has_module(module)) {
-            Some(module) => println!("not tried: beside mod_{module}, which is not installed"),
+            Some(module) => not_tried(&format!("beside mod_{module}, which is not installed")),
             None => {
-                stands_beside(row, &is_useless);
+                stands_beside(mpm, row, &is_useless);
                 tried.fetch_add(1, Ordering::Relaxed);
             }
         });
@@ -109,7 +120,7 @@ fn beside(rows: &[Row], is_useless: impl Fn(&str) -> bool + Sync) {
     assert!(tried.into_inner() > 0, "no module is there");
 }
 
-fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
+fn stands_beside(mpm: Mpm, row: Row, is_useless: impl Fn(&str) -> bool) {
     let common = format!(
         "<IfModule finish_request_module>\nFinishRequest On\n<Location /auto>\nFinishRequest Auto\n</Location>\n</IfModule>\n{}\n",
         row.config.replace("FinishBypass", "<IfModule finish_request_module>\nFinishRequestBypass none\n</IfModule>")
@@ -124,11 +135,7 @@ fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
     let builder = || {
         let modules: Vec<&str> = ["alias"].into_iter().chain(row.modules.iter().copied()).collect();
         let alias = "Alias /auto \"${WWW}\"\n";
-        Httpd::builder(Mpm::Event)
-            .handler(Handler::Lua)
-            .modules(&modules)
-            .workers(16)
-            .config(&format!("{alias}{common}"))
+        Httpd::builder(mpm).handler(Handler::Lua).modules(&modules).workers(16).config(&format!("{alias}{common}"))
     };
     // As some distribution's mod_qos, which was built for an httpd with that library in it.
     let with_pcre = || builder().env("LD_PRELOAD", "libpcre.so.3");
@@ -136,7 +143,7 @@ fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
     let started = builders.into_iter().map(|builder| (builder, builder().without_module().try_start()));
     let is_useless = |started: &Result<Httpd, NotStarted>| started.as_ref().is_err_and(|error| is_useless(&error.0));
     let Some((builder, stock)) = started.into_iter().find(|(_, started)| !is_useless(started)) else {
-        println!("not tried: beside mod_{row:?}, which httpd does not load here");
+        not_tried(&format!("beside mod_{row:?}, which httpd does not load here"));
         return;
     };
     let stock = stock.unwrap_or_else(|error| panic!("{error}"));
@@ -144,7 +151,7 @@ fn stands_beside(row: Row, is_useless: impl Fn(&str) -> bool) {
     // A server of a few workers that talks to itself.
     httpd.may_be_full();
     stock.may_be_full();
-    for &protocol in [Protocol::Http1, Protocol::Http2].iter() {
+    for &protocol in mpm.protocols().iter().filter(|protocol| **protocol != Protocol::Http1Tls) {
         // What the work writes, an unmarked response has.
         for (kind, folder, query, finished) in [
             ("marked", "", "mark=on", true),

@@ -265,13 +265,17 @@ fn more_than_a_child_waits_for() {
         client.read_to_end(&mut Vec::new()).unwrap();
     }
     let ports = clients.iter().map(|client| client.local_addr().unwrap().port()).collect();
-    wait_for("the oldest to be cut", || {
+    // What was held, and when that was seen.
+    let begin = Instant::now();
+    let mut seen: Vec<(u128, usize)> = Vec::new();
+    while seen.last().is_none_or(|(_, held)| *held > MOST) {
+        assert!(begin.elapsed() < DEADLINE, "the oldest are not cut: {seen:?}");
         // Who is silent is not waited for either.
         clients.iter().for_each(|mut client| _ = client.write(b"S"));
         let sockets = sockets_of(httpd.id());
         let held = connections_to(&ports).iter().filter(|inode| sockets.contains(inode)).count();
-        (held <= MOST).then_some(())
-    });
+        seen.push((begin.elapsed().as_millis(), held));
+    }
     slow.resume();
     assert_body(&slow.response(), &body(LARGE));
     ran_to_its_end(&background);

@@ -5,6 +5,7 @@ use std::env;
 use std::fs;
 use std::path::PathBuf;
 
+use support::machine::not_tried;
 use support::{Handler, Httpd, Instructions, Mpm, can_count};
 
 const PHP: &str = "<?php header('Content-Type: text/plain'); echo str_repeat(\"small\\n\", 100);";
@@ -51,8 +52,8 @@ const PAGES: [(&str, Option<Handler>, Limits, Option<i64>); 5] = [
 #[ignore = "make check: minutes"]
 fn of_an_unmarked_request() {
     if !can_count() || env::var_os("MOD_FINISH_REQUEST_SO").is_none() {
-        println!(
-            "not tried: how many instructions a request takes; it needs valgrind, and MOD_FINISH_REQUEST_SO, an optimised module"
+        not_tried(
+            "how many instructions a request takes; it needs valgrind, and MOD_FINISH_REQUEST_SO, an optimised module",
         );
         return;
     }
@@ -60,7 +61,7 @@ fn of_an_unmarked_request() {
     for (page, handler, limits, late) in PAGES {
         let name = handler.map_or_else(|| page.to_owned(), |handler| format!("{page} ({handler:?})"));
         if let Some(missing) = handler.and_then(|handler| handler.missing(Mpm::Prefork)) {
-            println!("not tried: {name}: {missing}");
+            not_tried(&format!("{name}: {missing}"));
             continue;
         }
         let of = |config: Option<&str>| {

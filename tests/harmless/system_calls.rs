@@ -1,8 +1,10 @@
-//! What is finished early takes few system calls more than what is not: strace counts those of httpd's children.
+//! What is finished early takes few system calls more than what is not, and what is not takes none: strace counts those of httpd's children.
 
+use support::machine::not_tried;
 use support::{Handler, Httpd, Mpm, can_trace, system_calls};
 
 use crate::administrator::restarts::children;
+use crate::judge::write;
 
 const REQUESTS: usize = 50;
 
@@ -37,21 +39,29 @@ enum Is {
     Kept,
 }
 
+/// Less than one in so many requests that it is counted.
+const NOTHING: f64 = 0.05;
+
 /// What is finished, by which configuration; the same that is not; and how many system calls more it may take.
-const CASES: [(&str, &str, &str, Is, f64); 5] = [
+const CASES: [(&str, &str, &str, Is, f64); 9] = [
     ("FinishRequest On", "marked.lua", "plain.lua", Is::Closed, 4.0),
     ("FinishRequest On\nFinishRequestConnection Keep", "marked.lua", "plain.lua", Is::Kept, 5.0),
     // What `Auto` recognises: a declared end, where the handler works on or not.
     ("FinishRequest Auto", "plain.lua", "plain.lua", Is::Closed, 4.0),
     ("FinishRequest Auto", "chunks.lua", "chunks.lua", Is::Kept, 3.0),
     ("FinishRequest Auto\nFinishRequestConnection Keep", "chunks.lua", "chunks.lua", Is::Kept, 5.0),
+    // Nothing is finished.
+    ("FinishRequest Off", "plain.lua", "plain.lua", Is::Kept, NOTHING),
+    ("FinishRequest On", "plain.lua", "plain.lua", Is::Closed, NOTHING),
+    ("FinishRequest On", "plain.lua", "plain.lua", Is::Kept, NOTHING),
+    ("FinishRequest Auto", "small.txt", "small.txt", Is::Kept, NOTHING),
 ];
 
 #[test]
 #[ignore = "make check"]
 fn of_a_finished_request() {
     if !can_trace() {
-        println!("not tried: how many system calls a finished request takes; it needs strace");
+        not_tried("how many system calls a request takes; it needs strace");
         return;
     }
     let mut exceeded = Vec::new();
@@ -95,6 +105,7 @@ fn start(mpm: Mpm, config: Option<&str>) -> Httpd {
     httpd.install("plain.lua", &PAGE.replace("MARK", ""));
     httpd.install("marked.lua", &PAGE.replace("MARK", "r.headers_out['X-Finish-Request'] = 'on'"));
     httpd.install("chunks.lua", CHUNKS);
+    write(&httpd, "small.txt", "small\n".repeat(100));
     httpd
 }
 

@@ -164,7 +164,7 @@ printf '#!/bin/sh\nexit 0\n' >/usr/sbin/policy-rc.d && chmod 755 /usr/sbin/polic
 echo "ServerName localhost" >>/etc/apache2/apache2.conf
 service apache2 start >/dev/null
 everything >/tmp/before
-apt-get install -y /root/libapache2-mod-finish-request_0.1.0-1_amd64.deb /root/php-finish-request_0.1.0-1_all.deb >/tmp/log 2>&1 || { cat /tmp/log; fail 'apt install of 0.1.0'; }
+apt-get install -y /root/libapache2-mod-finish-request_0.1.0-1_"$(dpkg --print-architecture)".deb /root/php-finish-request_0.1.0-1_all.deb >/tmp/log 2>&1 || { cat /tmp/log; fail 'apt install of 0.1.0'; }
 [ -e /etc/apache2/mods-enabled/finish_request.load ] || fail 'the module is not enabled by its installation'
 [ ! -e /etc/apache2/conf-enabled/finish_request_php.conf ] || fail 'the configuration for all PHP is enabled without having been asked for'
 [ "$(configured)" = 'mod_finish_request/0.1.0 configured' ] || fail 'it is not loaded'
@@ -191,7 +191,7 @@ answers() { { cat /tmp/answers.* 2>/dev/null || true; } | wc -l; }
 more() { local before; before=$(answers); for i in $(seq 600); do [ "$(answers)" -le $((before + 50)) ] || return 0; sleep 0.1; done; fail 'no load'; }
 more
 echo '# mine' >>/etc/apache2/mods-available/finish_request.conf
-apt-get install -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold /root/libapache2-mod-finish-request_"$new"-1_amd64.deb /root/php-finish-request_"$new"-1_all.deb >/tmp/log 2>&1 || { cat /tmp/log; fail 'apt install of the new version'; }
+apt-get install -y -o Dpkg::Options::=--force-confdef -o Dpkg::Options::=--force-confold /root/libapache2-mod-finish-request_"$new"-1_"$(dpkg --print-architecture)".deb /root/php-finish-request_"$new"-1_all.deb >/tmp/log 2>&1 || { cat /tmp/log; fail 'apt install of the new version'; }
 grep -q 'systemctl restart apache2' /tmp/log || fail 'the upgrade does not say what loads the new version'
 more
 service apache2 reload >/dev/null

@@ -311,6 +311,27 @@ fn what_unsafe_code_rests_on_is_numbered_and_cited() {
     assert!(unused.is_empty(), "nothing cites these invariants of docs/safety.md: {unused:?}");
 }
 
+/// docs/safety.md has each part of `make check` and each target of the fuzzers, and says where each line of its threat model is tested.
+#[test]
+fn what_is_checked_is_in_the_documents() {
+    let run = include_str!("../check/run.sh");
+    let parts: BTreeSet<_> =
+        run.split_once("${PARTS:-").unwrap().1.split('}').next().unwrap().split_whitespace().collect();
+    let table = SAFETY.split_once("| part | what it looks at |").unwrap().1.split("\n\n").next().unwrap();
+    let rows: BTreeSet<_> = table.lines().skip(2).filter_map(|row| row.split('|').nth(1)).map(str::trim).collect();
+    assert_eq!(parts, rows);
+    let project = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let targets = fs::read_dir(project.join("fuzz/fuzz_targets")).unwrap().count();
+    assert!(SAFETY.contains(&format!("| {targets} targets,")), "{targets} targets");
+    let threats = SAFETY.split_once("| who | is trusted |").unwrap().1.split("\n\n").next().unwrap();
+    for cell in threats.lines().skip(2).filter_map(|row| row.trim_end_matches(" |").rsplit('|').next()) {
+        for test in cell.split('`').skip(1).step_by(2) {
+            let place = project.join("tests").join(test);
+            assert!(place.is_dir() || place.with_extension("rs").is_file(), "there is no tests/{test}");
+        }
+    }
+}
+
 #[test]
 fn citations_are_found() {
     assert_eq!(cited("// SAFETY: it is live (invariant 1), as invariants 2, 3 and 14 say.\n"), [1, 2, 3, 14].into());

@@ -35,6 +35,11 @@ impl Numbers {
     }
 }
 
+/// The kinds of requests whose clients wait for their responses.
+pub const WAIT: [&str; 9] = ["close", "chunked", "auto", "unmarked", "late", "keep", "upload", "tls", "slow"];
+/// The one that HTTP/2 has besides.
+pub const STREAM: &str = "stream";
+
 /// What a response must be.
 struct Asked {
     kind: &'static str,
@@ -163,7 +168,7 @@ impl<'a> Client<'a> {
                 return;
             }
             let all: Vec<_> = (0..1 + self.numbers.below(3))
-                .map(|_| self.asked("stream", "/job.lua", "&framing=length&mark=on", 20_000))
+                .map(|_| self.asked(STREAM, "/job.lua", "&framing=length&mark=on", 20_000))
                 .map(|asked| (connection.get(&asked.path, &[]), asked))
                 .collect();
             for (stream, asked) in all {

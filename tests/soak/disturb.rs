@@ -1,6 +1,6 @@
 //! What happens to a server meanwhile, and what it uses.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -13,7 +13,7 @@ use crate::client::Numbers;
 const RESTART: Duration = Duration::from_secs(20);
 /// How often a child is killed.
 const KILL: Duration = Duration::from_secs(7);
-/// Each so many restarts the module's file has been replaced before.
+/// Each so many restarts, and with the first, the module's file has been replaced before.
 const REPLACE: usize = 3;
 
 /// What one process uses.
@@ -45,7 +45,8 @@ impl Use {
 pub struct Disturber<'a> {
     httpd: &'a Httpd,
     numbers: Numbers,
-    pub killed: HashSet<u32>,
+    /// Which children were killed, and when.
+    pub killed: HashMap<u32, Instant>,
     pub restarts: usize,
     pub replaced: usize,
     /// What the largest child used, in each time between two restarts.
@@ -73,7 +74,7 @@ impl<'a> Disturber<'a> {
         Disturber {
             httpd,
             numbers,
-            killed: HashSet::new(),
+            killed: HashMap::new(),
             restarts: 0,
             replaced: 0,
             children: Vec::new(),
@@ -105,7 +106,7 @@ impl<'a> Disturber<'a> {
         if Instant::now() >= end {
             return;
         }
-        if self.restarts % REPLACE == REPLACE - 1 {
+        if self.restarts.is_multiple_of(REPLACE) {
             self.replace();
         }
         self.restart();
@@ -143,7 +144,7 @@ impl<'a> Disturber<'a> {
         let workers = self.workers();
         if !workers.is_empty() {
             let victim = workers[self.numbers.below(workers.len())];
-            self.killed.insert(victim);
+            self.killed.insert(victim, Instant::now());
             kill(victim);
         }
     }
@@ -177,6 +178,9 @@ impl<'a> Disturber<'a> {
             || late.kilobytes > early.kilobytes * 3 / 2 + 8_192
         {
             wrong.push(format!("children have grown: {early:?}, then {late:?}"));
+        }
+        if self.restarts > 0 && self.replaced == 0 {
+            wrong.push("the module's file was not replaced".to_owned());
         }
         if self.alone.is_empty() {
             wrong.push("no child was left alone".to_owned());

@@ -1,10 +1,10 @@
 //! What clients have asked for and got, and what the jobs have noted.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::fs;
 use std::path::Path;
 use std::sync::Mutex;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::{Duration, Instant};
 
 use support::wait_for;
 
@@ -21,11 +21,22 @@ pub enum Outcome {
     Wrong(String),
 }
 
+/// How long a client may take to see that its connection has ended, and the file to be written that says so.
+const LATER: Duration = Duration::from_secs(5);
+
 /// All of them, by the jobs' numbers.
 #[derive(Default)]
 pub struct Ledger {
-    next: AtomicUsize,
-    asked: Mutex<HashMap<usize, (&'static str, Outcome)>>,
+    /// When each was given its number.
+    begun: Mutex<Vec<Instant>>,
+    asked: Mutex<HashMap<usize, Noted>>,
+}
+
+/// What has become of one, and when.
+struct Noted {
+    kind: &'static str,
+    outcome: Outcome,
+    until: Instant,
 }
 
 #[derive(Default)]
@@ -38,7 +49,9 @@ pub struct Counts {
 impl Ledger {
     /// A job that nobody else has.
     pub fn job(&self) -> usize {
-        self.next.fetch_add(1, Ordering::Relaxed)
+        let mut begun = self.begun.lock().unwrap();
+        begun.push(Instant::now());
+        begun.len() - 1
     }
 
     /// What a client of this kind has got.
@@ -46,13 +59,13 @@ impl Ledger {
         if let Outcome::Wrong(what) = &outcome {
             eprintln!("{kind}, job {job}: {what}");
         }
-        self.asked.lock().unwrap().insert(job, (kind, outcome));
+        self.asked.lock().unwrap().insert(job, Noted { kind, outcome, until: Instant::now() });
     }
 
     pub fn counts(&self) -> Counts {
         let mut counts = Counts::default();
-        for (_, outcome) in self.asked.lock().unwrap().values() {
-            match outcome {
+        for noted in self.asked.lock().unwrap().values() {
+            match noted.outcome {
                 Outcome::Whole => counts.whole += 1,
                 Outcome::Broken(_) => counts.broken += 1,
                 Outcome::Aborted => counts.aborted += 1,
@@ -62,11 +75,12 @@ impl Ledger {
         counts
     }
 
-    /// What is wrong, when all clients have ended: a response, a job that was lost or done twice, one that no killed child explains.
-    pub fn compare(&self, file: &Path, killed: &HashSet<u32>) -> Vec<String> {
+    /// What is wrong, when all clients have ended: a response, a job that was lost or done twice, one that no child explains that was killed at its time;
+    /// and one of these kinds that mostly did not go well.
+    pub fn compare(&self, file: &Path, killed: &HashMap<u32, Instant>, kinds: &[&str]) -> Vec<String> {
         let asked = self.asked.lock().unwrap();
         let open = |jobs: &HashMap<usize, Job>| {
-            jobs.values().filter(|job| job.ended == 0 && !killed.contains(&job.process)).count()
+            jobs.values().filter(|job| job.ended == 0 && !killed.contains_key(&job.process)).count()
         };
         // Work may still run; what never ends is told below.
         let mut last = (usize::MAX, 0);
@@ -76,17 +90,26 @@ impl Ledger {
             last = if open == last.0 { (open, last.1 + 1) } else { (open, 0) };
             (open == 0 || last.1 > 1000).then_some(jobs)
         });
+        let begun = self.begun.lock().unwrap();
+        let killed_meanwhile =
+            |number: usize, until: Instant| killed.values().any(|at| *at + LATER >= begun[number] && *at <= until);
         let mut wrong = Vec::new();
-        for (number, (kind, outcome)) in asked.iter() {
+        let mut went: HashMap<&str, (usize, usize)> = HashMap::new();
+        for (number, Noted { kind, outcome, until }) in asked.iter() {
             let job = jobs.get(number);
+            let (well, all) = went.entry(kind).or_default();
+            *well += usize::from(matches!(outcome, Outcome::Whole));
+            *all += 1;
             // A program does not know which child it works for.
-            let in_killed =
-                job.is_some_and(|job| killed.contains(&job.process)) || *kind == "late" && !killed.is_empty();
+            let in_killed = job.is_some_and(|job| killed.contains_key(&job.process))
+                || *kind == "late" && killed_meanwhile(*number, *until + LATER);
             let mut say = |what: &str| wrong.push(format!("{kind}, job {number}: {what}; {outcome:?}, {job:?}"));
             match (outcome, job) {
                 (Outcome::Wrong(_), _) => say("a wrong response"),
                 (Outcome::Whole, None) => say("a response of nobody"),
-                (Outcome::Broken(_), None) if killed.is_empty() => say("a response was lost, and no child was killed"),
+                (Outcome::Broken(_), None) if !killed_meanwhile(*number, *until) => {
+                    say("a response was lost, and no child was killed")
+                }
                 (Outcome::Broken(_), Some(_)) if !in_killed => {
                     say("a response was broken, and its child was not killed")
                 }
@@ -99,6 +122,12 @@ impl Ledger {
                 if job.ended == 0 && !in_killed {
                     say("lost");
                 }
+            }
+        }
+        for kind in kinds {
+            let (well, all) = went.get(kind).copied().unwrap_or_default();
+            if well == 0 || well * 2 < all {
+                wrong.push(format!("{kind}: {well} of {all} went well"));
             }
         }
         wrong.extend(

@@ -149,7 +149,9 @@ fn soak(mpm: Mpm, time: Duration, seed: u64) -> bool {
         disturber
     });
     let seconds = begin.elapsed().as_secs_f64();
-    let mut wrong = ledger.compare(&file, &disturbed.killed);
+    let streams = (mpm != Mpm::Prefork).then_some(client::STREAM);
+    let kinds: Vec<&str> = client::WAIT.into_iter().chain(streams).collect();
+    let mut wrong = ledger.compare(&file, &disturbed.killed, &kinds);
     wrong.extend(disturbed.grown());
     let counts = ledger.counts();
     println!(

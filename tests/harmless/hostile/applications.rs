@@ -33,6 +33,9 @@ const TEXTS: [(&str, &str, &str); 20] = [
     ("an interim status", "Status: 103 Early Hints\r\nLink: </a.css>\r\nContent-Length: 5\r\n", "helloSMUGGLED"),
 ];
 
+/// Those in which nothing is wrong but what stands behind a body of one length, which the client gets in any case.
+const HELLO: [&str; 1] = ["more than the length"];
+
 /// A response that nobody has asked for.
 const SMUGGLED: &str = "HTTP/1.1 200 OK\r\nX-Smuggled: yes\r\nContent-Length: 8\r\n\r\nsmuggled";
 
@@ -209,7 +212,9 @@ fn deceptions(mpm: Mpm) {
                             theirs.extend(sample());
                         }
                     }
-                    if !is_right(&theirs) {
+                    let is_hello = || seen.is_whole && seen.body == "hello";
+                    let wants_hello = matches!(mark, 1 | 2) && HELLO.contains(&TEXTS[case].0);
+                    if !is_right(&theirs) || wants_hello && !is_hello() {
                         let what = format!("{} at {}, {:?}", TEXTS[case].0, target(mark), MARKS[mark]);
                         wrong.push(format!("{what}\n    {seen:?}\n    {theirs:?}"));
                     }

@@ -72,6 +72,14 @@ impl Fault {
     }
 }
 
+impl Fault {
+    /// Whoever makes the call tries again, so that nobody notices: it was interrupted, did a part of its work, or has to wait.
+    pub fn is_mild(self) -> bool {
+        let waits = self.call == "sendmsg" && self.how.contains("EAGAIN");
+        waits || self.how.contains("EINTR") || self.how.contains("SHORT") || self.call == "ap_run_log_transaction"
+    }
+}
+
 impl std::fmt::Debug for Fault {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         write!(f, "{} ({})", self.call, self.how)
