@@ -4,21 +4,22 @@
 #include "http_protocol.h"
 #include "apr_buckets.h"
 
-#include <sys/uio.h>
 #include <unistd.h>
 
 /* By the kernel, as what is not mapped any more crashes nobody then. */
 static void tell(request_rec *r, const char *name, const char *memory)
 {
     unsigned char byte;
-    struct iovec to = {&byte, 1}, from = {(void *) memory, 1};
+    int ends[2] = {-1, -1};
 
-    if (process_vm_readv(getpid(), &to, 1, &from, 1, 0) == 1) {
+    if (pipe(ends) == 0 && write(ends[1], memory, 1) == 1 && read(ends[0], &byte, 1) == 1) {
         ap_rprintf(r, "%s %02x\n", name, byte);
     }
     else {
         ap_rprintf(r, "%s is not there\n", name);
     }
+    close(ends[0]);
+    close(ends[1]);
 }
 
 static int handler(request_rec *r)
