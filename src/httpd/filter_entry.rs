@@ -342,7 +342,7 @@ impl Replaced {
         if original.is_null() {
             return Status::code(Err(Status::GENERAL));
         }
-        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does; the rest is the caller's promise.
+        // SAFETY: [`Configured::replace`] stored an OutputFunction here, and nothing else does (invariant 5); the rest is the caller's promise.
         unsafe {
             let original: OutputFunction = std::mem::transmute::<*mut (), OutputFunction>(original);
             original(node, brigade)
@@ -375,7 +375,7 @@ impl Configured<'_> {
 /// The record of a filter that stands in a connection's place. It is in no list of httpd's.
 struct Unlisted(sys::ap_filter_rec_t);
 
-// SAFETY: nobody writes to the record; its name is a constant.
+// SAFETY: nobody writes to the record (invariant 4); its name is a constant.
 unsafe impl Sync for Unlisted {}
 
 impl Unlisted {
@@ -397,7 +397,7 @@ impl Unlisted {
         sys::ap_filter_t {
             frec: (&raw const self.0).cast_mut(),
             c: connection.raw(),
-            // SAFETY: all that is left of it may be null.
+            // SAFETY: all that is left of it may be null (invariant 9).
             ..unsafe { std::mem::zeroed() }
         }
     }
@@ -483,13 +483,13 @@ mod tests {
 
     #[test]
     fn a_panic_is_a_filter_that_fails() {
-        // SAFETY: a node without a request, and a brigade that nobody looks into.
+        // SAFETY: as httpd: a node without a request, and a brigade that nobody looks into.
         let status = unsafe {
             let mut node: sys::ap_filter_t = std::mem::zeroed();
             call_output::<Panics>(&raw mut node, std::ptr::dangling_mut())
         };
         assert_eq!(Status::check(status), Err(Status::GENERAL));
-        // SAFETY: an MPM's question, without a brigade.
+        // SAFETY: as an MPM: a question without a brigade.
         assert_eq!(unsafe { call_output::<Panics>(std::ptr::null_mut(), std::ptr::null_mut()) }, 0);
     }
 }

@@ -515,7 +515,7 @@ impl Hooks {
 
 /// Another module's optional function; null where none has this name. What it is, its module's header says.
 pub fn retrieve_optional(name: &CStr) -> *mut c_void {
-    // SAFETY: looks up a name; a function's address is no more than a number here.
+    // SAFETY: looks up a name (invariant 11); a function's address is no more than a number here.
     unsafe {
         sys::apr_dynamic_fn_retrieve(name.as_ptr()).map_or(std::ptr::null_mut(), |function| function as *mut c_void)
     }
@@ -523,7 +523,7 @@ pub fn retrieve_optional(name: &CStr) -> *mut c_void {
 
 /// Returns true if the configuration is read for the first time, to see whether it is right: httpd then reads it once more, and starts.
 pub fn is_rehearsal() -> bool {
-    // SAFETY: asks for a number.
+    // SAFETY: asks for a number (invariant 11).
     unsafe { sys::ap_state_query(sys::AP_SQ_MAIN_STATE as c_int) == sys::AP_SQ_MS_CREATE_PRE_CONFIG as c_int }
 }
 
@@ -544,7 +544,7 @@ pub fn is_stopping() -> bool {
 
 fn mpm_query(code: c_int) -> c_int {
     let mut answer = 0;
-    // SAFETY: ap_mpm_query writes one number; the MPM is known when requests are served.
+    // SAFETY: ap_mpm_query writes one number (invariant 11); the MPM is known when requests are served.
     unsafe { sys::ap_mpm_query(code, &raw mut answer) };
     answer
 }

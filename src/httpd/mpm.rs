@@ -26,7 +26,7 @@ fn product(processes: c_int, threads: c_int) -> u32 {
 
 fn query(what: c_int) -> u32 {
     let mut result = 0;
-    // SAFETY: ap_mpm_query writes one number, if it knows the question.
+    // SAFETY: ap_mpm_query writes one number, if it knows the question (invariant 11).
     unsafe { sys::ap_mpm_query(what, &raw mut result) };
     u32::try_from(result).unwrap_or(0)
 }

@@ -35,7 +35,7 @@ impl<'p> Pool<'p> {
     pub fn own<T: 'static>(self, value: T) -> NonNull<T> {
         unsafe extern "C" fn drop_value<T>(data: *mut c_void) -> sys::apr_status_t {
             super::guard((), || {
-                // SAFETY: `data` is the value below, and a pool runs a cleanup once.
+                // SAFETY: `data` is the value below, and a pool runs a cleanup once (invariant 7).
                 unsafe { data.cast::<T>().drop_in_place() };
             });
             0
@@ -69,7 +69,7 @@ impl<'p> Pool<'p> {
     pub fn before_end<F: FnOnce() + 'static>(self, wait: F) {
         unsafe extern "C" fn run<F: FnOnce()>(data: *mut c_void) -> sys::apr_status_t {
             super::guard((), || {
-                // SAFETY: `data` came from Box::into_raw below, and a pool runs a cleanup once.
+                // SAFETY: `data` came from Box::into_raw below, and a pool runs a cleanup once (invariant 7).
                 let wait = unsafe { Box::from_raw(data.cast::<F>()) };
                 wait();
             });

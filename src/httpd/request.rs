@@ -606,7 +606,7 @@ const HTTP_1_1: i32 = 1001;
 
 /// Microseconds of Unix time.
 pub fn now() -> i64 {
-    // SAFETY: reads the clock.
+    // SAFETY: reads the clock (invariant 11).
     unsafe { sys::apr_time_now() }
 }
 

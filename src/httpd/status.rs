@@ -52,13 +52,13 @@ impl Status {
 
     /// Returns true if a non-blocking read has nothing yet.
     pub fn is_again(self) -> bool {
-        // SAFETY: compares a number.
+        // SAFETY: compares a number (invariant 11).
         unsafe { sys::fr_is_eagain(self.0) != 0 }
     }
 
     /// Returns true if a blocking read has waited as long as it may.
     pub fn is_timeout(self) -> bool {
-        // SAFETY: compares a number.
+        // SAFETY: compares a number (invariant 11).
         unsafe { sys::fr_is_timeup(self.0) != 0 }
     }
 }
@@ -66,7 +66,7 @@ impl Status {
 impl fmt::Display for Status {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut text = [0; 120];
-        // SAFETY: apr_strerror writes at most the given number of bytes, a NUL among them, and returns the buffer.
+        // SAFETY: apr_strerror writes at most the given number of bytes, a NUL among them, and returns the buffer (invariants 3 and 11).
         let text = unsafe {
             sys::apr_strerror(self.0, text.as_mut_ptr().cast(), text.len());
             std::ffi::CStr::from_ptr(text.as_ptr().cast())

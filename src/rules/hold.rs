@@ -284,7 +284,7 @@ mod tests {
         }
 
         fn set(&self, number: Number) {
-            // SAFETY: the model looks whether another thread is at it.
+            // SAFETY: nobody else is at it, as the model looks.
             self.number.with_mut(|at| unsafe { *at = number });
         }
 

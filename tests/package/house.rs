@@ -298,6 +298,14 @@ fn what_unsafe_code_rests_on_is_numbered_and_cited() {
     assert!(known.len() > 3);
     let mut all = BTreeSet::new();
     for source in sources() {
+        for sentence in source.text.split("SAFETY:").skip(1) {
+            // Its comment goes on in the next lines.
+            let lines = sentence.lines().enumerate();
+            let comment = lines.take_while(|(number, line)| *number == 0 || line.trim().starts_with("//"));
+            let text = comment.map(|(_, line)| line.trim()).collect::<Vec<_>>().join(" ");
+            let refers = ["invariant", "as ", "the caller's promise"].iter().any(|words| text.contains(words));
+            assert!(refers, "src/{}: SAFETY:{text}: it rests on nothing", source.path);
+        }
         let cited = cited(&source.text);
         let unknown: Vec<_> = cited.difference(&known).collect();
         assert!(
