@@ -158,7 +158,7 @@ export target triple
 for name in $parts; do
     case $name in memcheck | stops) ;; *) together ;; esac
     case $name in
-    faults) part faults promises each_call:: faults:: directives::watched::a_hundred_thousand ;;
+    faults) part faults promises each_call:: known_calls:: faults:: directives::watched::a_hundred_thousand ;;
     cost)
         if command -v valgrind >/dev/null; then
             part cost with_callgrind

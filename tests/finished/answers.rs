@@ -120,20 +120,19 @@ fn with_a_marked_page(mpm: Mpm) {
         let builder = with_answers(Httpd::builder(mpm).handler(Handler::Lua));
         let config = format!("FinishRequest On\nFinishRequestConnection {connection}\nErrorDocument 403 /sorry.lua");
         let httpd = crate::administrator::status::with_status(builder).config(&config).start();
-        let page = |headers: &str, then: &str| {
+        let page = |then: &str| {
             format!(
                 "function handle(r)
                  r.content_type = 'text/plain'
                  r.headers_out['X-Finish-Request'] = 'length=4000'
-                 {headers}
                  for i = 1, 4 do r:write(('s'):rep(1000)) r:flush() end
                  {then}
                  return apache2.OK
                  end"
             )
         };
-        httpd.install("pieces.lua", &page("", ""));
-        httpd.install("sorry.lua", &page("", "r.usleep(100000)"));
+        httpd.install("pieces.lua", &page(""));
+        httpd.install("sorry.lua", &page("r.usleep(100000)"));
         let mut asked = 0;
         for &protocol in mpm.protocols() {
             let mut client = Client::connect(&httpd, protocol);

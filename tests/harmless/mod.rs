@@ -8,8 +8,9 @@
 //!   server go on, clients get all of their responses, and the log says what happened.
 //! * `hostile`: Clients and applications that mean harm get no further than others do, and those are answered throughout.
 //! * `instructions`: What is not marked costs next to nothing.
+//! * `known_calls`: Each call of the module's is one that is made to fail, or that cannot.
 //! * `regressions`: What was once wrong, each named after how it was found.
-//! * `system_calls`: What is finished costs few system calls more.
+//! * `system_calls`: What is finished costs few system calls more, what is not none.
 //! * `unmarked`: What is not marked, and whatever comes where the module is `Off`, the client sees exactly as from a
 //!   server without the module: the same bytes, on connections that are kept or closed alike.
 //! * `watched`: `make check` looks at what it says it looks at.
@@ -19,6 +20,7 @@ mod each_call;
 pub mod faults;
 mod hostile;
 mod instructions;
+mod known_calls;
 mod regressions;
 mod system_calls;
 mod unmarked;
