@@ -167,7 +167,9 @@ impl Httpd {
     /// After the deadline.
     #[track_caller]
     pub fn wait_for_full_socket(&self) {
-        const LOOKS: usize = 20;
+        const LOOKS: usize = 6;
+        /// The kernel goes through all of its table for each look: milliseconds, where it is large.
+        const BETWEEN: Duration = Duration::from_millis(50);
         let addresses = [self.address(), self.tls_address()];
         let (mut known, mut same) = (HashMap::new(), 0);
         wait_for("a connection that takes no more", || {
@@ -181,6 +183,7 @@ impl Httpd {
                 }
             }
             same += usize::from(waits);
+            thread::sleep(BETWEEN);
             (same >= LOOKS).then_some(())
         });
     }
