@@ -10,6 +10,9 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that cannot wake us by itself, such as a file's existence.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
+/// A look that takes long leaves the machine to the others for nine times as long, but not for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+
 /// Waits until `probe` gives a value, and returns it.
 ///
 /// # Panics
@@ -27,12 +30,13 @@ pub fn wait_for<T>(what: &str, probe: impl FnMut() -> Option<T>) -> T {
 pub(crate) fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> Option<T> {
     let start = Instant::now();
     loop {
+        let look = Instant::now();
         if let Some(value) = probe() {
             return Some(value);
         }
         if start.elapsed() >= limit {
             return None;
         }
-        thread::sleep(LOOK_EVERY);
+        thread::sleep((look.elapsed() * 9).clamp(LOOK_EVERY, LONGEST_PAUSE));
     }
 }

@@ -59,7 +59,7 @@ pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
 pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
-pub use preloaded::{Fault, Faults};
+pub use preloaded::{Fault, Faults, early_data};
 pub use process::{Held, Process, kill};
 pub use programs::{
     finish_request_module, has_module, modules_dir, permit as permit_program, php_cgi, php_cgi_version,

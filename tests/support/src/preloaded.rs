@@ -1,5 +1,5 @@
 //! Libraries to be preloaded into httpd: one that overwrites memory as soon as it is given back, one that has the module's calls fail, and one that
-//! has a defect.
+//! has a defect. And one for a client.
 
 use std::env;
 use std::fs::{self, File};
@@ -39,6 +39,15 @@ pub(crate) fn built(name: &'static str, options: &[&str]) -> PathBuf {
     fs::rename(&fresh, &library).expect("the library can be put into its place");
     built.push((name, library.clone()));
     library
+}
+
+/// To be preloaded into OpenSSL's `s_client`: with `-sess_in` and `-early_data` it sends early data that the server has not offered to take.
+///
+/// # Panics
+///
+/// When it cannot be built.
+pub fn early_data() -> PathBuf {
+    library("early_data")
 }
 
 /// The file in a server's folder that says which call fails.

@@ -168,7 +168,6 @@ impl Httpd {
     #[track_caller]
     pub fn wait_for_full_socket(&self) {
         const LOOKS: usize = 6;
-        /// The kernel goes through all of its table for each look: milliseconds, where it is large.
         const BETWEEN: Duration = Duration::from_millis(50);
         let addresses = [self.address(), self.tls_address()];
         let (mut known, mut same) = (HashMap::new(), 0);
