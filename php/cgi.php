@@ -25,7 +25,7 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
 
         private $size;
         private $stream = null;
-        private $goes_on = false;
+        private $successor = null;
         private $kept = '';
         private $plain = false;
 
@@ -58,7 +58,9 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             if ($phase & PHP_OUTPUT_HANDLER_CLEAN) {
                 // From PHP's own nothing can be taken any more, either.
                 $this->kept .= $begins ? '' : $data;
-                $this->goes_on = $final && !$begins;
+                if ($final && !$begins) {
+                    $this->go_on();
+                }
                 return '';
             }
             $data = $this->kept . $data;
@@ -70,8 +72,9 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             }
             // At the script's end nobody calls ob_end_flush().
             $called = count(debug_backtrace(DEBUG_BACKTRACE_IGNORE_ARGS, 2)) > 1;
-            $this->goes_on = $final && $called && !$begins && !self::$ends;
-            if ($final && !$this->goes_on) {
+            if ($final && $called && !$begins && !self::$ends) {
+                $this->go_on();
+            } elseif ($final) {
                 return deflate_add($this->stream, $data, ZLIB_FINISH);
             }
             $flushed = $final || $phase & PHP_OUTPUT_HANDLER_FLUSH;
@@ -101,14 +104,27 @@ if (function_exists('deflate_init') && function_exists('ini_get') && function_ex
             return true;
         }
 
-        public function __destruct()
+        /** As soon as this one is gone, another takes its place. */
+        private function go_on(): void
         {
-            if ($this->goes_on) {
-                $next = clone $this;
-                $next->goes_on = false;
-                // As PHP's own: loops end that try until nothing is left to be ended.
-                ob_start($next, $this->size, PHP_OUTPUT_HANDLER_FLUSHABLE);
-            }
+            // An object of its own, and a new one: behind a fatal error, and where the script's objects end, PHP calls no destructor
+            // of those that were there.
+            $this->successor = new class (clone $this, $this->size) {
+                private $next;
+                private $size;
+
+                public function __construct(callable $next, int $size)
+                {
+                    $this->next = $next;
+                    $this->size = $size;
+                }
+
+                public function __destruct()
+                {
+                    // As PHP's own: loops end that try until nothing is left to be ended.
+                    ob_start($this->next, $this->size, PHP_OUTPUT_HANDLER_FLUSHABLE);
+                }
+            };
         }
     }
 

@@ -117,6 +117,10 @@ if (!function_exists('apache_finish_request')) {
             apache_setenv('finish-request', 'flush');
         }
         flush();
+        if ($finished && !$notes) {
+            // Nobody says whether the module is there to do it.
+            apache_finish_request_discard();
+        }
         if ($thrown) {
             throw $thrown;
         }

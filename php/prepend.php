@@ -1,7 +1,7 @@
 <?php
 /**
  * For auto_prepend_file: applications that ask function_exists('fastcgi_finish_request'), as most frameworks do, finish their
- * responses early, unmodified, under mod_php, mod_fcgid and CGI. README.md has the lines of configuration.
+ * responses early, unmodified, under mod_php, mod_fcgid and CGI. docs/applications.md has the lines of configuration.
  *
  * Where PHP runs inside httpd it looks for the module's note, elsewhere for the digits that the mark `late` brings. Without them
  * (under php-fpm, on the command line, without the module, with FinishRequest Off) it does nothing. PHP 7.4 or later.

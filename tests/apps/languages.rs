@@ -78,8 +78,7 @@ fn django() {
     let folder = folder(&[("app.wsgi", &fragment("Django", "python"))]);
     let config = place(&fragment("WSGI", "apache"), folder.path());
     for mpm in MPMS {
-        let path = format!("WSGIPythonPath \"{}\"\n", folder.path().display());
-        let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&path).config(&config).start();
+        let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&config).start();
         // Its children do not end by themselves, without the module either.
         httpd.allow_log("AH0004[56]");
         write(folder.path(), "work.py", &python_work(&httpd, "request['QUERY_STRING']"));

@@ -70,8 +70,7 @@ fn python(heading: &str) {
     let folder = folder(&[("work.py", &work), ("app.wsgi", &fragment(heading, "python"))]);
     let config = place(&fragment("WSGI", "apache"), folder.path());
     for mpm in [Mpm::Event, Mpm::Prefork] {
-        let path = format!("WSGIPythonPath \"{}\"\n", folder.path().display());
-        let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&path).config(&config).start();
+        let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&config).start();
         // Its children do not end by themselves, without the module either.
         httpd.allow_log("AH0004[56]");
         finishes(&httpd, mpm, "app/");

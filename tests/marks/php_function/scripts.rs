@@ -393,6 +393,16 @@ pub const SCRIPTS: &[Script] = &[
         "never-zlib",
         "ini_set('zlib.output_compression', '1'); echo text(30000); @ob_end_clean(); @ob_flush(); flush(); echo text(30000); @ob_end_flush(); @ob_clean(); echo 'END', ob_get_level();",
     ),
+    silent(
+        "never-zlib-ended-at-last",
+        "final class Last { static $one; function __destruct() { while (ob_get_level() && @ob_end_flush()); @ob_end_clean(); echo 'FOOT'; } } \
+         Last::$one = new Last; ini_set('zlib.output_compression', '1'); echo text(30000);",
+    ),
+    silent(
+        "never-zlib-fatal",
+        "register_shutdown_function(function () { for ($level = ob_get_level(); $level > 0; $level--) { @ob_end_flush(); } echo 'TAIL'; }); \
+         ini_set('zlib.output_compression', '1'); echo text(30000); trigger_error('now', E_USER_ERROR);",
+    ),
     silent("never-throws", "echo text(5000); throw new Exception('now');"),
     silent("never-redirects", "header('Location: /elsewhere');"),
     silent(
