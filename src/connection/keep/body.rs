@@ -56,7 +56,15 @@ pub fn is_complete(request: Request<'_>) -> bool {
         let before = length;
         while let Some(kind) = piece.first() {
             ended |= kind == Kind::Eos;
-            length += if let Kind::Data(Some(bytes)) = kind { bytes } else { 0 };
+            if let Kind::Data(Some(bytes)) = kind {
+                length += bytes;
+                // A copy: mod_ssl's is in memory of its own, which it reads the next piece into (`ssl_io_filter_input`).
+                if let Ok(data) = piece.read_first(Block::No) {
+                    body.push_bytes(data);
+                    piece.delete_first();
+                    continue;
+                }
+            }
             piece.move_first(&mut body);
         }
         if ended || length == before || length > MOST {
