@@ -119,14 +119,11 @@ impl OutputFilter for Sink {
     }
 
     fn pass(filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
-        // One that an administrator has put there leads nowhere.
-        let leads = filter.context::<Self>();
-        let detached = leads.map(|Leads(to)| to.borrow().clone());
-        if let Some(None) = detached {
-            return filter.pass_on(brigade);
-        }
+        // One without a context is nobody's: a .htaccess may put it there by its name.
+        let Some(Leads(to)) = filter.context::<Self>() else { return filter.pass_on(brigade) };
+        let Some(detached) = to.borrow().clone() else { return filter.pass_on(brigade) };
         // Without the work the request has ended, and what comes is httpd's own.
-        let known = detached.flatten().and_then(|detached| Some((detached.work.upgrade()?, detached)));
+        let known = detached.work.upgrade().map(|work| (work, detached));
         if brigade.first() != Some(Kind::Eor) {
             return discard(brigade, known.as_ref().map(|(work, _)| &**work));
         }
@@ -137,10 +134,7 @@ impl OutputFilter for Sink {
                 connection.keep_after_response();
             }
             (detached.ended)(detached.request.get(), work);
-            if !connection.is_stream()
-                && release::work_ended(connection, detached.aborted)
-                && let Some(Leads(to)) = leads
-            {
+            if !connection.is_stream() && release::work_ended(connection, detached.aborted) {
                 to.replace(None);
                 // Filters above this one have to know of it as well, mod_reqtimeout's, and of all that comes on the connection.
                 return pass_end_of_request(brigade, |brigade| connection.pass_from(&detached.head, brigade));
@@ -170,7 +164,11 @@ impl InputFilter for Empty {
         &HANDLE
     }
 
-    fn read(_call: InputCall<'_>, brigade: &mut Brigade<'_>, _wanted: u64) -> Result {
+    fn read(call: InputCall<'_>, brigade: &mut Brigade<'_>, _wanted: u64) -> Result {
+        if call.context::<Self>().is_none() {
+            // Nobody's, as above: the body is the client's.
+            return call.pass_on(brigade);
+        }
         brigade.push_eos();
         Ok(())
     }

@@ -169,12 +169,17 @@ impl<'r> Request<'r> {
         self.headers_in().get(c"Transfer-Encoding").is_some()
     }
 
-    /// Returns true if the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket.
+    /// Returns true if the client asks for another protocol on its connection: a tunnel, by `CONNECT` or for WebSocket; or HTTP/2, which httpd
+    /// takes up in a hook for handlers (`core_upgrade_handler`).
     pub fn asks_for_tunnel(self) -> bool {
         // SAFETY: as for is_subrequest.
         let connect = unsafe { (*self.raw()).method_number } == sys::M_CONNECT;
-        // HTTP/2 without TLS is an offer that mod_http2 has taken up before any handler, or nobody does.
-        connect || self.headers_in().get(c"Upgrade").is_some_and(|protocol| !protocol.eq_ignore_ascii_case(b"h2c"))
+        // HTTP/2 without TLS is an offer of the client's that nobody takes up but mod_http2, where that offers it.
+        let is_taken_up = |protocol: &[u8]| {
+            let offers = || self.offered_protocols().unwrap_or_default();
+            !protocol.eq_ignore_ascii_case(b"h2c") || offers().split(|byte| *byte == b',').any(|offer| offer == b"h2c")
+        };
+        connect || self.headers_in().get(c"Upgrade").is_some_and(is_taken_up)
     }
 
     /// True if what follows the header is no response's body: another protocol, or a tunnel.
@@ -534,7 +539,7 @@ impl<'r> Request<'r> {
 
     /// Detaches this request, those that were redirected to it, and those that it has been redirected to, from their client. Writes go to the filter `O` of the client's connection, which
     /// gets a new context when it is first there: the context is returned.
-    /// Reads come from `I`, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that
+    /// Reads come from `I`, whose context has no size, behind what was put back by way of `P`, and so do those of a request that it is redirected to. They get `connection`, `client` or a copy of it, as the record that
     /// their handler looks at.
     pub fn detach<O: OutputFilter, I: InputFilter, P: InputFilter>(
         self,
@@ -544,12 +549,14 @@ impl<'r> Request<'r> {
     ) -> Option<(&'r O::Context, OutputHead)> {
         let output = client.add_output_filter::<O>(context);
         let head = connection.output_head();
-        let none = std::ptr::null_mut();
+        // Without one it would be somebody else's who put the filter there.
+        const { assert!(size_of::<I::Context>() == 0) }
+        let present = std::ptr::NonNull::<I::Context>::dangling().as_ptr();
         // SAFETY: both filters are added to live objects (invariant 1); then the heads of the chains, which httpd reads
         // anew at each write and read, name them. The requests of a chain of internal redirects live as long as one another, and httpd may still
         // write an error page to those before this one. The end of the request goes through the chain of its connection.
         unsafe {
-            let end = sys::ap_add_input_filter_handle(I::handle().raw(), none, self.raw(), client.raw());
+            let end = sys::ap_add_input_filter_handle(I::handle().raw(), present.cast(), self.raw(), client.raw());
             // The filter with what was put back stands above it, and is the request's own.
             let first = (*self.raw()).input_filters;
             let input = if (*first).frec == P::handle().raw() { first } else { end };

@@ -1,6 +1,7 @@
 //! Where `FinishRequest` holds: server, virtual host, location, .htaccess; and values that it does not take.
 
-use support::{Client, Handler, Httpd, Mpm, Protocol};
+use support::http1::EndKind;
+use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
 use crate::judge::{BYTES, assert_body, early, ordinary, path, ran_to_its_end, side_by_side, write};
 
@@ -86,6 +87,42 @@ fn virtual_hosts() {
         }
     }
     httpd.stop();
+}
+
+/// The author of a .htaccess may name the module's inner filters. They do nothing there: a body that is not read is not taken for the next request, and no
+/// response is lost.
+#[test]
+fn inner_filters_by_name() {
+    const INNER: [(&str, &[&str]); 2] = [
+        ("SetInputFilter", &["EMPTY", "BODY", "BODY_BEGIN", "BODY_END"]),
+        ("SetOutputFilter", &["SINK", "INTERIM", "BREAK_OFF", "STREAM_END", "BUFFER"]),
+    ];
+    side_by_side(Mpm::ALL, |mpm| {
+        let config = "FinishRequest On\n<Directory ${WWW}>\nAllowOverride FileInfo\n</Directory>";
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(config).start();
+        for (directive, names) in INNER {
+            for name in names {
+                write(&httpd, &format!("{name}/.htaccess"), format!("{directive} FINISH_REQUEST_{name}\n"));
+                for file in ["app.lua", "background.lua"] {
+                    let text = std::fs::read(httpd.root().join("www").join(file)).unwrap();
+                    write(&httpd, &format!("{name}/{file}"), text);
+                }
+                let connection = httpd.connect();
+                let hidden = "GET /app.lua?mark=none&length=300&bytes=300 HTTP/1.1\r\nHost: localhost\r\n\r\n";
+                connection.send(format!(
+                    "POST /{name}/app.lua?mark=none&length=100&bytes=100 HTTP/1.1\r\nHost: localhost\r\n\
+                     Content-Length: {}\r\n\r\n{hidden}",
+                    hidden.len()
+                ));
+                assert_eq!(connection.response().body, body(100), "{name}");
+                connection.get("/app.lua?mark=none&length=200&bytes=200", &[("Connection", "close")]);
+                assert_eq!(connection.response().body, body(200), "{name}");
+                assert_eq!((connection.end().kind, connection.rest().len()), (EndKind::Fin, 0), "{name}");
+                early(&httpd, Protocol::Http1, &format!("{name}/app.lua"), MARKED, BYTES);
+            }
+        }
+        httpd.stop();
+    });
 }
 
 #[test]
