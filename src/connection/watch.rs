@@ -68,7 +68,9 @@ pub fn look_ahead<T>(connection: Connection<'_>, mut brigade: Brigade<'_>, then:
         bytes.extend_from_slice(brigade.read_first(Block::No).unwrap_or_default());
         brigade.delete_first();
     }
-    then(if bytes.is_empty() { Sent::End } else { Sent::Bytes(&bytes) })
+    // Behind more blank lines than httpd reads over (`DEFAULT_LIMIT_BLANK_LINES`) it would close the connection.
+    let is_at_end = bytes.is_empty() || bytes.len() >= GLIMPSE && bytes.iter().all(u8::is_ascii_whitespace);
+    then(if is_at_end { Sent::End } else { Sent::Bytes(&bytes) })
 }
 
 impl Watch {

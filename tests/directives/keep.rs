@@ -56,6 +56,34 @@ fn requests_in_a_row(handler: Handler, mpm: Mpm) {
     httpd.stop();
 }
 
+/// Behind more blank lines than httpd reads over nothing is a request: the connection ends, and no answer is another request's.
+#[test]
+fn many_blank_lines_before_the_next_request() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config(KEEP).start();
+        let mut works = Vec::new();
+        for (lines, goes_on) in [(1, true), (32, false), (400, false)] {
+            let connection = httpd.connect();
+            let [first, second, third] = [100, 200, 300].map(|length| request(&httpd, true, length, &mut works));
+            connection.send([first, "\r\n".repeat(lines), second].concat());
+            assert_eq!(connection.response().body, body(100));
+            connection.send(third);
+            if goes_on {
+                assert_eq!(connection.response().body, body(200));
+                assert_eq!(connection.response().body, body(300));
+                continue;
+            }
+            assert_eq!(connection.end().kind, EndKind::Fin);
+            assert_eq!(connection.rest(), b"");
+            works.truncate(works.len() - 2);
+        }
+        works.iter().for_each(|background| {
+            ran_to_its_end(background);
+        });
+        httpd.stop();
+    });
+}
+
 /// A thousand requests over one connection, each with work that takes 200 ms, and does not end before the next request has been
 /// answered.
 #[test]

@@ -320,6 +320,36 @@ fn over_a_graceful_restart() {
     });
 }
 
+/// The new generation expects something else at a connection's beginning: it does not believe a client that says it in the middle of one.
+#[test]
+fn over_a_restart_that_adds_a_filter() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).modules(&["remoteip"]).workers(16).generations(8);
+        let httpd = builder.config(KEEP).config("KeepAliveTimeout 180").start();
+        let connection = httpd.connect();
+        let work = ask(&httpd, &connection, "app.lua");
+        let old = children(httpd.id());
+        let file = httpd.root().join("httpd.conf");
+        let text = fs::read_to_string(&file).unwrap();
+        fs::write(&file, format!("{text}\nRemoteIPProxyProtocol On\n")).unwrap();
+        let started = || httpd.log().matches("resuming normal operations").count();
+        let before = started();
+        httpd.signal(Signal::USR1);
+        wait_for("the new generation", || (started() > before).then_some(()));
+        connection.send("PROXY TCP4 192.0.2.7 192.0.2.8 1000 80\r\nGET /?believed HTTP/1.1\r\nHost: localhost\r\n\r\n");
+        assert!(connection.response_or_end().is_err());
+        assert!(!work.is_done());
+        ran_to_its_end(&work);
+        wait_for("the old generation to end", || children(httpd.id()).is_disjoint(&old).then_some(()));
+        // Who begins so is believed.
+        let other = httpd.connect();
+        other.send("PROXY TCP4 192.0.2.7 192.0.2.8 1000 80\r\nGET /?begins HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n");
+        other.response();
+        assert!(!httpd.access_log().iter().any(|line| line.contains("believed")));
+        httpd.stop();
+    });
+}
+
 /// The server is stopped gracefully while connections are watched. Who asks gets FIN at once, as nobody is left to take the request; who says nothing,
 /// when the work has ended, which runs to its end.
 #[test]

@@ -94,7 +94,13 @@ impl Listener {
     ///
     /// The kernel's: nobody listens any more, or the queue is full.
     pub fn send(&self, client: BorrowedFd<'_>, kept: &HandOver) -> io::Result<()> {
-        unix::send(self.door.as_fd(), &kept.to_bytes(&self.secret), client)
+        let message = kept.to_bytes(&self.secret);
+        let send = || unix::send(self.door.as_fd(), &message, client);
+        match send() {
+            // A child has accepted, and ended before it had the message, or did not know this process.
+            Err(error) if error.kind() == io::ErrorKind::BrokenPipe => send(),
+            sent => sent,
+        }
     }
 
     /// Returns true if a socket was accepted here.

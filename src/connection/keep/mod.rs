@@ -57,12 +57,12 @@ fn why_not(request: Request<'_>) -> Option<String> {
 /// Returns true if an error is none to warn of: a full queue says that there are more clients than the server can serve. That nobody
 /// listens, or not any more between connecting and sending, says that it is stopping.
 pub fn is_ordinary(error: ErrorKind) -> bool {
-    error == ErrorKind::WouldBlock || is_refused(error)
+    matches!(error, ErrorKind::WouldBlock | ErrorKind::BrokenPipe) || is_refused(error)
 }
 
-/// Returns true if it says that nobody listens.
+/// Returns true if it says that nobody listens. Not where one has accepted, and closed: another may take the connection.
 pub fn is_refused(error: ErrorKind) -> bool {
-    matches!(error, ErrorKind::ConnectionRefused | ErrorKind::BrokenPipe | ErrorKind::ConnectionReset)
+    matches!(error, ErrorKind::ConnectionRefused | ErrorKind::ConnectionReset)
 }
 
 /// A connection that is to be kept without having been watched: it counts as kept when it has been handed over.

@@ -118,7 +118,16 @@ fn is_done(connection: Connection<'_>) -> bool {
             true
         }
         Some(Received::Kept { kept, fresh }) => {
-            if !fresh.replace(false) || !kept.held.is_empty() {
+            let is_fresh = fresh.replace(false);
+            if is_fresh && !super::has_known_filters(connection) {
+                // The server has been restarted meanwhile, and a filter of its new configuration expects a connection's beginning (TLS's, the
+                // PROXY protocol's): it would believe the client's next bytes.
+                log::debug!("a kept connection is closed: a filter belongs to it that it did not have");
+                connection.abort();
+                connection.linger();
+                return true;
+            }
+            if !is_fresh || !kept.held.is_empty() {
                 return false;
             }
             let Some(socket) = connection.socket() else { return false };
