@@ -49,7 +49,8 @@ impl InsertFilter for Begin {
             return;
         }
         digits::take_away(request);
-        if request.is_subrequest() {
+        if let Some(main) = request.main() {
+            decide::before_subrequest(main);
             return;
         }
         // What stands there now is no mark of the handler's: an internal redirect brought it, or mod_headers.

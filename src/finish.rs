@@ -276,6 +276,8 @@ pub fn work_ended(request: Request<'_>, work: &Work) {
     cgi_script::wait(request, response.map_or_else(|| handlers::kind(request), |response| response.handler), work);
     work.ended();
     report::work_ended(request);
+    // Also the places of those that were cut, of which no background work is reported.
+    Response::chain(request).for_each(|(_, response)| response.background.withdraw());
     if let Some(response) = response {
         // Whoever ends the request, perhaps mod_http2 in another thread, finds the record that is its own.
         request.last().set_connection(response.client());

@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use crate::directives::{self, Mode, Settings};
 use crate::handlers;
 use crate::httpd::{Brigade, Concern, Filter, Replaced, Replacement, Request, Result, dir_config};
-use crate::response::{MARK, Response, decide};
+use crate::response::{Body, MARK, Phase, Response, decide, private_record};
 
 use super::output;
 
@@ -68,13 +68,21 @@ fn concern(request: Request<'_>) -> Concern {
         return Concern::Nothing;
     }
     let is_single = request.is_single();
-    if is_single && Response::of(request).is_some() {
-        return if decide::has_mark(request) { Concern::All } else { Concern::Passed };
+    if is_single && let Some(response) = Response::of(request) {
+        let is_shielded = response.private_record().is_some();
+        return if is_shielded || decide::has_mark(request) { Concern::All } else { Concern::Passed };
     }
     if !is_single || hides_mark(request) && decide::says_something(request) { Concern::All } else { Concern::Nothing }
 }
 
 fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
+    if let Some(request) = filter.request()
+        && let Some(response) = Response::of(request)
+        && response.phase(|phase| matches!(phase, Phase::Undecided))
+    {
+        // Another's, that did not come by the filter which decides, mod_cache's say: what is said of the connection is to reach the client's own.
+        private_record::use_client_record(request);
+    }
     if let Some(request) = filter.request()
         && hides_mark(request)
     {
@@ -107,7 +115,13 @@ fn hides_mark(request: Request<'_>) -> bool {
 fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Filter<'r>> {
     let settings = dir_config::<Settings>(request)?;
     let is_new = settings.mode() != Mode::Off && !Response::is_left_to_httpd(request) && !request.is_subrequest();
-    if !is_new || brigade.has_eos() || !decide::says_something(request) || request.has_content_filters() {
+    // The end may be in what httpd's filter above holds back (`ap_content_length_filter`): it must not be called again meanwhile.
+    if !is_new
+        || brigade.has_eos()
+        || request.has_ended()
+        || !decide::says_something(request)
+        || request.has_content_filters()
+    {
         return None;
     }
     if Response::find(request, Response::works_on).is_some() {
@@ -115,6 +129,8 @@ fn without_handler<'r>(request: Request<'r>, brigade: &Brigade<'_>) -> Option<Fi
     }
     // It is counted once more below.
     request.uncount(brigade.length()?);
-    request.undropped_or_init(|| Response::begin(request, handlers::kind(request)));
+    let response = request.undropped_or_init(|| Response::begin(request, handlers::kind(request)));
+    // The handler, to which the body would be passed, does not run.
+    response.body.set(Body::Ended);
     output::insert(request)
 }

@@ -3,7 +3,7 @@
 use super::{MARK, Phase, Response, bypass, late, private_record};
 use crate::background::{self, Kind};
 use crate::directives::{Mode, Settings};
-use crate::handlers::{self, length};
+use crate::handlers::{self, length, proxy_scheme};
 use crate::httpd::{self, Request, Status};
 use crate::rules::course::{Marked, Order, Said, Seen};
 use crate::rules::declared::{Pieces, Watched};
@@ -252,6 +252,17 @@ fn drop_kept_length(response: &Response, request: Request<'_>) {
     }
 }
 
+/// A part of a response is about to be made by a subrequest. Of mod_proxy_scgi's that is a file in the place of the body (`ProxySCGISendfile`), for
+/// which it would have dropped the length that the application has said of the body.
+pub fn before_subrequest(main: Request<'_>) {
+    if let Some(response) = Response::of(main)
+        && response.phase(|phase| matches!(phase, Phase::Undecided))
+        && proxy_scheme(main) == Some(b"scgi")
+    {
+        drop_kept_length(response, main);
+    }
+}
+
 /// The variable's values, which are looked at now. None where it is only what gave the program its digits.
 fn variable<'r>(response: &Response, request: Request<'r>) -> Vec<&'r [u8]> {
     let own = request.subprocess_env().get(VARIABLE);
@@ -289,7 +300,8 @@ fn variable_changed(response: &Response, request: Request<'_>) -> bool {
 
 /// True if mod_xsendfile is going to put a file in the place of the body.
 fn sends_file(request: Request<'_>) -> bool {
-    request.header_values(c"X-Sendfile").any(|file| !file.is_empty()) && request.has_output_filter(b"xsendfile")
+    let mut files = [c"X-Sendfile", c"X-Sendfile-Temporary"].into_iter().flat_map(|name| request.header_values(name));
+    files.any(|file| !file.is_empty()) && request.has_output_filter(b"xsendfile")
 }
 
 fn log_rejected(request: Request<'_>, rejected: &[Rejected<'_>]) {

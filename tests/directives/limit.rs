@@ -8,11 +8,13 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread;
 
 use support::http1::{Connection, EndKind};
-use support::{Background, Builder, Client, Handler, Held, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
+use support::{
+    Background, Builder, Client, Frame, Frames, Handler, Held, Httpd, Mpm, Protocol, Signal, body, kill, wait_for,
+};
 
 use crate::administrator::restarts::may_crash;
 use crate::administrator::status::{counts, host_counts, page, rows, wait_for_running, wait_for_started, with_status};
-use crate::judge::{BYTES, assert_body, path, ran_to_its_end, side_by_side};
+use crate::judge::{BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
 
 /// The one warning.
 const WARNING: &str = "finish_request:warn.*as many as FinishRequestMax allows";
@@ -753,4 +755,24 @@ fn wrong_values_and_places() {
     connection.get("/background.sh", &[]);
     assert_eq!(connection.response().status, 500);
     httpd.stop();
+}
+
+/// A response that is cut has no background work once its handler has ended, though its client takes nothing of it.
+#[test]
+fn the_place_of_a_response_that_is_cut() {
+    side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
+        let builder = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On\nFinishRequestMax 1");
+        let httpd = with_status(builder).start();
+        let cut = "ended before the end that it promised";
+        httpd.expect_log(cut);
+        const INITIAL_WINDOW_SIZE: u16 = 4;
+        let mut client = Frames::connect(httpd.address(), &[(INITIAL_WINDOW_SIZE, 0)]);
+        let background = httpd.background();
+        background.open_gate();
+        client.send(&Frame::get(1, &path(&background, "app.lua", "mark=on&length=5000"))).unwrap();
+        httpd.wait_for_log(cut);
+        wait_for_running(&httpd, 0);
+        early(&httpd, Protocol::Http1, "app.lua", "mark=on", BYTES);
+        httpd.stop();
+    });
 }

@@ -4,6 +4,55 @@ use std::fs::{self, File};
 
 use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
+use crate::judge::side_by_side;
+
+/// What mod_cache has of a backend's response, behind whose handler nobody is shielded, ended the client's connection.
+#[test]
+fn a_cached_response_of_a_backend_keeps_the_connection() {
+    side_by_side(Mpm::ALL, |mpm| {
+        let origin = Httpd::builder(Mpm::Event).handler(Handler::Lua).start();
+        origin.install(
+            "page.lua",
+            r#"
+            function handle(r)
+                r.content_type = "text/plain"
+                r.headers_out["Cache-Control"] = "max-age=1000"
+                r.headers_out["Content-Length"] = "5"
+                r:write("hello")
+                return apache2.OK
+            end"#,
+        );
+        for mode in ["On", "Auto"] {
+            let httpd = Httpd::builder(mpm)
+                .modules(&["proxy", "proxy_http", "cache", "cache_disk"])
+                .config(&format!(
+                    "FinishRequest {mode}
+                     FinishRequestOnAbort Continue
+                     ProxyPass / {}
+                     CacheHeader on
+                     CacheEnable disk /
+                     CacheRoot \"${{ROOT}}/run\"
+                     CacheQuickHandler off",
+                    origin.url("")
+                ))
+                .start();
+            let mut hits = 0;
+            let connection = httpd.connect();
+            for _ in 0..4 {
+                connection.get("/page.lua", &[]);
+                let response = connection.response();
+                assert_eq!((response.body.as_slice(), response.header("Connection")), (&b"hello"[..], None));
+                hits += usize::from(response.header("X-Cache").is_some_and(|cache| cache.starts_with("HIT")));
+            }
+            assert!(hits > 0 && !connection.has_ended());
+            connection.get("/page.lua", &[("Connection", "close")]);
+            assert_eq!(connection.response().header("Connection"), Some("close"));
+            httpd.stop();
+        }
+        origin.stop();
+    });
+}
+
 /// A response that was cut short came out of mod_cache as a whole one.
 #[test]
 fn a_cut_response_is_not_cached() {

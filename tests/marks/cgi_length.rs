@@ -117,6 +117,37 @@ fn mod_proxy_scgi() {
     }
 }
 
+/// mod_proxy_scgi puts a file in the place of the body, whatever length the application has said of that.
+#[test]
+fn a_file_by_mod_proxy_scgi() {
+    for mpm in Mpm::ALL {
+        let backend = Backend::start(Speaks::Scgi);
+        let [stock, httpd] = with_and_without(|| {
+            let config = format!("{}\nProxySCGISendfile On", backend.proxy_pass("/app"));
+            Httpd::builder(mpm).modules(&["proxy", "proxy_scgi"]).config(&config)
+        });
+        for (httpd, mark) in [(&stock, None), (&httpd, None), (&httpd, Some("on")), (&httpd, Some("length=0"))] {
+            httpd.install("file.txt", &"the file\n".repeat(1000));
+            let file = httpd.root().join("www/file.txt").display().to_string();
+            for &protocol in mpm.protocols() {
+                let exchange = Client::connect(httpd, protocol);
+                let exchange = exchange.get("/app", &[]);
+                let mut answer = backend.next();
+                let mut headers = vec![("Content-Type", "text/plain"), ("Content-Length", "0"), ("X-Sendfile", &*file)];
+                headers.extend(mark.map(|mark| ("X-Finish-Request", mark)));
+                answer.head(&headers);
+                drop(answer);
+                let response = exchange.response();
+                // Who says where the end is, has said it.
+                let expected = if mark == Some("length=0") { Vec::new() } else { b"the file\n".repeat(1000) };
+                assert_body(&response, &expected);
+            }
+        }
+        stock.stop();
+        httpd.stop();
+    }
+}
+
 /// Of this one httpd keeps the length: without a mark it reaches the client with the module as without it, also where the backend ends before.
 #[test]
 fn mod_proxy_uwsgi() {

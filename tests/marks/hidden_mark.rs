@@ -324,7 +324,8 @@ fn before_the_handler_responses_finish_early(mpm: Mpm) {
         for setting in ["FinishRequest On", "FinishRequest On\nFinishRequestLog End\nFinishRequestOnAbort Continue"] {
             let httpd = Httpd::builder(mpm)
                 .handler(Handler::Lua)
-                .config(&format!("{setting}\n{hook} ${{WWW}}/hook.lua handle"))
+                .modules(&["proxy", "proxy_fcgi"])
+                .config(&format!("{setting}\nProxyPass /program/ fcgi://127.0.0.1:1/\n{hook} ${{WWW}}/hook.lua handle"))
                 .start();
             httpd.install("hook.lua", HOOK_THAT_WORKS_ON);
             for &protocol in mpm.protocols() {
@@ -338,6 +339,10 @@ fn before_the_handler_responses_finish_early(mpm: Mpm) {
                 }
                 ordinary(&httpd, protocol, "page", "mark=off");
                 ordinary(&httpd, protocol, "page", "mark=nonsense");
+                if hook != "LuaQuickHandler" {
+                    // What would be passed to a program is not.
+                    early(&httpd, protocol, "program/page", "mark=length=4096", BYTES);
+                }
             }
             httpd.expect_log("the header X-Finish-Request is 'nonsense'");
             let logged = httpd.access_log();
