@@ -54,6 +54,24 @@ pub fn ran_to_its_end(background: &Background) -> Done {
     done
 }
 
+/// Expects that the log has lines with this text, and no two of them within the minute in which the module says one of a kind.
+#[track_caller]
+pub fn is_said_seldom(httpd: &Httpd, text: &str) {
+    let log = httpd.log();
+    let lines: Vec<&str> = log.lines().filter(|line| line.contains(text)).collect();
+    assert!(!lines.is_empty(), "nobody says \"{text}\"");
+    // `[Wed Nov 18 12:34:56.123456 2026] …`
+    let second = |line: &str| {
+        let clock: Vec<f64> =
+            line.split_whitespace().nth(3)?.split(':').map(str::parse).collect::<Result<_, _>>().ok()?;
+        clock.into_iter().reduce(|higher, lower| higher * 60.0 + lower)
+    };
+    let times: Vec<f64> = lines.iter().map(|line| second(line).expect("a line has its time")).collect();
+    // It counts whole seconds, and midnight may be between them.
+    let is_seldom = times.windows(2).all(|pair| (pair[1] - pair[0]).rem_euclid(86_400.0) > 58.9);
+    assert!(is_seldom, "{lines:#?}");
+}
+
 /// Compares a response's body, in a form in which a difference can be read.
 #[track_caller]
 pub fn assert_body(response: &Response, expected: &[u8]) {

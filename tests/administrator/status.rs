@@ -359,6 +359,6 @@ fn mod_info_shows_the_directives() {
     connection.get("/server-info?config", &[]);
     let config = String::from_utf8(connection.response().body).unwrap();
     let words = config.replace("&nbsp;", " ");
-    assert!(words.contains("FinishRequestMax") && words.contains("FinishRequest"), "{config}");
+    assert!(words.contains("FinishRequestMax <i>7</i>") && words.contains("FinishRequest <i>On</i>"), "{config}");
     httpd.stop();
 }

@@ -109,8 +109,13 @@ with_tsan() {
 with_memcheck() { UNDER=memcheck THREADS=1 promises "$@"; }
 
 with_miri() {
+    local log=$target/miri.log
     PROPTEST_CASES=$1 MIRIFLAGS=-Zmiri-disable-isolation \
-        "$cargo" "+$nightly" miri test --quiet --lib --target-dir "$target/miri" rules::
+        "$cargo" "+$nightly" miri test --quiet --lib --target-dir "$target/miri" rules:: 2>&1 | tee "$log" || return
+    grep -q '^test result: ok. [1-9]' "$log" || {
+        echo 'No test is called rules::….'
+        return 1
+    }
 }
 
 # fuzzer NAME SECONDS: runs one, from what is known.

@@ -14,10 +14,12 @@ use support::{
 
 use crate::administrator::restarts::may_crash;
 use crate::administrator::status::{counts, host_counts, page, rows, wait_for_running, wait_for_started, with_status};
-use crate::judge::{BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
+use crate::directives::listener::restart;
+use crate::judge::{BYTES, assert_body, early, is_said_seldom, path, ran_to_its_end, side_by_side};
 
 /// The one warning.
 const WARNING: &str = "finish_request:warn.*as many as FinishRequestMax allows";
+const FULL: &str = "as many as FinishRequestMax allows";
 
 /// A request that is finished, and works in the background.
 #[track_caller]
@@ -55,10 +57,6 @@ fn several_processes(mpm: Mpm) -> Builder {
         Mpm::Prefork => "ServerLimit 16\nMaxRequestWorkers 16\nStartServers 16\nMinSpareServers 1\nMaxSpareServers 16",
         _ => "ThreadsPerChild 4\nServerLimit 8\nStartServers 4\nMaxRequestWorkers 16\nMaxSpareThreads 32",
     })
-}
-
-fn warnings(httpd: &Httpd) -> usize {
-    httpd.log().matches("as many as FinishRequestMax allows").count()
 }
 
 on_every_handler_and_mpm!(over_the_limit_a_marked_response_is_ordinary);
@@ -99,7 +97,8 @@ fn full_and_free_again(mpm: Mpm) {
     }
     let over = mpm.protocols().len() as u64 * 2;
     assert_eq!((counts(&httpd)["Running"], counts(&httpd)["OverLimit"]), (2, over));
-    assert_eq!(warnings(&httpd), 1, "one warning for the whole server");
+    // For the whole server.
+    is_said_seldom(&httpd, FULL);
 
     ran_to_its_end(&works[0]);
     wait_for_running(&httpd, 1);
@@ -108,7 +107,7 @@ fn full_and_free_again(mpm: Mpm) {
     [&works[1], &third].into_iter().for_each(|work| _ = ran_to_its_end(work));
     wait_for_running(&httpd, 0);
     assert_eq!((counts(&httpd)["Finished"], counts(&httpd)["OverLimit"]), (3, over + 1));
-    assert_eq!(warnings(&httpd), 1);
+    is_said_seldom(&httpd, FULL);
     httpd.stop();
 }
 
@@ -189,6 +188,7 @@ fn exact_over_processes(mpm: Mpm) {
     const REQUESTS: usize = 12;
     let httpd = several_processes(mpm).config(&format!("FinishRequestMax {MAX}")).start();
     httpd.expect_log(WARNING);
+    httpd.may_be_full();
     for round in 1..=3 {
         let requests: Vec<_> = (0..REQUESTS).map(|_| (httpd.background(), httpd.connect())).collect();
         side_by_side(0..REQUESTS, |index| {
@@ -216,7 +216,7 @@ fn exact_over_processes(mpm: Mpm) {
             assert_eq!(connection.response().status, 200);
         }
     }
-    assert_eq!(warnings(&httpd), 1);
+    is_said_seldom(&httpd, FULL);
     httpd.stop();
 }
 
@@ -263,7 +263,7 @@ fn restarts(mpm: Mpm) {
     let old = [(); 3].map(|()| finished(&httpd));
     let old_pids: HashSet<String> = rows(&httpd).into_iter().map(|[pid, ..]| pid).collect();
 
-    configure(&httpd, "FinishRequestMax 3", "FinishRequestMax 1", 2);
+    configure(&httpd, "FinishRequestMax 3", "FinishRequestMax 1");
     assert!(page(&httpd, "").contains("now: 3 of at most 1<"));
     for work in &old {
         let row = rows(&httpd).into_iter().find(|row| row[4].contains(work.id())).expect("a row for each");
@@ -277,12 +277,12 @@ fn restarts(mpm: Mpm) {
     let first = finished(&httpd);
     over(&httpd);
 
-    configure(&httpd, "FinishRequestMax 1", "FinishRequestMax 2", 3);
+    configure(&httpd, "FinishRequestMax 1", "FinishRequestMax 2");
     let second = finished(&httpd);
     over(&httpd);
 
     // Without the directive the default holds.
-    configure(&httpd, "FinishRequestMax 2", "", 4);
+    configure(&httpd, "FinishRequestMax 2", "");
     let workers = match mpm {
         Mpm::Event => 64,
         Mpm::Worker => 64 * GENERATIONS,
@@ -352,12 +352,8 @@ fn killed_while_the_module_is_not_loaded() {
         wait_for("the children's end", || {
             pids.iter().all(|pid| !fs::exists(format!("/proc/{pid}")).unwrap()).then_some(())
         });
-        fs::write(&file, &with).unwrap();
-        httpd.signal(Signal::USR1);
-        wait_for_started(&httpd, 3);
-        // Children of the generation before may still answer for a moment.
-        let is_free = || counts(&httpd).get("Running") == Some(&0);
-        wait_for("the places to be free", || (0..10).all(|_| is_free()).then_some(()));
+        restart(&httpd, Signal::USR1, |_| with);
+        wait_for_running(&httpd, 0);
         let more = [(); 2].map(|()| finished(&httpd));
         more.iter().for_each(|work| _ = ran_to_its_end(work));
         assert!(works.iter().all(|work| !work.is_done()));
@@ -365,15 +361,13 @@ fn killed_while_the_module_is_not_loaded() {
     }
 }
 
-/// Changes the configuration, and restarts the server gracefully, for the so-manieth time.
+/// Changes the configuration, and restarts the server gracefully.
 #[track_caller]
-fn configure(httpd: &Httpd, from: &str, to: &str, times: usize) {
-    let file = httpd.root().join("httpd.conf");
-    let text = fs::read_to_string(&file).unwrap();
-    assert_eq!(text.matches(from).count(), 1);
-    fs::write(&file, text.replace(from, to)).unwrap();
-    httpd.signal(Signal::USR1);
-    wait_for_started(httpd, times);
+fn configure(httpd: &Httpd, from: &str, to: &str) {
+    restart(httpd, Signal::USR1, |text| {
+        assert_eq!(text.matches(from).count(), 1);
+        text.replace(from, to)
+    });
 }
 
 on_every_mpm!(a_storm_leaves_the_server_answering);
@@ -411,7 +405,7 @@ fn a_storm_leaves_the_server_answering(mpm: Mpm) {
     assert_eq!(works.len(), MAX as usize + CLIENTS);
     works.iter().for_each(|work| assert_eq!(work.wait_for_done().errors, ""));
     wait_for_running(&httpd, 0);
-    assert_eq!(warnings(&httpd), 1);
+    is_said_seldom(&httpd, FULL);
     httpd.stop();
 }
 
@@ -595,7 +589,7 @@ fn the_last_place_is_taken_between_the_header_and_the_end() {
             ran_to_its_end(&other);
             wait_for_running(&httpd, 0);
         }
-        assert_eq!(warnings(&httpd), 1);
+        is_said_seldom(&httpd, FULL);
         httpd.stop();
     }
 }

@@ -280,7 +280,9 @@ fn a_script_is_a_stranger() {
     const SCRIPT: &str = r#"#!/usr/bin/perl
 use Socket;
 print "Content-Type: text/plain\r\n\r\n";
-for my $fd (glob("/proc/self/fd/*")) { my $to = readlink($fd); print "$1\n" if defined($to) && $to =~ /^socket:\[(\d+)\]/; }
+my @open = grep { defined(readlink($_)) } glob("/proc/self/fd/*");
+print scalar(@open), " open\n";
+for my $fd (@open) { print "$1\n" if readlink($fd) =~ /^socket:\[(\d+)\]/; }
 my $name = $ENV{QUERY_STRING};
 socket(my $socket, AF_UNIX, SOCK_SEQPACKET, 0) or die;
 connect($socket, pack("Sa108", AF_UNIX, $name)) or do { print "refused\n"; exit };
@@ -300,6 +302,9 @@ print "got '$answer'\n";
             let response = connection.response();
             let text = String::from_utf8(response.body.clone()).unwrap();
             assert!(text.ends_with(answer), "{} {text}", response.status);
+            // Its standard three.
+            let open = text.split_once(" open\n").and_then(|(open, _)| open.parse().ok());
+            assert!(open.is_some_and(|open: usize| open >= 3), "{text}");
             let inherited: Vec<u64> = text.lines().filter_map(|line| line.parse().ok()).collect();
             assert!(inherited.iter().all(|inode| !servers.contains(inode)), "{inherited:?}, {servers:?}");
             // mod_cgid's and mod_cgi's own; neither is a socket of the network.
@@ -378,7 +383,7 @@ fn without_plain_port(text: &str) -> String {
 }
 
 /// Changes the configuration, and restarts. The old children accept nothing any more.
-fn restart(httpd: &Httpd, signal: Signal, with: impl FnOnce(String) -> String) {
+pub fn restart(httpd: &Httpd, signal: Signal, with: impl FnOnce(String) -> String) {
     change(httpd, with);
     let started = || httpd.log().matches("resuming normal operations").count();
     let before = started();
@@ -640,7 +645,10 @@ fn is_kept_and_goes(httpd: &Httpd) {
 /// or when the work has ended, as without the module.
 #[test]
 fn a_full_queue() {
-    let httpd = Httpd::builder(Mpm::Prefork).handler(Handler::Lua).workers(4).config(KEEP).start();
+    // No other child comes meanwhile, which would empty it: two that are idle are enough.
+    let few = "StartServers 4\nMinSpareServers 1\nMaxSpareServers 4\nServerLimit 8\nMaxRequestWorkers 8";
+    let httpd = Httpd::builder(Mpm::Prefork).handler(Handler::Lua).config(few).config(KEEP).start();
+    httpd.may_be_full();
     let page = HELD.install(&httpd, Handler::Lua, "held");
     let (held, other) = (hold(&httpd, &page), hold(&httpd, &page));
     let own = connections_to(&HashSet::from([&held, &other].map(|held| held.0.local_address().port())));
@@ -676,7 +684,7 @@ fn a_full_queue() {
     for (connection, background) in [&held, &other] {
         connection.get("/", &[]);
         background.wait_for_begin();
-        assert!(!connection.has_ended() && !background.is_done());
+        assert!(!connection.has_ended() && connection.so_far().is_none() && !background.is_done());
     }
     // The work ends first.
     ran_to_its_end(&other.1);

@@ -6,13 +6,13 @@ use std::time::{Duration, Instant};
 use support::{Background, Builder, Client, Done, Handler, Httpd, Mpm, Protocol, body, wait_for};
 
 use crate::administrator::status::{counts, with_status};
-use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side, write};
+use crate::judge::{Application, assert_body, is_said_seldom, path, ran_to_its_end, side_by_side, write};
 
 /// The time limit that each handler has of its own in these tests. A program must be able to start within it on a busy machine.
-const HANDLERS_OWN: Duration = Duration::from_secs(3);
+const HANDLERS_OWN: Duration = Duration::from_secs(6);
 
 /// What mod_fcgid says when that has passed: once each time.
-const FCGID_SILENCE: &str = "mod_fcgid: read data timeout in 3 seconds";
+const FCGID_SILENCE: &str = "mod_fcgid: read data timeout in 6 seconds";
 
 /// What it says of a PHP that goes on when it is told to end.
 const FCGID_KILLS: &str = "mod_fcgid: process [0-9]+ graceful kill fail, sending SIGKILL";
@@ -24,9 +24,9 @@ const AT_THE_LIMIT: &str =
 fn server(handler: Handler, mpm: Mpm, config: &str) -> Builder {
     Httpd::builder(mpm).handler(handler).config(&format!(
         "FinishRequest On
-         Timeout 3
+         Timeout 6
          <IfModule fcgid_module>
-           FcgidIOTimeout 3
+           FcgidIOTimeout 6
            FcgidErrorScanInterval 1
            FcgidZombieScanInterval 1
          </IfModule>
@@ -46,7 +46,7 @@ fn released(httpd: &Httpd, protocol: Protocol, background: &Background, page: &s
 
 /// Waits until more than the handler's own time limit has passed.
 fn outlast(sent: Instant) {
-    wait_for("the handler's own time limit to pass", || (sent.elapsed() > HANDLERS_OWN * 5 / 2).then_some(()));
+    wait_for("the handler's own time limit to pass", || (sent.elapsed() > HANDLERS_OWN * 5 / 3).then_some(()));
 }
 
 /// Waits until the work has been ended before its time, and gives what it says of that, if it can say anything.
@@ -144,7 +144,7 @@ mod silence {
             let background = httpd.background();
             let sent = released(&httpd, Protocol::Http1, &background, &page, "");
             ended_too_early(&httpd, &background, handler);
-            assert!(sent.elapsed() >= HANDLERS_OWN * 2, "ended after {:?}", sent.elapsed());
+            assert!(sent.elapsed() >= HANDLERS_OWN * 3 / 2, "ended after {:?}", sent.elapsed());
             httpd.stop();
         }
     }
@@ -239,7 +239,7 @@ mod closed_output {
         let background = httpd.background();
         let sent = released(&httpd, Protocol::Http1, &background, &page, "");
         ended_too_early(&httpd, &background, Handler::Cgi);
-        assert!(sent.elapsed() >= HANDLERS_OWN * 2, "ended after {:?}", sent.elapsed());
+        assert!(sent.elapsed() >= HANDLERS_OWN * 3 / 2, "ended after {:?}", sent.elapsed());
         httpd.stop();
     }
 
@@ -286,9 +286,7 @@ mod writing {
             assert!(sent.elapsed() >= Duration::from_secs(1), "ended after {:?}", sent.elapsed());
         }
         assert_eq!(counts(&httpd)["TimedOut"], mpm.protocols().len() as u64);
-        if mpm != Mpm::Prefork {
-            assert_eq!(httpd.log().matches("has reached the").count(), 1, "once in a while, in each process");
-        }
+        is_said_seldom(&httpd, "has reached the");
         httpd.stop();
     }
 

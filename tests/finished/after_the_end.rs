@@ -4,7 +4,7 @@ use std::fs;
 use std::time::{Duration, Instant};
 
 use support::http1::EndKind;
-use support::{Client, Handler, Httpd, Mpm, Protocol, body, kill, wait_for};
+use support::{Client, Handler, Httpd, Mpm, Protocol, Signal, body, kill, wait_for};
 
 use crate::administrator::restarts::all_threads_sleep;
 use crate::judge::{Application, assert_body, early, path, ran_to_its_end, side_by_side};
@@ -351,8 +351,10 @@ const CLOSES: &str =
 #[test]
 fn of_a_script_beside_what_an_earlier_page_has_left() {
     side_by_side(["0", "600"], |time| {
-        let builder = Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).handler(Handler::Cgi).workers(1);
-        let httpd = builder.config("FinishRequest On").start();
+        let builder = Httpd::builder(Mpm::Prefork).handler(Handler::ModPhp).handler(Handler::Cgi);
+        // One child runs both.
+        let httpd = builder.config("FinishRequest On\nServerLimit 1\nMaxRequestWorkers 1").start();
+        httpd.may_be_full();
         httpd.install("leaves.php", LEAVES);
         let page = Client::connect(&httpd, Protocol::Http1).get(&format!("/leaves.php?for={time}"), &[]).response();
         let left = String::from_utf8_lossy(&page.body).parse().expect("a process");
@@ -401,8 +403,10 @@ fn of_a_script_that_is_kept_when_the_server_stops() {
     background.wait_for_begin();
     // It is waited for.
     all_threads_sleep(&httpd);
+    httpd.signal(Signal::TERM);
+    let done = background.wait_for_done();
+    assert_eq!((done.gate, done.errors.as_str()), (0, "ended too early"));
     httpd.stop();
-    assert!(!background.is_done());
 }
 
 fn closes_and_works_on(httpd: &Httpd) {

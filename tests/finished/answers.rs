@@ -3,6 +3,7 @@
 
 use support::{Builder, Client, Handler, Httpd, Mpm, Protocol, Response, wait_for};
 
+use crate::administrator::status::{counts, wait_for_running};
 use crate::judge::{Application, path, ran_to_its_end, side_by_side, write};
 use crate::marks::api::c_module;
 
@@ -148,10 +149,8 @@ fn with_a_marked_page(mpm: Mpm) {
         let said = |what: &str| httpd.log().matches(what).count();
         wait_for("the work to end", || (said("the background work has ended") >= asked).then_some(()));
         assert_eq!((said("finished early"), said("the background work has ended")), (asked, asked));
-        let page = Client::connect(&httpd, Protocol::Http1).get("/server-status?auto", &[]).response();
-        let page = String::from_utf8_lossy(&page.body).into_owned();
-        assert!(page.contains(&format!("FinishRequestFinished: {asked}\n")), "{page}");
-        assert!(page.contains("FinishRequestRunning: 0\n"), "{page}");
+        wait_for_running(&httpd, 0);
+        assert_eq!(counts(&httpd)["Finished"], asked as u64);
         httpd.stop();
     }
 }

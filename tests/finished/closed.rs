@@ -248,7 +248,11 @@ fn nothing_more_is_held() {
         background.wait_for_begin();
     }
     let ports = works.iter().map(|(_, client)| client.http1().unwrap().local_address().port()).collect();
-    let connections: HashSet<u64> = connections_to(&ports).into_iter().collect();
+    // A look at what changes may miss some.
+    let connections: HashSet<u64> = wait_for("all of the connections to be seen", || {
+        let seen = connections_to(&ports);
+        (seen.len() == COUNT).then(|| seen.into_iter().collect())
+    });
     let held: Vec<u64> = children(httpd.id()).into_iter().flat_map(descriptors_of).collect();
     assert_eq!(held.iter().filter(|inode| connections.contains(inode)).count(), COUNT);
     for (background, _) in &works {

@@ -1,8 +1,12 @@
 //! What is written after the end reaches nobody, whatever the client does then: it goes on reading, has sent its next
 //! request already, or has closed its own side.
 
+use std::collections::HashSet;
+
 use support::http1::{Connection, EndKind};
-use support::{Background, Handler, Httpd, Mpm, body};
+use support::{Background, Handler, Httpd, Mpm, body, wait_for};
+
+use super::released::{connections_to, sockets_of};
 
 on_every_handler_and_mpm!(nothing_leaks);
 
@@ -47,6 +51,15 @@ fn pipelines(httpd: &Httpd, handler: Handler, connection: &Connection) {
     let both = request(handler, &background) + &request(handler, &second);
     connection.send(both);
     gets_the_response_only(connection, &background);
+    // httpd has gone to where it would read the second one.
+    let client = format!("client 127.0.0.1:{}]", connection.local_address().port());
+    let ends = |line: &str| line.contains(&client) && line.contains("the background work has ended");
+    wait_for("the end of the work", || httpd.log().lines().any(ends).then_some(()));
+    let ports = HashSet::from([connection.local_address().port()]);
+    wait_for("the end of the connection", || {
+        let sockets = sockets_of(httpd.id());
+        (!connections_to(&ports).iter().any(|inode| sockets.contains(inode))).then_some(())
+    });
     assert!(!second.has_begun());
     assert!(!httpd.access_log().iter().any(|line| line.contains(&format!("id={}&", second.id()))));
 }

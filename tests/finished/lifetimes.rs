@@ -7,6 +7,7 @@ use support::http2::{Http2, Stream};
 use support::machine::not_tried;
 use support::{Background, Builder, Client, Handler, Httpd, Mpm, Protocol, Response, body, defect, wait_for};
 
+use crate::administrator::status::{wait_for_running, with_status};
 use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side, write};
 use crate::marks::api::c_module;
 
@@ -143,7 +144,8 @@ fn reads_late(((handler, mpm), log): ((Handler, Mpm), &'static str)) {
              CustomLog \"${{ROOT}}/parts.log\" \"%{{finish-request}}n %>s %B\" env=!ordinary\n\
              SetEnvIf Request_URI large ordinary"
     );
-    let httpd = Httpd::builder(mpm).handler(handler).modules(&["setenvif"]).poisoned().config(&config).start();
+    let builder = Httpd::builder(mpm).handler(handler).modules(&["setenvif"]).poisoned().config(&config);
+    let httpd = with_status(builder).start();
     let page = WHEN_TOLD.install(&httpd, handler, "told");
     let large = body(LARGE);
     write(&httpd, "large.txt", &large);
@@ -170,6 +172,7 @@ fn reads_late(((handler, mpm), log): ((Handler, Mpm), &'static str)) {
     assert!(logged().lines().all(|line| line == "header 200 4096"), "{}", logged());
     assert!(streams.iter().all(|stream| stream.so_far().is_none()));
     // There are four places.
+    wait_for_running(&httpd, 0);
     early(&httpd, Protocol::Http2, handler.page(), "mark=on", BYTES);
 
     connection.read_on();

@@ -10,7 +10,7 @@ use support::{
 
 use crate::administrator::restarts::children;
 use crate::administrator::status::{counts, wait_for_running, with_status};
-use crate::judge::{Application, BYTES, assert_body, early, path, ran_to_its_end, side_by_side};
+use crate::judge::{Application, BYTES, assert_body, early, is_said_seldom, path, ran_to_its_end, side_by_side};
 
 /// A marked response whose client has been let go, and whose work waits at its gate.
 #[track_caller]
@@ -661,9 +661,9 @@ mod out_of {
         drop(clients);
         wait_for_running(&httpd, 0);
         early(&httpd, Protocol::Http1, "app.cgi", "mark=on", BYTES);
-        let log = httpd.log();
-        let warnings: Vec<_> = log.lines().filter(|line| line.contains("finish_request:warn")).collect();
-        assert!(warnings.len() <= 1, "once in a while: {warnings:#?}");
+        if httpd.log().contains("finish_request:warn") {
+            is_said_seldom(&httpd, "finish_request:warn");
+        }
         httpd.stop();
     }
 

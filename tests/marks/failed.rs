@@ -157,19 +157,19 @@ fn a_script_that_hangs(mpm: Mpm) {
                          printf %050d 0\nexec sleep 60\n";
     side_by_side(CONNECTIONS, |connection| {
         let config = format!(
-            "FinishRequest On\n{connection}\nTimeout 2\n\
-             <IfDirective CGIScriptTimeout>\nCGIScriptTimeout 2\n</IfDirective>\n\
-             <IfDirective CGIDScriptTimeout>\nCGIDScriptTimeout 2\n</IfDirective>"
+            "FinishRequest On\n{connection}\nTimeout 8\n\
+             <IfDirective CGIScriptTimeout>\nCGIScriptTimeout 8\n</IfDirective>\n\
+             <IfDirective CGIDScriptTimeout>\nCGIDScriptTimeout 8\n</IfDirective>"
         );
         let httpd = Httpd::builder(mpm).handler(Handler::Cgi).config(&config).start();
         httpd.install("hangs.cgi", HANGS);
         write(&httpd, "page.txt", PAGE);
         httpd.expect_log(SHORT);
         httpd.allow_log("cgi:|cgid:");
-        for &protocol in mpm.protocols() {
-            let client = Client::connect(&httpd, protocol);
+        side_by_side(mpm.protocols(), |protocol| {
+            let client = Client::connect(&httpd, *protocol);
             is_part(&client, &cut(&client, "/hangs.cgi"), &"0".repeat(50));
-        }
+        });
         httpd.stop();
     });
 }

@@ -127,8 +127,8 @@ impl Seen {
 
     /// Whether this may come where stock httpd answers like that. A marked response may be shorter, its connection may end, and where its body is
     /// not what it said it may be seen to be broken. How much comes of a broken one is chance: over HTTP/2 the reset may overtake all of it.
-    fn is_right(&self, stock: &Seen, is_marked: bool) -> bool {
-        let is_told = self.status != 0 && stock.status != 0;
+    fn is_right(&self, stock: &Seen, is_marked: bool, protocol: Protocol) -> bool {
+        let is_told = stock.status != 0 && (self.status != 0 || protocol != Protocol::Http2);
         let same = !is_told || (self.status, &self.headers) == (stock.status, &stock.headers);
         let body = self.body.starts_with(&stock.body) || stock.body.starts_with(&self.body);
         let as_long = is_marked || !stock.is_whole || self.body.len() == stock.body.len();
@@ -206,7 +206,8 @@ fn deceptions(mpm: Mpm) {
                 for httpd in &ours[..if protocol == Protocol::Http1 { 2 } else { 1 }] {
                     let seen = ask(httpd, protocol, &target(mark));
                     // What stock httpd answers by chance is right, too.
-                    let is_right = |theirs: &[Seen]| theirs.iter().any(|theirs| seen.is_right(theirs, mark > 0));
+                    let is_right =
+                        |theirs: &[Seen]| theirs.iter().any(|theirs| seen.is_right(theirs, mark > 0, protocol));
                     for _ in 0..SAMPLES {
                         if !is_right(&theirs) {
                             theirs.extend(sample());

@@ -3,12 +3,14 @@
 
 use std::collections::HashMap;
 use std::fs;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, LazyLock, Mutex};
 
 use regex_lite::Regex;
 
 use crate::httpd::Complaints;
+use crate::tcp::tcp_sockets;
 
 /// `[time] [module:level] …`
 static LINE: LazyLock<Regex> = LazyLock::new(|| Regex::new(r"^\[[^\]]*\] \[[^:\]]*:(\w+)\]").expect("a valid pattern"));
@@ -73,6 +75,8 @@ struct Stop {
     parent: u32,
     /// The lines that the log had.
     said: usize,
+    /// Whether it had connections: without one no child crashes.
+    served: bool,
 }
 
 struct Announced {
@@ -111,23 +115,29 @@ impl ErrorLog {
     /// Notes that the process `parent` is told to stop.
     pub(crate) fn stops(&self, parent: u32) {
         let said = self.text().lines().count();
-        self.stops.lock().unwrap().push(Stop { parent, said });
+        let addresses = self.ports.map(|port| SocketAddr::from((Ipv4Addr::LOCALHOST, port)));
+        let mut sockets = tcp_sockets(self.ports).into_iter();
+        let served = sockets.any(|socket| socket.is_of(&addresses) && !socket.listens && socket.inode != 0);
+        self.stops.lock().unwrap().push(Stop { parent, said, served });
     }
 
     /// Whether a line is what httpd may say when it has been told to stop.
     fn is_of_a_stop(&self, index: usize, line: &str, threaded: bool) -> bool {
-        if SLOW.is_match(line) || threaded && CRASHED.is_match(line) {
-            self.is_by_the_stopped(index, line)
+        if SLOW.is_match(line) {
+            self.is_by_the_stopped(index, line, |_| true)
+        } else if threaded && CRASHED.is_match(line) {
+            self.is_by_the_stopped(index, line, |stop| stop.served)
         } else {
             (threaded && STOPPED.is_match(line) || LEFT.is_match(line))
                 && self.stops.lock().unwrap().iter().any(|stop| index >= stop.said)
         }
     }
 
-    /// Whether a parent says it that had been told to stop.
-    fn is_by_the_stopped(&self, index: usize, line: &str) -> bool {
+    /// Whether a parent says it that had been told to stop, in such a stop.
+    fn is_by_the_stopped(&self, index: usize, line: &str, may: impl Fn(&Stop) -> bool) -> bool {
         let speaker = PID.captures(line).and_then(|pid| pid[1].parse().ok());
-        self.stops.lock().unwrap().iter().any(|stop| index >= stop.said && speaker == Some(stop.parent))
+        let is_its = |stop: &Stop| index >= stop.said && speaker == Some(stop.parent);
+        self.stops.lock().unwrap().iter().any(|stop| is_its(stop) && may(stop))
     }
 
     /// All that the server said: its standard error, then its log.
@@ -151,8 +161,10 @@ impl ErrorLog {
         let starting = said_at_start(&text);
         let at_start = text.lines().zip(starting).filter(|(line, starting)| *starting && is_complaint(line));
         let at_start = at_start.map(|(line, _)| self.normal(line)).collect();
-        let slow_to_stop =
-            text.lines().enumerate().any(|(index, line)| SLOW.is_match(line) && self.is_by_the_stopped(index, line));
+        let slow_to_stop = text
+            .lines()
+            .enumerate()
+            .any(|(index, line)| SLOW.is_match(line) && self.is_by_the_stopped(index, line, |_| true));
         Complaints { at_start, slow_to_stop }
     }
 
@@ -187,7 +199,7 @@ impl ErrorLog {
             .filter(|(_, line)| !announced.iter().any(|one| one.excuses(line)))
             .filter(|(index, line)| !starting[*index] || !stock.at_start.contains(&self.normal(line)))
             .filter(|(index, line)| {
-                !KILLED.is_match(line) || !self.is_by_the_stopped(*index, line) || !stock.slow_to_stop
+                !KILLED.is_match(line) || !self.is_by_the_stopped(*index, line, |_| true) || !stock.slow_to_stop
             })
             .map(|(_, line)| line.to_owned());
         let missing = announced
