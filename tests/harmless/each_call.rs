@@ -5,10 +5,11 @@
 //! A dry run counts the calls. `make test` has the shortest courses, `make check` all.
 
 use std::cell::Cell;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
@@ -482,6 +483,8 @@ struct Failed {
     failed: usize,
     /// Those that were made in each dry run, and did not fail once.
     never: Vec<Fault>,
+    /// Those that failed, by their number.
+    fired: HashSet<u64>,
 }
 
 /// How often one is tried again that has not failed, as its call was not made.
@@ -543,6 +546,9 @@ fn fail_in(mpm: Mpm, course: Course, most: u32) -> Failed {
             match result {
                 Ok(has_failed) => {
                     has_ever_failed |= has_failed;
+                    if has_failed {
+                        failed.fired.insert(fault.number());
+                    }
                     failed.failed += usize::from(has_failed && tried <= counted);
                 }
                 Err(panic) => {
@@ -656,9 +662,11 @@ fn succeeds() {
 #[test]
 #[ignore = "make check: minutes"]
 fn fails_in_each_course() {
+    let all_fired = Mutex::new(HashSet::new());
     for mpm in Mpm::ALL {
         side_by_side(Course::ALL.into_iter().filter(|course| course.runs_on(mpm)), |course| {
-            let Failed { counted, failed, never } = fail_in(mpm, course, u32::MAX);
+            let Failed { counted, failed, never, fired } = fail_in(mpm, course, u32::MAX);
+            all_fired.lock().unwrap().extend(fired);
             println!("{mpm:?}, {course:?}: {} calls of {counted} failed, one after the other", failed);
             assert!(failed > 0 || course == Course::Unmarked, "no call is made in {course:?}");
             // What a thread does by itself is not done the same number of times each time; and each of prefork's children, of which now this one and
@@ -667,4 +675,12 @@ fn fails_in_each_course() {
             assert!(are_enough, "{mpm:?}, {course:?}: {failed} of {counted} failed; these did not once: {never:?}");
         });
     }
+    let fired = all_fired.into_inner().unwrap();
+    let idle: Vec<_> = Fault::all().into_iter().filter(|fault| !fired.contains(&fault.number())).collect();
+    println!("these failed in no course: {idle:?}");
+    let unknown: Vec<_> = idle.iter().filter(|fault| !IN_NO_COURSE.contains(&fault.call)).collect();
+    assert!(unknown.is_empty(), "these failed in no course: {unknown:?}");
 }
+
+/// Calls of the module's that no course makes: those of a start, and what has a test of its own.
+const IN_NO_COURSE: [&str; 0] = [];
