@@ -134,7 +134,7 @@ mod silence {
         on_programs!(ends_at_the_limit);
 
         fn ends_at_the_limit(handler: Handler, mpm: Mpm) {
-            let httpd = server(handler, mpm, "FinishRequestTimeout 6").start();
+            let httpd = server(handler, mpm, "FinishRequestTimeout 9").start();
             httpd.expect_log(AT_THE_LIMIT);
             if handler == Handler::ModFcgid {
                 httpd.expect_log(FCGID_SILENCE);
@@ -233,7 +233,7 @@ mod closed_output {
     /// Under mod_cgi the script is kept after it has closed its output: as long as the limit says.
     #[test]
     fn ends_at_the_limit() {
-        let httpd = server(Handler::Cgi, Mpm::Prefork, "FinishRequestTimeout 6").start();
+        let httpd = server(Handler::Cgi, Mpm::Prefork, "FinishRequestTimeout 9").start();
         httpd.expect_log(AT_THE_LIMIT);
         let page = CLOSES.install(&httpd, Handler::Cgi, "closes");
         let background = httpd.background();

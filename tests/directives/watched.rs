@@ -13,7 +13,7 @@ use support::{Background, DEADLINE, Fault, Handler, Httpd, Mpm, Signal, body, is
 
 use super::keep::{KEEP, is_closed, keeps};
 use super::kept_bodies::post;
-use super::listener::listeners;
+use super::listener::{listeners, restart};
 use crate::administrator::restarts::{children, may_crash};
 use crate::judge::{Application, assert_body, path, ran_to_its_end, side_by_side};
 
@@ -329,13 +329,7 @@ fn over_a_restart_that_adds_a_filter() {
         let connection = httpd.connect();
         let work = ask(&httpd, &connection, "app.lua");
         let old = children(httpd.id());
-        let file = httpd.root().join("httpd.conf");
-        let text = fs::read_to_string(&file).unwrap();
-        fs::write(&file, format!("{text}\nRemoteIPProxyProtocol On\n")).unwrap();
-        let started = || httpd.log().matches("resuming normal operations").count();
-        let before = started();
-        httpd.signal(Signal::USR1);
-        wait_for("the new generation", || (started() > before).then_some(()));
+        restart(&httpd, Signal::USR1, |text| format!("{text}\nRemoteIPProxyProtocol On\n"));
         connection.send("PROXY TCP4 192.0.2.7 192.0.2.8 1000 80\r\nGET /?believed HTTP/1.1\r\nHost: localhost\r\n\r\n");
         assert!(connection.response_or_end().is_err());
         assert!(!work.is_done());

@@ -142,7 +142,7 @@ fn reads_late(((handler, mpm), log): ((Handler, Mpm), &'static str)) {
     let config = format!(
         "FinishRequest On\nFinishRequestMax 4\nTimeout 300\n<IfModule fcgid_module>\nFcgidIOTimeout 300\n</IfModule>\nFinishRequestLog {log}\nSendBufferSize 16384\n\
              CustomLog \"${{ROOT}}/parts.log\" \"%{{finish-request}}n %>s %B\" env=!ordinary\n\
-             SetEnvIf Request_URI large ordinary"
+             SetEnvIf Request_URI large|server-status ordinary"
     );
     let builder = Httpd::builder(mpm).handler(handler).modules(&["setenvif"]).poisoned().config(&config);
     let httpd = with_status(builder).start();
