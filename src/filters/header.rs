@@ -9,7 +9,7 @@ use std::ffi::CStr;
 use crate::directives::{self, Mode, Settings};
 use crate::handlers;
 use crate::httpd::{Brigade, Concern, Filter, Replaced, Replacement, Request, Result, dir_config};
-use crate::response::{Body, MARK, Phase, Response, decide, private_record};
+use crate::response::{Body, MARK, Response, decide, private_record};
 
 use super::output;
 
@@ -77,8 +77,7 @@ fn concern(request: Request<'_>) -> Concern {
 
 fn strip(original: &Replaced, filter: Filter<'_>, brigade: &mut Brigade<'_>) -> Result {
     if let Some(request) = filter.request()
-        && let Some(response) = Response::of(request)
-        && response.phase(|phase| matches!(phase, Phase::Undecided))
+        && Response::of(request).is_some_and(Response::is_undecided)
     {
         // Another's, that did not come by the filter which decides, mod_cache's say: what is said of the connection is to reach the client's own.
         private_record::use_client_record(request);

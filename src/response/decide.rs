@@ -256,7 +256,7 @@ fn drop_kept_length(response: &Response, request: Request<'_>) {
 /// which it would have dropped the length that the application has said of the body.
 pub fn before_subrequest(main: Request<'_>) {
     if let Some(response) = Response::of(main)
-        && response.phase(|phase| matches!(phase, Phase::Undecided))
+        && response.is_undecided()
         && proxy_scheme(main) == Some(b"scgi")
     {
         drop_kept_length(response, main);

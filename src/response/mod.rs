@@ -353,6 +353,11 @@ impl Response {
         self.body.get() != Body::Ended && handlers::proxy_scheme(request) == Some(b"fcgi")
     }
 
+    /// True as long as nothing of it has come by the filter that decides.
+    pub fn is_undecided(&self) -> bool {
+        self.phase(|phase| matches!(phase, Phase::Undecided))
+    }
+
     /// True once the client was let go.
     pub fn works_on(&self) -> bool {
         self.work.get().is_some()

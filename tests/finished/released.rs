@@ -268,22 +268,23 @@ fn more_than_a_child_waits_for() {
         client.write_all(head.as_bytes()).unwrap();
         client
     };
-    // Who is cut, and the longest time in which nobody said anything.
-    let (cut, silence) = thread::scope(|scope| {
+    let cut = Mutex::new(BTreeSet::new());
+    // The longest time in which nobody said anything.
+    let silence = thread::scope(|scope| {
         let (until, ended) = mpsc::channel::<()>();
-        let clients = &clients;
+        let (clients, cut) = (&clients, &cut);
         let senders = scope.spawn(move || {
-            let (mut cut, mut silence, mut last) = (BTreeSet::new(), Duration::ZERO, Instant::now());
+            let (mut silence, mut last) = (Duration::ZERO, Instant::now());
             while ended.recv_timeout(Duration::from_millis(50)) == Err(RecvTimeoutError::Timeout) {
                 for (index, mut client) in clients.lock().unwrap().iter().enumerate() {
                     if client.write_all(b"S").is_err() {
-                        cut.insert(index);
+                        cut.lock().unwrap().insert(index);
                     }
                 }
                 silence = silence.max(last.elapsed());
                 last = Instant::now();
             }
-            (cut, silence)
+            silence
         });
         for _ in 0..CLIENTS / AT_ONCE {
             let mut some: Vec<TcpStream> = (0..AT_ONCE).map(|_| ask()).collect();
@@ -297,10 +298,11 @@ fn more_than_a_child_waits_for() {
             (held <= MOST).then_some(())
         });
         // They hear of it when they send once more.
-        thread::sleep(Duration::from_millis(200));
+        wait_for("them to know", || (cut.lock().unwrap().len() >= CLIENTS - MOST).then_some(()));
         drop(until);
         senders.join().unwrap()
     });
+    let cut = cut.into_inner().unwrap();
     // On a busy machine their time may be over, or they may have been silent for too long.
     if begin.elapsed() < LINGERING / 2 && silence < Duration::from_secs(1) {
         // Who comes a little later may be done a little sooner.

@@ -6,7 +6,10 @@ use support::{Client, Handler, Httpd, Mpm, Protocol, body};
 
 use crate::judge::side_by_side;
 
-/// What mod_cache has of a backend's response, behind whose handler nobody is shielded, ended the client's connection.
+/// mod_cache, as a handler that keeps what it has in files.
+const CACHE: &str = "CacheEnable disk /\nCacheRoot \"${ROOT}/run\"\nCacheQuickHandler off\nCacheHeader on\n";
+
+/// A backend's page that came out of mod_cache ended the client's connection, as the record of it that mod_proxy would have seen stayed in its place.
 #[test]
 fn a_cached_response_of_a_backend_keeps_the_connection() {
     side_by_side(Mpm::ALL, |mpm| {
@@ -25,16 +28,8 @@ fn a_cached_response_of_a_backend_keeps_the_connection() {
         for mode in ["On", "Auto"] {
             let httpd = Httpd::builder(mpm)
                 .modules(&["proxy", "proxy_http", "cache", "cache_disk"])
-                .config(&format!(
-                    "FinishRequest {mode}
-                     FinishRequestOnAbort Continue
-                     ProxyPass / {}
-                     CacheHeader on
-                     CacheEnable disk /
-                     CacheRoot \"${{ROOT}}/run\"
-                     CacheQuickHandler off",
-                    origin.url("")
-                ))
+                .config(CACHE)
+                .config(&format!("FinishRequest {mode}\nFinishRequestOnAbort Continue\nProxyPass / {}", origin.url("")))
                 .start();
             let mut hits = 0;
             let connection = httpd.connect();
@@ -59,12 +54,8 @@ fn a_cut_response_is_not_cached() {
     let httpd = Httpd::builder(Mpm::Event)
         .handler(Handler::Lua)
         .modules(&["cache", "cache_disk"])
-        .config(
-            "FinishRequest On
-             CacheEnable disk /
-             CacheRoot \"${ROOT}/run\"
-             CacheQuickHandler off",
-        )
+        .config(CACHE)
+        .config("FinishRequest On")
         .start();
     httpd.install(
         "broken.lua",

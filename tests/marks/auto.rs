@@ -408,10 +408,12 @@ fn pages_whose_handlers_end_are_ordinary(handler: Handler, mpm: Mpm) {
         (counts(&httpd)["Finished"] == said as u64).then_some(said)
     });
     assert!(slow <= said && said <= asked, "{said} of {asked} were taken for finished, {slow} in the access log");
-    let log = httpd.log();
-    let took = log.lines().filter_map(|line| line.split_once("has ended, ")?.1.split_once(' ')?.0.parse::<u64>().ok());
-    let took: Vec<u64> = took.collect();
-    assert!(took.len() == said && took.iter().all(|us| *us > 20_000), "{took:?} of {said}");
+    let took = wait_for("the end of each that is counted", || {
+        let us = |line: &str| line.split_once("has ended, ")?.1.split_once(' ')?.0.parse().ok();
+        let took: Vec<u64> = httpd.log().lines().filter_map(us).collect();
+        (took.len() == said).then_some(took)
+    });
+    assert!(took.iter().all(|us| *us > 20_000), "{took:?}");
     httpd.stop();
 }
 

@@ -113,8 +113,7 @@ fn is_done(connection: Connection<'_>) -> bool {
     match connection.extra() {
         None => false,
         Some(Received::Stranger) => {
-            connection.abort();
-            connection.linger();
+            close(connection);
             true
         }
         Some(Received::Kept { kept, fresh }) => {
@@ -123,8 +122,7 @@ fn is_done(connection: Connection<'_>) -> bool {
                 // The server has been restarted meanwhile, and a filter of its new configuration expects a connection's beginning (TLS's, the
                 // PROXY protocol's): it would believe the client's next bytes.
                 log::debug!("a kept connection is closed: a filter belongs to it that it did not have");
-                connection.abort();
-                connection.linger();
+                close(connection);
                 return true;
             }
             if !is_fresh || !kept.held.is_empty() {
@@ -145,6 +143,12 @@ fn is_done(connection: Connection<'_>) -> bool {
             is_silent(Duration::from_micros(u64::try_from(kept.keep_alive_timeout).unwrap_or(0)))
         }
     }
+}
+
+/// Has httpd close it, and send nothing.
+fn close(connection: Connection<'_>) {
+    connection.abort();
+    connection.linger();
 }
 
 /// Receives a message that can be opened, with a client's connection.

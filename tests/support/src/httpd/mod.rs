@@ -167,8 +167,7 @@ impl Httpd {
     /// After the deadline.
     #[track_caller]
     pub fn wait_for_full_socket(&self) {
-        const LOOKS: usize = 6;
-        const BETWEEN: Duration = Duration::from_millis(50);
+        const LOOKS: usize = 20;
         let addresses = [self.address(), self.tls_address()];
         let (mut known, mut same) = (HashMap::new(), 0);
         wait_for("a connection that takes no more", || {
@@ -182,7 +181,6 @@ impl Httpd {
                 }
             }
             same += usize::from(waits);
-            thread::sleep(BETWEEN);
             (same >= LOOKS).then_some(())
         });
     }
