@@ -4,6 +4,7 @@
 
 mod brigade;
 mod bucket_read;
+mod chains;
 mod config;
 mod connection;
 mod directive;
