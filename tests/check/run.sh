@@ -7,7 +7,7 @@ set -uo pipefail
 cd "$(dirname "$0")/../.." || exit 1
 
 long=${LONG:-}
-parts=${PARTS:-faults cost asan tsan miri memcheck stops fuzz modules soak}
+parts=${PARTS:-faults cost miri asan tsan memcheck stops fuzz modules soak}
 target=${CARGO_TARGET_DIR:-$PWD/target}
 cargo=${CARGO:-cargo}
 nightly=${NIGHTLY:-nightly}
@@ -161,7 +161,7 @@ triple=$(rustc -vV | sed -n 's/^host: //p')
 export target triple
 
 for name in $parts; do
-    case $name in memcheck | stops) ;; *) together ;; esac
+    case $name in asan | tsan | memcheck | stops) ;; *) together ;; esac
     case $name in
     faults) part faults promises each_call:: known_calls:: faults:: directives::watched::a_hundred_thousand ;;
     cost)

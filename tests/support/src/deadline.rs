@@ -10,8 +10,8 @@ pub const DEADLINE: Duration = Duration::from_secs(60);
 /// How often a condition is looked at that cannot wake us by itself, such as a file's existence.
 const LOOK_EVERY: Duration = Duration::from_millis(5);
 
-/// A look that takes long leaves the machine to the others for nine times as long, but not for longer than this.
-const LONGEST_PAUSE: Duration = Duration::from_millis(100);
+/// A look that takes long leaves the machine to the others for nineteen times as long, but not for longer than this.
+const LONGEST_PAUSE: Duration = Duration::from_millis(250);
 
 /// Waits until `probe` gives a value, and returns it.
 ///
@@ -37,6 +37,6 @@ pub(crate) fn poll<T>(limit: Duration, mut probe: impl FnMut() -> Option<T>) -> 
         if start.elapsed() >= limit {
             return None;
         }
-        thread::sleep((look.elapsed() * 9).clamp(LOOK_EVERY, LONGEST_PAUSE));
+        thread::sleep((look.elapsed() * 19).clamp(LOOK_EVERY, LONGEST_PAUSE));
     }
 }
