@@ -297,10 +297,7 @@ fn over_a_graceful_restart() {
         let httpd = builder.config(KEEP).config(HOSTS).start();
         let (first, second) = (httpd.connect(), httpd.connect());
         let works = [ask_host(&httpd, &first, "patient", "app.lua"), ask_host(&httpd, &second, "localhost", "app.lua")];
-        let started = || httpd.log().matches("resuming normal operations").count();
-        let before = started();
-        httpd.signal(Signal::USR1);
-        wait_for("the new generation", || (started() > before).then_some(()));
+        restart(&httpd, Signal::USR1, |text| text);
         // The next request comes while the work of the old child runs.
         first.send("GET / HTTP/1.1\r\nHost: patient\r\n\r\n");
         first.response();
@@ -420,7 +417,7 @@ fn by_the_last_free_worker() {
 fn after_one_that_cannot_be_watched() {
     side_by_side([Mpm::Event, Mpm::Worker], |mpm| {
         let builder = Httpd::builder(mpm).handler(Handler::Lua).workers(16).with_faults(None);
-        let httpd = builder.config(KEEP).config("KeepAliveTimeout 4").start();
+        let httpd = builder.config(KEEP).config("KeepAliveTimeout 8").start();
         let is_closed_after = |background: Background, connection: Connection| {
             assert_eq!(connection.end().kind, EndKind::Fin);
             ran_to_its_end(&background);
