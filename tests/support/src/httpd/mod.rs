@@ -319,10 +319,10 @@ impl Httpd {
         // A prefork child that is told to stop exits in its signal handler, whatever it was just doing: first it may
         // end what it does. An idle connection would keep it longer.
         let text = self.log.text();
-        if text.contains("[mpm_worker:") {
+        let graceful = text.contains("[mpm_prefork:");
+        if !graceful {
             come_to_rest(process.id());
         }
-        let graceful = text.contains("[mpm_prefork:");
         let ended = graceful.then(|| process.signal(Signal::WINCH)).and_then(|()| process.wait(GRACE));
         ended.or_else(|| {
             process.signal(Signal::TERM);
@@ -341,12 +341,24 @@ impl Httpd {
             Some(status) => trouble.push(format!("httpd ended with {status}")),
             None => trouble.push("httpd did not end".to_owned()),
         }
-        assert!(trouble.is_empty(), "the server's last word:\n{}\n", trouble.join("\n"));
+        if !trouble.is_empty() {
+            eprintln!("{}", self.end_of_log());
+            panic!("the server's last word:\n{}\n", trouble.join("\n"));
+        }
+    }
+
+    /// The last lines of its log, for a message.
+    fn end_of_log(&self) -> String {
+        let log = self.log();
+        let lines: Vec<&str> = log.lines().collect();
+        let end = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
+        format!("--- the end of the log of the failed test's server:\n{end}\n---")
     }
 }
 
 /// Waits for a moment in which no thread of the children is at work. Under worker one that is just about to wait for its client's next request misses
-/// the stop: httpd closes its socket, signals it once, and the thread polls a descriptor of -1 for as long as `KeepAliveTimeout`.
+/// the stop: httpd closes its socket, signals it once, and the thread polls a descriptor of -1 for as long as `KeepAliveTimeout`. Under event one that has
+/// just closed its client's socket gives back that memory, while httpd looks at it (`close_worker_sockets`).
 fn come_to_rest(parent: u32) {
     let since = Instant::now();
     while since.elapsed() < GRACE && !is_at_rest(parent) {
@@ -369,10 +381,7 @@ impl Drop for Httpd {
             return;
         }
         if thread::panicking() {
-            let log = self.log();
-            let lines: Vec<&str> = log.lines().collect();
-            let end = lines[lines.len().saturating_sub(SHOWN)..].join("\n");
-            eprintln!("--- the end of the log of the failed test's server:\n{end}\n---");
+            eprintln!("{}", self.end_of_log());
         } else {
             self.stop_and_judge();
         }
