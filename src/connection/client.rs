@@ -48,8 +48,9 @@ pub struct Helped {
 
 /// A client whose response has ended.
 pub struct Leaving {
-    socket: TcpStream,
+    /// Given up before the socket: who sees that closed finds room for its own.
     waiting: Waiting,
+    socket: TcpStream,
     /// How its connection is kept; none where that is closed.
     kept: Option<keep::Unwatched>,
     /// How long it may read nothing, while bytes wait for it.

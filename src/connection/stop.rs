@@ -6,14 +6,15 @@
 use std::ffi::c_void;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU8, Ordering};
+use std::time::{Duration, Instant};
 
 use super::bell::RING;
 use crate::httpd::{is_in_signal_handler, is_threaded};
 
 /// Too large for malloc's caches of each thread, which have no locks, and too small to be the kernel's directly.
 const PIECE: usize = 16_384;
-/// How long the thread may take, in milliseconds: it has nothing else to do but what is due at the moment.
-const PATIENCE: u32 = 500;
+/// How long the thread may take: it has nothing else to do but what is due at the moment.
+const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Nobody has asked.
 const QUIET: u8 = 0;
@@ -60,11 +61,12 @@ pub fn check() {
         return;
     }
     STATE.store(ASKED, Ordering::Release);
-    // SAFETY: the bytes of a constant, to a descriptor that is open as long as the thread runs. write, nanosleep and _exit are allowed in a
-    // signal handler (invariant 11).
+    let start = Instant::now();
+    // SAFETY: the bytes of a constant, to a descriptor that is open as long as the thread runs. write, clock_gettime, nanosleep and _exit are
+    // allowed in a signal handler (invariant 11).
     unsafe {
         libc::write(wake, RING.as_ptr().cast(), RING.len());
-        for _ in 0..PATIENCE {
+        while start.elapsed() < PATIENCE {
             if STATE.load(Ordering::Acquire) == DONE {
                 return;
             }

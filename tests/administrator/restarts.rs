@@ -55,7 +55,9 @@ fn a_restart_loads_a_new_mod_fcgid() {
             "LoadModule fcgid_module {}\nFcgidIPCDir ${{ROOT}}/run\nFcgidProcessTableFile ${{ROOT}}/run/fcgid_shm",
             file.display()
         );
-        let httpd = Httpd::builder(mpm).config(&load).config("FinishRequest On").start();
+        let httpd = Httpd::builder(mpm).generations(4).config(&load).config("FinishRequest On").start();
+        // Old children that have not ended yet when they are told to.
+        may_crash(&httpd);
         for signal in [Signal::USR1, Signal::HUP] {
             put();
             restart(&httpd, signal);
@@ -106,6 +108,9 @@ fn a_child_that_has_had_its_share() {
     for mpm in Mpm::ALL {
         let config = "FinishRequest On\nMaxConnectionsPerChild 3";
         let httpd = Httpd::builder(mpm).handler(Handler::Lua).workers(16).generations(16).config(config).start();
+        // A child of event that has had its last connection before it listens to its parent stays until the server ends, without the module as well.
+        all_threads_sleep(&httpd);
+        httpd.allow_log("AH0004[56]: child process");
         let works: Vec<Background> = (0..5).map(|_| released(&httpd, Protocol::Http1, "app.lua")).collect();
         let mut seen = children(httpd.id());
         let before = seen.len();

@@ -78,7 +78,7 @@ fn finished(httpd: &Httpd, protocol: Protocol, page: &str, query: &str) -> Backg
 on_every_mpm!(requests_and_counts);
 
 fn requests_and_counts(mpm: Mpm) {
-    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).start();
+    let httpd = with_status(Httpd::builder(mpm).handler(Handler::Lua)).generations(4).start();
     let none = ["Finished", "Running", "Kept", "OverLimit", "TimedOut"].map(|name| (name.to_owned(), 0));
     assert_eq!(counts(&httpd), HashMap::from(none));
 
@@ -328,7 +328,7 @@ fn how_it_was_marked() {
 #[test]
 fn mod_status_is_optional() {
     for mpm in Mpm::ALL {
-        let httpd = Httpd::builder(mpm).handler(Handler::Lua).config("FinishRequest On").start();
+        let httpd = Httpd::builder(mpm).handler(Handler::Lua).generations(4).config("FinishRequest On").start();
         let background = finished(&httpd, Protocol::Http1, "app.lua", "mark=on");
         ran_to_its_end(&background);
         httpd.signal(Signal::USR1);

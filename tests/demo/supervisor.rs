@@ -14,7 +14,7 @@ use crate::sentence;
 const GRACE: Duration = Duration::from_millis(300);
 
 /// How long it takes at the most until the kernel has ended what was killed.
-const KILLED: Duration = Duration::from_secs(5);
+const KILLED: Duration = Duration::from_secs(30);
 
 /// How often is looked whether something has ended.
 const LOOK_EVERY: Duration = Duration::from_millis(5);

@@ -146,7 +146,7 @@ fn an_idle_one_ends_without_a_trace() {
             .handler(Handler::Lua)
             .modules(&["reqtimeout"])
             .config(KEEP)
-            .config("KeepAliveTimeout 6")
+            .config("KeepAliveTimeout 12")
             .start();
         let (first, second) = (httpd.background(), httpd.background());
         let connection = httpd.connect();
@@ -159,7 +159,7 @@ fn an_idle_one_ends_without_a_trace() {
         }
         is_closed(&connection);
         // Event takes what is due within a tenth of a second together.
-        assert!(sent.elapsed() >= Duration::from_millis(5800), "closed after {:?}", sent.elapsed());
+        assert!(sent.elapsed() >= Duration::from_millis(11_800), "closed after {:?}", sent.elapsed());
         assert!(!first.is_done() && !second.is_done());
         ran_to_its_end(&first);
         ran_to_its_end(&second);
@@ -310,7 +310,7 @@ fn half_a_request_is_there_already() {
 fn empty_lines_between_requests() {
     side_by_side(Mpm::ALL, |mpm| {
         let httpd =
-            Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(KEEP).config("KeepAliveTimeout 5").start();
+            Httpd::builder(mpm).handler(Handler::Lua).workers(32).config(KEEP).config("KeepAliveTimeout 12").start();
         for lines in ["\r\n", "\n", "\r\n\r\n"] {
             let mut works = Vec::new();
             let connection = httpd.connect();

@@ -125,7 +125,7 @@ fn a_header_that_does_not_end() {
             .handler(Handler::Lua)
             .modules(&["reqtimeout"])
             .config(KEEP)
-            .config("RequestReadTimeout header=3 body=3")
+            .config("RequestReadTimeout header=8 body=8")
             .start();
         // In the packet of the first request, and after it; and not marked, for what stock httpd does.
         let cases = [("", "GET /never HTTP/1.1\r\nHost:"), ("GET /never HTTP/1.1\r\n", "Host:"), ("GET /ne", "ver")];

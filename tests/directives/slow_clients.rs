@@ -260,7 +260,7 @@ fn above_the_limit_of_all_it_waits() {
 #[test]
 fn who_reads_nothing_is_given_up() {
     side_by_side(Mpm::ALL, |mpm| {
-        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 500K 500K\nTimeout 1");
+        let httpd = server(Handler::Lua, mpm, "FinishRequestBuffer 500K 500K\nTimeout 4");
         let mut works = Vec::new();
         for _ in 0..3 {
             let connection = httpd.connect_slow();
@@ -285,7 +285,7 @@ fn who_reads_nothing_is_given_up() {
 /// A client that needs longer than `Timeout` for all, but not to read something, is not given up.
 #[test]
 fn who_reads_a_little_at_a_time_gets_all() {
-    const TIMEOUT: Duration = Duration::from_secs(5);
+    const TIMEOUT: Duration = Duration::from_secs(10);
     let httpd = server(Handler::Lua, Mpm::Event, &format!("FinishRequestBuffer 4M\nTimeout {}", TIMEOUT.as_secs()));
     let mut client = connect_with_little_room(httpd.address());
     let background = httpd.background();
@@ -296,7 +296,7 @@ fn who_reads_a_little_at_a_time_gets_all() {
     let mut length = client.read(&mut bytes).unwrap();
     while begin.elapsed() < TIMEOUT * 3 / 2 {
         // How long does not matter, as long as it is shorter than the limit.
-        thread::sleep(TIMEOUT / 10);
+        thread::sleep(TIMEOUT / 20);
         bytes.resize(length + 10_000, 0);
         length += client.read(&mut bytes[length..]).unwrap();
     }
@@ -590,7 +590,7 @@ fn a_client_that_vanishes() {
             .workers(32)
             .in_network_of_this_thread()
             .config(LITTLE)
-            .config("FinishRequestBuffer 500K 500K\nTimeout 2\nKeepAliveTimeout 2")
+            .config("FinishRequestBuffer 500K 500K\nTimeout 5\nKeepAliveTimeout 2")
             .config("<Location /kept.lua>\nFinishRequestConnection Keep\n</Location>")
             .start();
         httpd.install("kept.lua", &fs::read_to_string(httpd.root().join("www/app.lua")).unwrap());

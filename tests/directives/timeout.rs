@@ -160,7 +160,7 @@ mod silence {
         }
 
         fn ends_at_the_limit(handler: Handler, mpm: Mpm) {
-            let httpd = server(handler, mpm, "FinishRequestTimeout 1\nTimeout 300").start();
+            let httpd = server(handler, mpm, "FinishRequestTimeout 3\nTimeout 300").start();
             httpd.expect_log(AT_THE_LIMIT);
             let page = SILENT.install(&httpd, handler, "silent");
             let background = httpd.background();
@@ -213,7 +213,7 @@ fn is_the_administrators() {
 
 #[test]
 fn holds_where_it_is_set() {
-    let config = "FinishRequestTimeout 1\n<Files patient.cgi>\nFinishRequestTimeout none\n</Files>";
+    let config = "FinishRequestTimeout 3\n<Files patient.cgi>\nFinishRequestTimeout none\n</Files>";
     let httpd = server(Handler::Cgi, Mpm::Worker, config).start();
     httpd.expect_log(AT_THE_LIMIT);
     let [patient, other] = ["patient", "other"].map(|name| {
@@ -275,7 +275,7 @@ mod writing {
 
     /// Prints and flushes now and then, until it is ended. Lua goes on: its writes fail.
     fn fails_at_the_limit(handler: Handler, mpm: Mpm) {
-        let httpd = with_status(server(handler, mpm, "FinishRequestTimeout 1")).start();
+        let httpd = with_status(server(handler, mpm, "FinishRequestTimeout 3")).start();
         httpd.expect_log(AT_THE_LIMIT);
         let page = WRITES.install(&httpd, handler, "writes");
         for &protocol in mpm.protocols() {
@@ -283,7 +283,7 @@ mod writing {
             let sent = released(&httpd, protocol, &background, &page, "");
             let done = background.wait_for_done();
             assert_eq!((done.gate, done.errors.as_str()), (0, "ended too early"));
-            assert!(sent.elapsed() >= Duration::from_secs(1), "ended after {:?}", sent.elapsed());
+            assert!(sent.elapsed() >= Duration::from_secs(3), "ended after {:?}", sent.elapsed());
         }
         assert_eq!(counts(&httpd)["TimedOut"], mpm.protocols().len() as u64);
         is_said_seldom(&httpd, "has reached the");
@@ -294,7 +294,7 @@ mod writing {
     #[test]
     fn no_client_is_logged_as_gone() {
         side_by_side(Mpm::ALL, |mpm| {
-            let config = "FinishRequestTimeout 1\nFinishRequestLog End\nCustomLog \"${ROOT}/ends.log\" \"%X %q\"";
+            let config = "FinishRequestTimeout 3\nFinishRequestLog End\nCustomLog \"${ROOT}/ends.log\" \"%X %q\"";
             let httpd = server(Handler::Lua, mpm, config).start();
             httpd.expect_log(AT_THE_LIMIT);
             let page = WRITES.install(&httpd, Handler::Lua, "writes");

@@ -180,7 +180,7 @@ fn reads_late(((handler, mpm), log): ((Handler, Mpm), &'static str)) {
     assert_body(&filling.response(), &large);
     assert!(connection.is_open());
     drop(connection);
-    assert_eq!(logged().lines().count(), works.len() + 1);
+    wait_for("all lines in the log", || (logged().lines().count() == works.len() + 1).then_some(()));
     httpd.stop();
 }
 

@@ -80,7 +80,7 @@ fn streams_of_patient_clients() {
             let mut paused = Command::new("sh");
             paused.args([
                 "-c",
-                "{ head -c 1000 $1; sleep 1; head -c 300000 $1; } | curl -sS --http2-prior-knowledge -T . $2",
+                "{ head -c 1000 $1; sleep 0.3; head -c 300000 $1; } | curl -sS --http2-prior-knowledge -T . $2",
                 "sh",
                 &upload,
                 &url,

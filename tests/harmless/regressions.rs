@@ -158,15 +158,19 @@ fn a_script_that_fails_behind_an_empty_response() {
     let httpd = Httpd::builder(Mpm::Event).handler(Handler::Cgi).config("FinishRequest On\nFinishRequestMax 1").start();
     httpd.install(
         "empty.cgi",
-        "#!/bin/sh\nprintf 'Content-Type: text/plain\\nX-Finish-Request: length=0\\n\\n'\nsleep 0.2\n",
+        "#!/bin/sh\nprintf 'Content-Type: text/plain\\nX-Finish-Request: length=0\\n\\n'\n\
+         while [ ! -e @GATES@/empty.gate ]; do sleep 0.05; done\n",
     );
-    httpd.expect_log("finish_request:warn.*as many as FinishRequestMax allows");
+    const NO_PLACE: &str = "as many as FinishRequestMax allows";
+    httpd.expect_log(&format!("finish_request:warn.*{NO_PLACE}"));
     let background = httpd.background();
     let first = httpd.connect();
     first.get(&background.query(Handler::Cgi.page()), &[]);
     assert_eq!(first.response().body, body(4096));
     let second = httpd.connect();
     second.send("POST /empty.cgi HTTP/1.1\r\nHost: localhost\r\nContent-Length: 4\r\n\r\nbody");
+    httpd.wait_for_log(NO_PLACE);
+    fs::write(httpd.root().join("gates/empty.gate"), "").unwrap();
     let response = second.response();
     assert_eq!((response.status, response.body.len()), (200, 0));
     background.open_gate();

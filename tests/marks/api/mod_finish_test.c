@@ -58,7 +58,7 @@ static void write_file(request_rec *r, const char *extension, const char *text)
 /* Waits for the gate, and says how the finishing went. */
 static void background(request_rec *r, const char *errors, int writes)
 {
-    apr_time_t began = apr_time_now(), limit = began + apr_time_from_sec(25);
+    apr_time_t began = apr_time_now(), limit = began + apr_time_from_sec(75);
     apr_finfo_t info;
 
     write_file(r, "began", "");

@@ -15,7 +15,7 @@ pub const SHORT: Duration = Duration::from_millis(700);
 pub const LONG: Duration = Duration::from_secs(15);
 
 /// How long after the application's end a response may be incomplete before it counts as broken.
-const LATE: Duration = Duration::from_secs(5);
+const LATE: Duration = Duration::from_secs(8);
 
 /// What only the background work prints.
 const LEAKS: [&[u8]; 2] = [b"LEAK", b"LLLLLLLL"];
@@ -93,7 +93,7 @@ impl Field {
             }
         }
         let was_early = matches!(early, Some(Ok(_)));
-        let streamed = early.is_none() && self.recipe.streams() && self.first_part_is_there(&exchange);
+        let streamed = early.is_none() && self.recipe.streams() && self.first_part_comes(&exchange);
         if self.recipe.redirects() {
             return self.follow(httpd, &client, &exchange, early, &background);
         }
@@ -138,9 +138,13 @@ impl Field {
     }
 
     /// Whether the first part of the body is there, and no more than the application has written.
-    fn first_part_is_there(self, exchange: &Exchange<'_>) -> bool {
-        let part = exchange.so_far().map(|response| response.decoded_so_far()).unwrap_or_default();
-        !part.is_empty() && self.recipe.expected().starts_with(&part)
+    fn first_part_comes(self, exchange: &Exchange<'_>) -> bool {
+        let start = Instant::now();
+        let is_there = || {
+            let part = exchange.so_far().map(|response| response.decoded_so_far()).unwrap_or_default();
+            !part.is_empty() && self.recipe.expected().starts_with(&part)
+        };
+        wait_for("the first part", || if is_there() { Some(true) } else { (start.elapsed() > LATE).then_some(false) })
     }
 
     /// Goes where a redirect leads to, as a browser does: at once. The client has what it wants with that page.

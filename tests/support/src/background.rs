@@ -87,7 +87,8 @@ impl Background {
     pub fn wait_for_done(&self) -> Done {
         let done = self.file("done");
         let what = format!("background work {} to end", self.id);
-        let text = wait_for(&what, || fs::read_to_string(&done).ok());
+        // A shell writes all of it at once into a file that is empty at first.
+        let text = wait_for(&what, || fs::read_to_string(&done).ok().filter(|text| !text.is_empty()));
         let fields: HashMap<&str, &str> = text.lines().filter_map(|line| line.split_once('=')).collect();
         let time = |name: &str| match fields.get(name).map(|value| value.parse()) {
             Some(Ok(time)) => time,

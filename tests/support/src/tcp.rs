@@ -67,7 +67,7 @@ pub fn tcp_sockets(ports: impl IntoIterator<Item = u16>) -> Vec<TcpSocket> {
 mod tests {
     use std::net::{TcpListener, TcpStream};
 
-    use super::tcp_sockets;
+    use super::{port, tcp_sockets};
 
     #[test]
     fn both_sides_and_the_listener() {
@@ -82,9 +82,11 @@ mod tests {
         let served =
             |socket: &&super::TcpSocket| socket.is_established && socket.is_of(&[address]) && socket.unsent == 0;
         assert_eq!(sockets.iter().filter(served).count(), 1, "{sockets:?}");
-        // The client's port may have been another server's, whose closed connections are there for a minute.
+        // The client's port may be another server's or client's, too.
         let mut of_client = tcp_sockets([client.local_addr().unwrap().port()]);
-        of_client.retain(|socket| socket.inode != 0);
+        of_client.retain(|socket| {
+            socket.inode != 0 && [&socket.local, &socket.remote].iter().any(|end| port(end) == Some(address.port()))
+        });
         assert_eq!(of_client.len(), 2, "{of_client:?}");
     }
 }
