@@ -153,7 +153,7 @@ fn cell(deed: Deed, handler: Option<Handler>, mpm: Mpm, backend: &Httpd) {
         // A child of event that has had its last connection wakes itself by a signal, which is lost where it has not come so far yet: then it stays until
         // the server ends, without the module as well. The others that answer below may be such.
         all_threads_sleep(&httpd);
-        httpd.allow_log("AH0004[56]: child process");
+        httpd.allow_log("AH0004[5-7]: ");
     }
     // Work that writes nothing: a program that writes to a server that is gone may end by that.
     let background = if handler.is_some() { httpd.background() } else { backend.background() };

@@ -80,7 +80,7 @@ fn django() {
     for mpm in MPMS {
         let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&config).start();
         // Its children do not end by themselves, without the module either.
-        httpd.allow_log("AH0004[56]");
+        httpd.allow_log("AH0004[5-7]");
         write(folder.path(), "work.py", &python_work(&httpd, "request['QUERY_STRING']"));
         finishes(&httpd, mpm, "app/");
         httpd.stop();

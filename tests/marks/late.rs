@@ -533,6 +533,11 @@ fn what_is_noted(handler: Handler, mpm: Mpm) {
     let log = "CustomLog \"${ROOT}/notes.log\" \"%{finish-request}n %{finish-request-version}n %q\"";
     let httpd = start(builder(handler, mpm).config(LATE).config(log));
     finished(&httpd, handler, Protocol::Http1, "tstory.f.d0-64.f.w", b"story");
+    // Which may be written after the client has been let go.
+    wait_for("its line in the log", || {
+        let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();
+        (log.lines().count() == 1).then_some(())
+    });
     ordinary(&httpd, handler, Protocol::Http1, "tstory");
     let notes = wait_for("three requests in the log", || {
         let log = fs::read_to_string(httpd.root().join("notes.log")).unwrap_or_default();

@@ -72,7 +72,7 @@ fn python(heading: &str) {
     for mpm in [Mpm::Event, Mpm::Prefork] {
         let httpd = Httpd::builder(mpm).modules(&["alias", "wsgi"]).config(&config).start();
         // Its children do not end by themselves, without the module either.
-        httpd.allow_log("AH0004[56]");
+        httpd.allow_log("AH0004[5-7]");
         finishes(&httpd, mpm, "app/");
         httpd.stop();
     }

@@ -2,7 +2,7 @@
 //! Only the places of files and ports are another machine's; what the applications call `work` waits at the test's gate.
 
 use std::fs;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -249,7 +249,7 @@ fn a_proxied_backend() {
     };
     for mpm in Mpm::ALL {
         for &protocol in mpm.protocols() {
-            let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let port = support::free_port();
             let httpd = server(mpm, &port.to_string()).start();
             let background = httpd.background();
             let mut command = Command::new("python3");

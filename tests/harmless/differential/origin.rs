@@ -5,6 +5,8 @@ use std::net::{Ipv4Addr, Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::thread;
 use std::time::Duration;
 
+use support::DEADLINE;
+
 /// Starts it; it ends with the process.
 pub fn start(data: fn(char) -> &'static [u8]) -> SocketAddr {
     let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).unwrap();
@@ -77,7 +79,7 @@ fn answer(mut socket: TcpStream, data: fn(char) -> &'static [u8]) -> io::Result<
     }
     // What was not read must not turn the end into a reset.
     socket.shutdown(Shutdown::Write)?;
-    socket.set_read_timeout(Some(Duration::from_secs(5)))?;
+    socket.set_read_timeout(Some(DEADLINE))?;
     io::copy(&mut upload.into_inner(), &mut io::sink())?;
     Ok(())
 }

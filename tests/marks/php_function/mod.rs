@@ -189,9 +189,7 @@ fn marked(httpd: &Httpd, id: &str) -> String {
 fn installed() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let folder = std::env::temp_dir().join(format!("httpd-test-php-{}", std::process::id()));
-        fs::create_dir(&folder).unwrap();
-        fs::set_permissions(&folder, fs::Permissions::from_mode(0o755)).unwrap();
+        let folder = support::machine::folder("httpd-test-php-").unwrap().keep();
         for name in ["finish_request.php", "prepend.php", "cgi.php"] {
             let copy = folder.join(name);
             fs::copy(Path::new(env!("CARGO_MANIFEST_DIR")).join("php").join(name), &copy).unwrap();

@@ -59,6 +59,7 @@ pub use handler::Handler;
 pub use httpd::{Builder, Httpd, Mpm, NotStarted};
 pub use instructions::{Instructions, can_count};
 pub use limit::{Limit, limit};
+pub use ports::free_port;
 pub use preloaded::{Fault, Faults, early_data};
 pub use process::{Held, Process, kill};
 pub use programs::{

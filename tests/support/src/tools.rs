@@ -3,6 +3,7 @@
 use std::fs::File;
 use std::io::{Read, Seek};
 use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
 
 use crate::deadline::DEADLINE;
 use crate::process::Process;
@@ -29,7 +30,7 @@ pub struct Output {
 pub fn curl(args: &[&str]) -> Output {
     let mut command = Command::new(programs::program(&["curl"]));
     command.args(["--silent", "--show-error"]).args(args);
-    run(command)
+    run_within(DEADLINE, command)
 }
 
 /// Runs nghttp with `args`, for example `["-v", URL]`. It does not check certificates.
@@ -41,23 +42,28 @@ pub fn curl(args: &[&str]) -> Output {
 pub fn nghttp(args: &[&str]) -> Output {
     let mut command = Command::new(programs::program(&["nghttp"]));
     command.arg("--no-verify-peer").args(args);
-    run(command)
+    run_within(DEADLINE, command)
 }
 
-/// Runs a program to its end.
+/// Runs a program to its end. It may need the processor for long, as compilers do.
 ///
 /// # Panics
 ///
-/// When it cannot be run, or does not end before the deadline.
+/// When it cannot be run, or does not end before five deadlines.
 #[track_caller]
-pub fn run(mut command: Command) -> Output {
+pub fn run(command: Command) -> Output {
+    run_within(DEADLINE * 5, command)
+}
+
+#[track_caller]
+fn run_within(limit: Duration, mut command: Command) -> Output {
     let mut stdout = tempfile::tempfile().expect("a file");
     let mut stderr = tempfile::tempfile().expect("a file");
     let to = |file: &File| Stdio::from(file.try_clone().expect("a descriptor"));
     command.stdin(Stdio::null()).stdout(to(&stdout)).stderr(to(&stderr));
     let what = format!("{command:?}");
     let mut process = Process::spawn(command).unwrap_or_else(|error| panic!("{what}: {error}"));
-    let status = process.wait(DEADLINE);
+    let status = process.wait(limit);
     let stdout = contents(&mut stdout);
     let stderr = String::from_utf8_lossy(&contents(&mut stderr)).into_owned();
     let status = status.unwrap_or_else(|| panic!("{what} does not end; it said {stderr:?}"));
