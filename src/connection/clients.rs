@@ -201,6 +201,7 @@ mod tests {
 
     #[test]
     fn who_is_silent_is_closed_in_time() {
+        let begun = Instant::now();
         let (mut clients, listener) = (clients(), listener());
         let theirs: Vec<_> = (0..10)
             .map(|_| {
@@ -212,6 +213,10 @@ mod tests {
         // One says something, and has more time.
         std::io::Write::write_all(&mut &theirs[3], b"S").unwrap();
         assert_eq!(clients.wait(None), [3]);
+        if begun.elapsed() > SILENCE / 4 {
+            // A busy machine: their times are too far from each other.
+            return who_is_silent_is_closed_in_time();
+        }
         let later = Instant::now() + SILENCE / 2;
         assert!(clients.attend(3, later));
         clients.attend_due(later);

@@ -8,7 +8,7 @@ use support::{
     Background, Builder, Client, Handler, Httpd, Limit, Mpm, Protocol, body, kill, limit, tcp_sockets, wait_for,
 };
 
-use crate::administrator::restarts::children;
+use crate::administrator::restarts::{all_threads_sleep, children};
 use crate::administrator::status::{counts, wait_for_running, with_status};
 use crate::judge::{Application, BYTES, assert_body, early, is_said_seldom, path, ran_to_its_end, side_by_side};
 
@@ -581,6 +581,8 @@ mod out_of {
         let (hold, work) = (httpd.background(), httpd.background());
         client.get(&path(&work, "holds.cgi", &format!("hold={}", hold.id())), &[]);
         hold.wait_for_begin();
+        // They wait for connections.
+        all_threads_sleep(&httpd);
         others.iter().for_each(|&other| limit(other, Limit::Files, Some(with_one_free(other))));
         hold.open_gate();
         let connection = client.http1().unwrap();

@@ -125,7 +125,7 @@ fn what_stock_httpd_says_at_its_start_is_forgiven() {
     assert!(build.status().unwrap().success());
 
     for mpm in Mpm::ALL {
-        let old = Httpd::builder(mpm).without_module().env("LD_PRELOAD", library.to_str().unwrap());
+        let old = Httpd::builder(mpm).generations(4).without_module().env("LD_PRELOAD", library.to_str().unwrap());
         for _ in 0..2 {
             let httpd = old.clone().start();
             let complaints = || httpd.log().matches("AH01882").count();

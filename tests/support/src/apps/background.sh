@@ -51,7 +51,8 @@ prepare() {
     gates='@GATES@'
     work=$1 began=0 seen=0 ended=0 errors='ended too early'
     trap '' PIPE
-    trap 'exit 1' TERM INT HUP
+    # httpd may say so twice: the second must not end what the first has begun.
+    trap 'trap "" TERM INT HUP; exit 1' TERM INT HUP
     trap leave EXIT
 }
 
