@@ -44,7 +44,7 @@ part() {
     ended "$name" "$start" "$status"
 }
 
-# beside NAME COMMAND...: the same of one that needs one core, while others run that leave one: until `together`.
+# beside NAME COMMAND...: the same of one that needs one core, while others run that wait or leave one: until `together`.
 beside() {
     beside=$1 beside_start=$SECONDS beside_log=$(mktemp)
     trap 'kill -- "-$beside_pid" 2>/dev/null; rm -f "$beside_log"' EXIT
